@@ -1,0 +1,6 @@
+//! Entry: hidden stages first (before any thread, logger or allocation-heavy start-up), then the
+//! command line.
+
+fn main() -> std::process::ExitCode {
+    rcon::main()
+}

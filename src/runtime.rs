@@ -1,0 +1,154 @@
+//! # runtime
+//! ## Lives here
+//! OCI runtime config → plan (ordered steps, plain data) → init stage; namespaces, mounts, devices,
+//! capabilities, seccomp, cgroups (v1, hybrid, v2), exec into a running container.
+//! ## Invariants
+//! - The plan is compiled before the clone and holds no decision; the init stage only executes steps and answers `ready` or `{step, object, errno}`.
+//! - The caller of [`create`] and [`exec`] is single-threaded (asserted). Security steps fail closed.
+//! ## Not here
+//! Images, networks, records, logs. No database.
+//! ## Decisions
+//! - Overlay roots are mounted through `fsopen` as a *detached* mount (one `lowerdir+` per layer), with
+//!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
+
+pub mod cgroup;
+pub mod seccomp;
+
+use crate::base::ErrorKind;
+use oci_spec::runtime::{Process, Spec};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// What went wrong while building or entering a container.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// STUB: the owner of this room replaces the variants.
+    #[error("{0}")]
+    Stub(String),
+}
+
+impl Error {
+    /// `CommandNotFound` (127) and `CommandNotExecutable` (126) are told apart here.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
+
+/// Where the container's root file system comes from.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Root {
+    /// An existing directory (OCI bundles).
+    Directory(PathBuf),
+    Overlay(Overlay),
+}
+
+/// An overlayfs root.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Overlay {
+    /// Parent directory of all lowers (used as cwd on old kernels).
+    pub layers_dir: PathBuf,
+    /// Paths relative to `layers_dir`, top layer first.
+    pub lowers: Vec<PathBuf>,
+    /// None: read-only view of the image alone.
+    pub upper: Option<Upper>,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Upper {
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// No sync at unmount; a crash loses the upper (only for `--rm`).
+    pub volatile: bool,
+}
+
+impl Overlay {
+    /// Mounts it detached: visible in no mount table, gone when the fd closes. For reading an image's or a stopped
+    /// container's tree (copy-up, cp) and for the init stage.
+    pub fn mount_detached(&self) -> Result<OwnedFd, Error> {
+        unimplemented!()
+    }
+}
+
+/// The process's user as typed by a user or an image; resolved inside the root by the init stage
+/// (safe open, size-capped passwd/group), which also sets HOME when the env lacks it and finds argv[0] in PATH.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct User {
+    /// `name|uid[:group|gid]`; empty: uid 0.
+    pub name: String,
+    /// `--group-add`.
+    pub groups: Vec<String>,
+}
+
+/// Standard streams of the container's process.
+pub enum Stdio {
+    /// The child's ends of stdin, stdout, stderr.
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    /// A pty is opened in the container's own devpts; the master comes back in [`Init::console`].
+    Terminal { columns: u16, rows: u16 },
+}
+
+/// All that [`create`] needs.
+pub struct Create<'a> {
+    pub id: &'a str,
+    pub spec: &'a Spec,
+    pub root: &'a Root,
+    /// None: `spec.process.user` is numeric and final (OCI callers).
+    pub user: Option<&'a User>,
+    pub stdio: Stdio,
+    /// Joined instead of the spec's `network` namespace entry, if given.
+    pub netns: Option<BorrowedFd<'a>>,
+    /// `--init`: run a built-in reaper as PID 1.
+    pub reaper: bool,
+    pub cgroup: &'a cgroup::Group,
+}
+
+/// A created container: its init stage has applied the plan and waits at the gate.
+pub struct Init {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// Master of the container's terminal (only with [`Stdio::Terminal`]).
+    pub console: Option<OwnedFd>,
+    /// STUB: gate and answer sockets.
+    pub(crate) _gate: OwnedFd,
+}
+
+/// Clones the init stage into its namespaces and cgroup, lets it apply the plan, and returns when it is ready at the
+/// gate. On failure nothing is left behind (the stage is killed and reaped).
+#[allow(unused_variables)]
+pub fn create(request: Create<'_>) -> Result<Init, Error> {
+    unimplemented!()
+}
+
+impl Init {
+    /// Opens the gate; returns when `execve` has succeeded, or with its error (126/127).
+    pub fn start(&mut self) -> Result<(), Error> {
+        unimplemented!()
+    }
+}
+
+/// A process to run inside a running container.
+pub struct Exec<'a> {
+    pub init_pidfd: BorrowedFd<'a>,
+    pub init_pid: i32,
+    /// args, env, cwd, capabilities, rlimits, noNewPrivileges… (user is resolved from `user` when given).
+    pub process: &'a Process,
+    pub user: Option<&'a User>,
+    /// The container's own config: namespaces, seccomp, apparmor.
+    pub spec: &'a Spec,
+    pub stdio: Stdio,
+    pub cgroup: &'a cgroup::Group,
+}
+
+pub struct Running {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub console: Option<OwnedFd>,
+}
+
+/// Joins the container's namespaces and cgroup and executes; returns after `execve` succeeded, or with its error (126/127).
+/// The caller is the parent of the process.
+#[allow(unused_variables)]
+pub fn exec(request: Exec<'_>) -> Result<Running, Error> {
+    unimplemented!()
+}
