@@ -12,6 +12,13 @@
 
 pub mod request;
 mod container;
+mod copy;
+mod error;
+mod image;
+mod inspect;
+mod list;
+mod observe;
+mod volume;
 
 use crate::base::{ErrorKind, Privilege, Signal, Timestamp};
 use crate::image::{Progress, RegistryConfig};
@@ -23,27 +30,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-/// STUB errors. Display is lower case, names the object as the user typed it; `hint` is an action.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
-    }
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
-}
-
+pub use error::Error;
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.
 pub struct Engine {
-    // privilege, db, registry config …
+    pub(crate) privilege: Privilege,
+    pub(crate) db: crate::state::Db,
+    pub(crate) registry: RegistryConfig,
 }
 
 /// Observed state of a container (record + live facts).
@@ -131,7 +125,10 @@ pub enum CopyPath<'a> {
 
 #[allow(unused_variables)]
 impl Engine {
-    pub fn open(privilege: Privilege, registry: RegistryConfig) -> Result<Self> { unimplemented!() }
+    pub fn open(privilege: Privilege, registry: RegistryConfig) -> Result<Self> {
+        let db = crate::state::Db::open(&privilege.roots)?;
+        Ok(Engine { privilege, db, registry })
+    }
 
     // --- container lifecycle (engine/container/*.rs) ---
     /// Resolves or pulls the image, merges, reserves name, writes the record, does copy-up. Warnings are values.
@@ -153,46 +150,11 @@ impl Engine {
     pub fn update(&self, name: &str, update: &UpdateRequest) -> Result<Vec<String>> { unimplemented!() }
     /// The container by full id, exact name or unique id prefix, as seen now (reconciled).
     pub fn view(&self, name: &str) -> Result<View> { unimplemented!() }
-    /// Newest first; filters of cli.md `ps filters` (T1). `all`: also those not running.
-    pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<View>> { unimplemented!() }
     /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals).
     pub fn reconcile(&self) -> Result<()> { unimplemented!() }
     pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<crate::runtime::Running> { unimplemented!() }
-    pub fn logs(&self, name: &str, query: &LogQuery, each: &mut dyn FnMut(LogLine) -> bool) -> Result<()> { unimplemented!() }
-    pub fn top(&self, name: &str, ps_args: &[String]) -> Result<Process> { unimplemented!() }
-    /// Two samples `interval` apart for the CPU rate; empty names: all running.
-    pub fn stats(&self, names: &[String], all: bool, interval: Duration) -> Result<Vec<StatsView>> { unimplemented!() }
-    /// Docker-compatible document.
-    pub fn inspect_container(&self, name: &str, size: bool) -> Result<serde_json::Value> { unimplemented!() }
-    /// (size of the writable layer, virtual size).
-    pub fn container_size(&self, view: &View) -> Result<(u64, u64)> { unimplemented!() }
-    /// Copies out of a container: a tar stream of `path` (like `docker cp C:path -`). `follow`: a final symlink is resolved.
-    pub fn copy_out(&self, name: &str, path: &[u8], follow: bool, out: &mut dyn Write) -> Result<()> { unimplemented!() }
-    /// Copies a tar stream into directory `path` of a container.
-    pub fn copy_in(&self, name: &str, path: &[u8], archive: &mut dyn Read, keep_ids: bool) -> Result<()> { unimplemented!() }
-    /// `cp` with Docker's path rules between host and container.
-    pub fn copy(&self, from: CopyPath<'_>, to: CopyPath<'_>, keep_ids: bool, follow: bool) -> Result<()> { unimplemented!() }
-    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> { unimplemented!() }
 
-    // --- images (engine/image.rs) ---
-    pub fn pull(&self, reference: &str, platform: Option<&str>, progress: &(dyn Fn(Progress) + Sync)) -> Result<crate::image::Pulled> { unimplemented!() }
-    pub fn load(&self, archive: &mut (dyn Read + Send), progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> { unimplemented!() }
-    pub fn save(&self, names: &[String], out: &mut dyn Write) -> Result<()> { unimplemented!() }
-    pub fn images(&self, filters: &Filters) -> Result<Vec<ImageView>> { unimplemented!() }
-    pub fn image(&self, name: &str) -> Result<ImageView> { unimplemented!() }
-    pub fn inspect_image(&self, name: &str) -> Result<serde_json::Value> { unimplemented!() }
-    pub fn tag(&self, source: &str, target: &str) -> Result<()> { unimplemented!() }
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage> { unimplemented!() }
-    pub fn prune_images(&self, all: bool, filters: &Filters) -> Result<Pruned> { unimplemented!() }
 
-    // --- volumes (engine/volume.rs) ---
-    pub fn create_volume(&self, name: Option<&str>, labels: &[(String, String)]) -> Result<record::Volume> { unimplemented!() }
-    pub fn volumes(&self, filters: &Filters) -> Result<Vec<record::Volume>> { unimplemented!() }
-    pub fn inspect_volume(&self, name: &str) -> Result<serde_json::Value> { unimplemented!() }
-    pub fn remove_volume(&self, name: &str, force: bool) -> Result<()> { unimplemented!() }
-    pub fn prune_volumes(&self, all: bool, filters: &Filters) -> Result<Pruned> { unimplemented!() }
-    /// Inspect whatever has that name: container, image, volume, network.
-    pub fn inspect_any(&self, name: &str) -> Result<serde_json::Value> { unimplemented!() }
 }
 
 pub struct Created {
