@@ -1,1 +1,4 @@
 //! # sys
+
+pub mod netlink;
+pub mod netns;
