@@ -249,11 +249,10 @@ pub fn attach(network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<(
         }
         other => other.on("create", &name)?,
     }
-    configure(network, netns, endpoint).map_err(|error| {
+    configure(network, netns, endpoint).inspect_err(|_| {
         if let Err(left) = link::remove(fd, &name) {
             tracing::warn!("cannot take back link {name}: {left}");
         }
-        error
     })
 }
 
