@@ -37,7 +37,7 @@ test-cgroup2: build $(FIXTURES)/busybox.tar ## limits in a guest with pure cgrou
 
 bench: build $(FIXTURES)/busybox.tar ## against docker and podman, interleaved
 	@packaging/install-packages.sh bench
-	$(SUDO) python3 integration/bench/bench.py --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
+	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
 
 fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar ## every fixture image
 
