@@ -1,1 +1,4 @@
 //! # sys
+
+pub mod bpf;
+pub mod seccomp;
