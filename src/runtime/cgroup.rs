@@ -60,10 +60,11 @@ impl Group {
         Ok(group)
     }
 
-    /// Directory fd of the v2 group for CLONE_INTO_CGROUP; None where there is no v2 tree.
+    /// Directory fd of the v2 group for CLONE_INTO_CGROUP (of a group below it, when the container has groups of its own
+    /// and a further process cannot enter above); None where there is no v2 tree: [`Group::join`] does it all then.
     pub fn clone_fd(&self) -> Option<OwnedFd> {
-        let files = self.place().ok()?.unified()?;
-        rustix::fs::open(&files.dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+        let dir = self.place().ok()?.entry()?;
+        rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
     /// Moves a process into every hierarchy with a limit that it is not born into (nothing to do on v2 after

@@ -35,7 +35,7 @@ pub(super) fn pids(files: &Files<'_>) -> Result<Vec<i32>, Error> {
 }
 
 /// A group's directory and all below it, parents first. Empty when it does not exist.
-fn tree(root: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn tree(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![root.to_path_buf()];
     let mut next = 0;
     while let Some(dir) = found.get(next).cloned() {

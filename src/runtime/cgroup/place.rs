@@ -97,10 +97,17 @@ impl<'a> Place<'a> {
         wanted.sort_unstable();
         wanted.dedup();
         let mut dir = mount.base.clone();
+        let necessary = |controller: &str| demanded.iter().any(|name| unified_name(name) == controller);
         for component in self.path.trim_start_matches('/').split('/') {
-            for (controller, source) in hand_down(&dir, &wanted) {
+            let mut refused = hand_down(&dir, &wanted);
+            let busy = |(controller, error): &(&str, io::Error)| necessary(controller) && error.raw_os_error() == Some(libc::EBUSY);
+            if dir == mount.base && refused.iter().any(busy) {
+                evacuate(&dir)?;
+                refused = hand_down(&dir, &wanted);
+            }
+            for (controller, source) in refused {
                 // Only a limit makes a controller necessary.
-                if demanded.iter().any(|name| unified_name(name) == controller) {
+                if necessary(controller) {
                     return Err(Error::Enable { controller: controller.to_owned(), dir, source });
                 }
                 tracing::debug!(controller, dir = %dir.display(), error = %source, "cgroup controller stays off");
@@ -138,7 +145,8 @@ impl<'a> Place<'a> {
         limits::apply(files, controller, resources, false)?;
         let marked = is_accounting_only(&files.dir);
         if marked {
-            rustix::fs::removexattr(&files.dir, ACCOUNTING_ONLY).map_err(|error| Error::Create { dir: files.dir.clone(), source: error.into() })?;
+            let failed = |error: rustix::io::Errno| Error::Create { dir: files.dir.clone(), source: error.into() };
+            rustix::fs::removexattr(&files.dir, ACCOUNTING_ONLY).map_err(failed)?;
         }
         if live && (fresh || marked) { self.gather(&[legacy]) } else { Ok(()) }
     }
@@ -197,14 +205,31 @@ impl<'a> Place<'a> {
     /// # Errors
     /// [`Error::Join`]
     pub(super) fn join(&self, pid: i32) -> Result<(), Error> {
-        let mut wanted: Vec<&Mount> = self.limiting().map(|legacy| &legacy.mount).collect();
-        if self.layout.legacy.is_empty() && wanted.is_empty() {
-            wanted = self.layout.v2.iter().collect();
-        } else {
-            wanted.extend(self.layout.v2.iter());
+        let tracking = self.tracking()?.dir;
+        let membership = self.membership(pid).map_err(|source| Error::Join { pid, dir: tracking, source })?;
+        let outside = |mount: &Mount| !membership.contains(&mount.base);
+        if self.layout.v2.as_ref().is_some_and(outside) {
+            control::join(&self.entry().ok_or(Error::NoHierarchy)?, pid, false)?;
         }
-        let membership = self.membership(pid).map_err(|source| Error::Join { pid, dir: self.tracking().map_or_else(|_| PathBuf::new(), |files| files.dir), source })?;
-        wanted.iter().filter(|mount| !membership.contains(&mount.base)).try_for_each(|mount| control::join(&mount.dir(self.path), pid, false))
+        let legacy = self.limiting().map(|legacy| &legacy.mount).filter(|mount| outside(mount));
+        for mount in legacy {
+            control::join(&mount.dir(self.path), pid, false)?;
+        }
+        Ok(())
+    }
+
+    /// The v2 group that a further process may enter: the group itself; or, when the container has handed controllers down to
+    /// groups of its own (an init system does), the first of those with processes, for a group with children that have
+    /// controllers can hold none (`Documentation/admin-guide/cgroup-v2.rst`, No Internal Process Constraint).
+    pub(super) fn entry(&self) -> Option<PathBuf> {
+        let files = self.unified()?;
+        let hands_down = |dir: &Path| fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|list| !list.trim().is_empty());
+        let occupied = |dir: &PathBuf| fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|list| !list.is_empty());
+        if !hands_down(&files.dir) {
+            return Some(files.dir);
+        }
+        let below = control::tree(&files.dir).unwrap_or_default();
+        Some(below.into_iter().skip(1).find(|dir| !hands_down(dir) && occupied(dir)).unwrap_or(files.dir))
     }
 
     /// The base directories of the hierarchies in which a process is in this group or below it.
@@ -301,7 +326,10 @@ fn is_accounting_only(dir: &Path) -> bool {
 /// processors and memory nodes, without which no process can enter.
 fn make(base: &Path, path: &str, cpuset: bool) -> Result<bool, Error> {
     let leaf = base.join(path.trim_start_matches('/'));
-    let failed = |dir: &Path| { let dir = dir.to_path_buf(); move |source| Error::Create { dir, source } };
+    let failed = |dir: &Path| {
+        let dir = dir.to_path_buf();
+        move |source| Error::Create { dir, source }
+    };
     // Almost always only the last component is missing.
     if !cpuset {
         match fs::create_dir(&leaf) {
@@ -337,6 +365,26 @@ fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Moves the processes out of a v2 root that is itself a group (we run in a container): with processes of its own it could
+/// hand down no controller. The real root may have processes and is left alone.
+fn evacuate(root: &Path) -> Result<(), Error> {
+    if !root.join("cgroup.type").exists() {
+        return Ok(());
+    }
+    make(root, "/rcon-host", false)?;
+    for _ in 0..200 {
+        let file = root.join("cgroup.procs");
+        let list = fs::read_to_string(&file).map_err(|source| Error::Host { file, source })?;
+        if list.is_empty() {
+            return Ok(());
+        }
+        for pid in list.lines().filter_map(|line| line.parse().ok()) {
+            control::join(&root.join("rcon-host"), pid, true)?;
+        }
+    }
+    Err(Error::Restless("/".to_owned()))
 }
 
 /// Enables controllers for the children of one v2 group; answers with those that could not be. A controller that this group
