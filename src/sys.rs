@@ -1,2 +1,3 @@
 //! # sys
 pub mod proc_stat;
+pub mod private_mounts;
