@@ -15,3 +15,5 @@ pub mod namespace;
 pub mod prctl;
 pub mod process;
 pub mod seccomp;
+pub mod private_mounts;
+pub mod proc_stat;
