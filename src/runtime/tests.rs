@@ -147,9 +147,9 @@ fn a_container_is_isolated() {
         assert!(!output.contains("secret"), "{output}");
         assert!(output.contains("/ro/x: Read-only file system") && output.contains("\ny\n0\n"), "{output}");
         assert!(output.contains("CapBnd:\t0000000000000021") && output.contains("CapEff:\t0000000000000021"), "{output}");
-        let (_, output) = script(&fixture, "stat -c '%t:%T %a' /dev/null /dev/tty; readlink /dev/fd /dev/ptmx; ls /dev/pts; cat /proc/self/mountinfo; ls /sys/fs/cgroup; exit 7");
+        let (_, output) = script(&fixture, "stat -c '%t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx; ls /dev/pts; cat /proc/self/mountinfo; ls /sys/fs/cgroup; exit 7");
         assert!(output.starts_with("1:3 666\n5:0 666\n/proc/self/fd\npts/ptmx\nptmx\n"), "{output}");
-        assert!(!output.contains("/run") && output.contains(" /sys/fs/cgroup"), "{output}");
+        assert!(!output.contains(" /run") && output.contains(" /sys/fs/cgroup"), "{output}");
         assert!(std::fs::exists(fixture.base.join("upper/y")).unwrap());
         let (stdin, _) = script(&fixture, "exit 7");
         assert_eq!(stdin, 7);
@@ -308,14 +308,36 @@ fn other_namespaces_are_made_and_joined() {
         assert_eq!(&uptime[..2], b"10");
         let pid_namespace = format!("/proc/{}/ns/pid", first.pid);
         let second = Fixture::new();
-        let joined = config(&["sh", "-c", "echo $$; cat /proc/1/comm"], |value| {
+        let joined = config(&["sh", "-c", "echo $$; test -d /proc/1 && echo there"], |value| {
             value["linux"]["namespaces"][1] = json!({"type": "pid", "path": pid_namespace});
         });
         let (code, output) = run(&second, &joined, None, false);
-        assert!(output.ends_with("\nsleep\n") && !output.starts_with("1\n"), "{output}");
+        assert!(output.ends_with("\nthere\n") && !output.starts_with("1\n"), "{output}");
         assert_eq!(code, 0);
         drop(rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL));
         wait(&first.pidfd);
+    });
+}
+
+#[test]
+fn a_user_namespace_is_mapped() {
+    alone("a_user_namespace_is_mapped", || {
+        let fixture = Fixture::new();
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        let spec = config(&["sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u:%t:%T /dev/null; echo x >/dev/null && echo fine"], |value| {
+            value["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            value["linux"]["uidMappings"] = map.clone();
+            value["linux"]["gidMappings"] = map;
+            value["process"]["cwd"] = json!("/");
+        });
+        for directory in ["layer", "upper"] {
+            let made = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(fixture.base.join(directory)).status();
+            assert!(made.unwrap().success());
+        }
+        let (code, output) = run(&fixture, &spec, None, false);
+        let lines: Vec<_> = output.split_whitespace().collect();
+        assert_eq!(lines[..4], ["0", "0", "100000", "65536"], "{output}");
+        assert!(output.ends_with(":1:3\nfine\n") && code == 0, "{output}");
     });
 }
 
