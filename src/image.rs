@@ -88,7 +88,7 @@ pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Refer
 /// # Errors
 /// The archive is malformed or does not verify, or the host could not store it.
 pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
-    unimplemented!()
+    archive::load(roots, db, archive, platform, progress)
 }
 
 /// Writes images as one tar that is an OCI layout and a docker-archive at once.
@@ -96,7 +96,7 @@ pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &
 /// # Errors
 /// A blob is missing, or the output cannot be written.
 pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], out: &mut dyn Write) -> Result<(), Error> {
-    unimplemented!()
+    export::save(roots, db, images, out)
 }
 
 /// Overlay lowers of an image (top first), with `upper: None`.
