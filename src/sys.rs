@@ -1,3 +1,17 @@
 //! # sys
 
 pub mod pidfd_signal;
+//! ## Lives here
+//! Raw system calls that the safe crates lack, one family a file.
+//! ## Invariants
+//! APIs take and give owned or borrowed descriptors; each `unsafe` block argues its case.
+//! ## Not here
+//! Policy.
+//! ## Decisions
+//! - `rustix` is used directly by every room; only what it lacks is here.
+
+pub mod clone;
+pub mod mount;
+pub mod namespace;
+pub mod prctl;
+pub mod process;
