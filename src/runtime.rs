@@ -11,6 +11,7 @@
 //! - Overlay roots are mounted through `fsopen` as a *detached* mount (one `lowerdir+` per layer), with
 //!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
 
+pub mod capability;
 pub mod cgroup;
 pub mod seccomp;
 

@@ -15,3 +15,5 @@ pub mod mount;
 pub mod namespace;
 pub mod prctl;
 pub mod process;
+pub mod bpf;
+pub mod seccomp;
