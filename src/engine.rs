@@ -14,6 +14,7 @@ pub mod request;
 mod container;
 mod copy;
 mod error;
+mod filter;
 mod image;
 mod inspect;
 mod list;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 pub use container::monitor_stage;
 pub use error::Error;
+pub use filter::parse_time;
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.

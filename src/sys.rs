@@ -17,3 +17,5 @@ pub mod prctl;
 pub mod process;
 pub mod bpf;
 pub mod seccomp;
+pub mod proc_stat;
+pub mod private_mounts;
