@@ -1,6 +1,4 @@
 //! # sys
-pub mod proc_stat;
-pub mod private_mounts;
 //! ## Lives here
 //! Raw system calls that the safe crates lack and parsers of kernel files, one family a file.
 //! ## Invariants
@@ -14,6 +12,9 @@ pub mod bpf;
 pub mod clone;
 pub mod mount;
 pub mod namespace;
+pub mod pidfd_signal;
 pub mod prctl;
+pub mod private_mounts;
+pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
