@@ -5,7 +5,6 @@
 
 use super::*;
 use crate::engine::filter;
-use crate::monitor::Live;
 use record::{MountKind, NetworkMode, Phase};
 use regex_lite::Regex;
 use std::collections::HashMap;
@@ -30,7 +29,7 @@ impl Engine {
             if !all && record.phase != Phase::Started {
                 continue;
             }
-            let view = self.seen(record);
+            let view = self.view_of(record);
             let shown = all || matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
             if shown && matcher.matches(&view) {
                 views.push(view);
@@ -68,32 +67,6 @@ impl Engine {
             }
         }
         failure.map_or(Ok(pruned), Err)
-    }
-
-    /// A record with its live facts, without reconciling: a started container whose monitor is gone is shown as it
-    /// will be recorded, exited.
-    pub(super) fn seen(&self, record: record::Container) -> View {
-        let mut view = View { status: Status::Created, pid: 0, restart_count: record.restart_count, started: record.started, record };
-        view.status = match view.record.phase {
-            Phase::Created => Status::Created,
-            Phase::Exited => Status::Exited,
-            Phase::Removing => Status::Removing,
-            Phase::Started => match Live::read(&self.privilege.roots.live(&view.record.id)) {
-                None => Status::Exited,
-                Some(live) => {
-                    view.restart_count = live.restart_count;
-                    view.started = live.started;
-                    match live.pid {
-                        None => Status::Restarting,
-                        Some(pid) => {
-                            view.pid = pid;
-                            if live.cgroup.is_frozen() { Status::Paused } else { Status::Running }
-                        }
-                    }
-                }
-            },
-        };
-        view
     }
 }
 

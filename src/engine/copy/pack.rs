@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn pax_records_count_themselves() {
-        assert_eq!(pax_record(b"path", b"x"), b"10 path=x\n");
+        assert_eq!(pax_record(b"path", b"x"), b"9 path=x\n");
         assert_eq!(pax_record(b"path", b""), b"8 path=\n");
         let long = pax_record(b"path", &[b'a'; 88]);
         let length = long.iter().position(|b| *b == b' ').map(|at| String::from_utf8_lossy(&long[..at]).parse::<usize>());

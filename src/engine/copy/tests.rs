@@ -58,6 +58,8 @@ fn crafted(entries: &[(&str, tar::EntryType, &str, &str)]) -> Vec<u8> {
         header.set_gid(0);
         header.set_mtime(1);
         header.set_size(data.len() as u64);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_cksum();

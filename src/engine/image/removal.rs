@@ -68,7 +68,7 @@ impl Engine {
         let mut users: Vec<User> = Vec::new();
         for record in self.db.containers()? {
             if record.spec.image_id == id {
-                let View { record, status, .. } = self.seen(record);
+                let View { record, status, .. } = self.view_of(record);
                 let running = matches!(status, Status::Running | Status::Paused | Status::Restarting);
                 users.push(User { id: record.id.short().to_owned(), running });
             }
