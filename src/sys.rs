@@ -1,6 +1,4 @@
 //! # sys
-
-pub mod pidfd_signal;
 //! ## Lives here
 //! Raw system calls that the safe crates lack, one family a file.
 //! ## Invariants
@@ -15,6 +13,7 @@ pub mod mount;
 pub mod namespace;
 pub mod prctl;
 pub mod process;
+pub mod pidfd_signal;
 pub mod bpf;
 pub mod seccomp;
 pub mod proc_stat;
