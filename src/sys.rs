@@ -1,1 +1,6 @@
 //! # sys
+
+pub mod heap;
+pub mod peer;
+pub mod signal;
+pub mod spawn;
