@@ -7,7 +7,7 @@ use super::run::{Failure, Made, Run, Streams, non_blocking, terminal};
 use super::*;
 use crate::runtime::cgroup::Group;
 use crate::state::record::{LogSpec, RestartPolicy};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -20,6 +20,8 @@ const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 struct Process {
     pid: i32,
     pidfd: OwnedFd,
+    /// The script runs once a line arrived here.
+    gate: OwnedFd,
 }
 
 impl Run for Process {
@@ -30,6 +32,7 @@ impl Run for Process {
         self.pidfd.as_fd()
     }
     fn start(&mut self) -> Result<(), Failure> {
+        assert_eq!(rustix::io::write(&self.gate, b"\n"), Ok(1));
         Ok(())
     }
     fn group(&self) -> Group {
@@ -54,8 +57,11 @@ impl Run for Process {
 }
 
 fn shell(script: &str, tty: bool) -> Made {
+    // Only the reader is inherited.
+    let (reader, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::empty()).unwrap();
+    rustix::io::fcntl_setfd(&gate, rustix::io::FdFlags::CLOEXEC).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", script]).process_group(0);
+    command.args(["-c", &format!("read g </proc/self/fd/{}; {script}", reader.as_raw_fd())]).process_group(0);
     let streams = if tty {
         let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
@@ -81,7 +87,7 @@ fn shell(script: &str, tty: bool) -> Made {
     });
     let pid = i32::try_from(child.id()).unwrap();
     let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
-    Made { run: Box::new(Process { pid, pidfd }), streams }
+    Made { run: Box::new(Process { pid, pidfd, gate }), streams }
 }
 
 /// What the engine was asked, in order.
