@@ -1,9 +1,4 @@
 //! # sys
-
-pub mod heap;
-pub mod peer;
-pub mod signal;
-pub mod spawn;
 //! ## Lives here
 //! Raw system calls that the safe crates lack and parsers of kernel files, one family a file.
 //! ## Invariants
@@ -15,11 +10,15 @@ pub mod spawn;
 
 pub mod bpf;
 pub mod clone;
+pub mod heap;
 pub mod mount;
 pub mod namespace;
+pub mod peer;
 pub mod pidfd_signal;
 pub mod prctl;
 pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
+pub mod spawn;

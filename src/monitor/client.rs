@@ -29,12 +29,6 @@ pub struct Client {
     gone: bool,
 }
 
-/// Our own binary, for the stage.
-fn executable() -> Result<OwnedFd, Error> {
-    use rustix::fs::{Mode, OFlags, open};
-    open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::spawn("find the binary of"))
-}
-
 impl Client {
     /// Starts a monitor process (one exec of our own binary from a read-only view) and hands it config, the
     /// container's network namespace and held port sockets. It creates the container at once (in parallel with the caller).
@@ -51,7 +45,8 @@ impl Client {
             .filter_map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
         let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
-        crate::sys::spawn::detached(executable()?.as_fd(), &[&name], &environment, null.as_fd(), theirs.as_fd()).map_err(Error::spawn("start"))?;
+        let executable = crate::runtime::protected_exe().map_err(|error| Error::Binary(Box::new(error)))?;
+        crate::sys::spawn::detached(executable.as_fd(), &[&name], &environment, null.as_fd(), theirs.as_fd()).map_err(Error::spawn("start"))?;
         drop(theirs);
         Client::configure(ours, config, netns, held)
     }

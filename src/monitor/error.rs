@@ -15,6 +15,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("cannot open our own binary for the monitor process")]
+    Binary(#[source] Box<crate::runtime::Error>),
     #[error("cannot {operation} the monitor")]
     Talk {
         operation: &'static str,
