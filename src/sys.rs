@@ -10,8 +10,10 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod heap;
 pub mod mount;
 pub mod namespace;
+pub mod peer;
 pub mod pidfd_signal;
 pub mod prctl;
 pub mod private_mounts;
@@ -21,3 +23,5 @@ pub mod seccomp;
 
 pub mod netlink;
 pub mod netns;
+pub mod signal;
+pub mod spawn;
