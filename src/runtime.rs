@@ -19,6 +19,7 @@
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 
+pub mod capability;
 pub mod cgroup;
 pub mod seccomp;
 

@@ -1,15 +1,20 @@
 //! # sys
 //! ## Lives here
-//! Raw system calls that the safe crates lack, one family a file.
+//! Raw system calls that the safe crates lack and parsers of kernel files, one family a file.
 //! ## Invariants
 //! APIs take and give owned or borrowed descriptors; each `unsafe` block argues its case.
 //! ## Not here
 //! Policy.
 //! ## Decisions
-//! - `rustix` is used directly by every room; only what it lacks is here.
+//! - `rustix` is the safe system call layer and is used directly by every room; only what it lacks is here.
 
+pub mod bpf;
 pub mod clone;
 pub mod mount;
 pub mod namespace;
+pub mod pidfd_signal;
 pub mod prctl;
+pub mod private_mounts;
+pub mod proc_stat;
 pub mod process;
+pub mod seccomp;
