@@ -13,7 +13,6 @@ pub mod clone;
 pub mod mount;
 pub mod namespace;
 pub mod pidfd_signal;
-pub mod prctl;
 pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
