@@ -15,7 +15,6 @@ pub mod mount;
 pub mod namespace;
 pub mod peer;
 pub mod pidfd_signal;
-pub mod prctl;
 pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;

@@ -6,18 +6,17 @@
 use super::error::{At, Failure};
 use super::process::{ProcessPlan, Sets};
 use super::user::Account;
-use crate::sys::prctl::{SockFilter, load_filter};
+use super::seccomp;
 use rustix::io::Errno;
 use rustix::process::{Gid, Rlimit, Uid, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-const SETPCAP: u64 = 1 << 8;
+/// `CAP_SYS_ADMIN`: loading a filter without `no_new_privs` needs it.
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// What is left to do right before `execve`.
 pub(super) struct Final {
-    program: Vec<SockFilter>,
-    flags: u64,
+    filter: Option<super::process::Filter>,
     sets: Sets,
 }
 
@@ -63,26 +62,22 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
     // What the kernel does not know, or we do not hold, cannot be given.
     sets.permitted &= held;
     sets.effective &= sets.permitted;
-    let last = SETPCAP | if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
+    let last = if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
     let meanwhile = (sets.permitted | last) & held;
     set(meanwhile, meanwhile, sets.inheritable)?;
     raise_ambient(sets.ambient & sets.permitted & sets.inheritable)?;
-    let (program, flags) = plan.seccomp.as_ref().map_or((Vec::new(), 0), |filter| {
-        let convert = |i: &super::seccomp::Instruction| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
-        (filter.program.iter().map(convert).collect(), filter.flags)
-    });
-    Ok(Final { program, flags, sets })
+    Ok(Final { filter: plan.seccomp.clone(), sets })
 }
 
 impl Final {
     /// Loads the filter and leaves the plan's sets. The filter must allow what follows: `capset` and
     /// `execve`; with `no_new_privs` it is loaded after the sets are final.
-    pub fn apply(&mut self, no_new_privileges: bool) -> Result<(), Failure> {
+    pub fn apply(&self, no_new_privileges: bool) -> Result<(), Failure> {
         if no_new_privileges {
             self.drop_to_final()?;
-            return self.filter();
+            return self.load();
         }
-        self.filter()?;
+        self.load()?;
         self.drop_to_final()
     }
 
@@ -91,11 +86,13 @@ impl Final {
         set(self.sets.effective, self.sets.permitted, self.sets.inheritable)
     }
 
-    fn filter(&mut self) -> Result<(), Failure> {
-        if self.program.is_empty() {
-            return Ok(());
+    fn load(&self) -> Result<(), Failure> {
+        let Some(filter) = &self.filter else { return Ok(()) };
+        match seccomp::load(&filter.program, filter.flags) {
+            Ok(_) => Ok(()),
+            Err(seccomp::Error::Load(error)) => Err(Failure::step("load the seccomp filter", error)),
+            Err(other) => Err(Failure::invalid(other.to_string())),
         }
-        load_filter(&mut self.program, self.flags).at("load the seccomp filter")
     }
 }
 

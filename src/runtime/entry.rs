@@ -155,7 +155,7 @@ impl Prepared {
     }
 
     /// Executes; returns only the reason why not.
-    pub fn execute(mut self) -> Failure {
+    pub fn execute(self) -> Failure {
         if let Err(failure) = self.rights.apply(self.no_new_privileges) {
             return failure;
         }

@@ -43,7 +43,8 @@ impl Error {
     /// `CommandNotFound` (127) and `CommandNotExecutable` (126) are told apart here.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Invalid(_) | Error::Seccomp(_) => ErrorKind::Invalid,
+            Error::Invalid(_) => ErrorKind::Invalid,
+            Error::Seccomp(error) => error.kind(),
             Error::Unsupported(_) => ErrorKind::Unsupported,
             Error::CommandNotFound(_) => ErrorKind::CommandNotFound,
             Error::CommandNotExecutable(_) => ErrorKind::CommandNotExecutable,

@@ -2,8 +2,7 @@
 
 use super::error::Error;
 use super::{User, seccomp};
-use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, LinuxSeccompFilterFlag, PosixRlimitType, Process, Spec};
-use crate::sys::prctl::{SECCOMP_FLAG_LOG, SECCOMP_FLAG_SPEC_ALLOW, SECCOMP_FLAG_TSYNC};
+use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use rustix::process::Resource;
 use std::path::PathBuf;
 
@@ -49,7 +48,7 @@ pub(super) struct Sets {
 #[derive(Clone, PartialEq)]
 pub(super) struct Filter {
     pub program: Vec<seccomp::Instruction>,
-    pub flags: u64,
+    pub flags: u32,
 }
 
 impl std::fmt::Debug for Filter {
@@ -119,21 +118,11 @@ pub(super) fn compile(process: &Process, user: Option<&User>, spec: &Spec, defau
 }
 
 fn compile_filter(profile: &LinuxSeccomp) -> Result<Filter, Error> {
-    let mut flags = 0;
-    for flag in profile.flags().iter().flatten() {
-        flags |= match flag {
-            LinuxSeccompFilterFlag::SeccompFilterFlagLog => SECCOMP_FLAG_LOG,
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => SECCOMP_FLAG_TSYNC,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => SECCOMP_FLAG_SPEC_ALLOW,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(Error::Unsupported("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
-            }
-        };
+    if profile.listener_path().is_some() || seccomp::needs_listener(profile) {
+        return Err(Error::Unsupported("a seccomp listener (SCMP_ACT_NOTIFY)".to_owned()));
     }
-    if profile.listener_path().is_some() {
-        return Err(Error::Unsupported("a seccomp listener".to_owned()));
-    }
-    Ok(Filter { program: seccomp::compile(profile).map_err(Error::Seccomp)?, flags })
+    let program = seccomp::compile(profile).map_err(Error::Seccomp)?;
+    Ok(Filter { program, flags: seccomp::flags(profile) })
 }
 
 /// Security modules are asked for by name and must then be there: a label that is not applied is a hole.

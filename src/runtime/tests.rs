@@ -253,7 +253,9 @@ fn exec_joins_everything() {
         assert_eq!(text(output), "/made/here\ninside\nCapEff:\t0000000000000021\n");
         let running = exec(&init, &spec, &["tty"], Stdio::Terminal { columns: 1, rows: 1 }).unwrap();
         let mut output = [0; 64];
-        let length = std::fs::File::from(running.console.unwrap()).read(&mut output).unwrap();
+        // Held until the end: a closed master hangs the process up.
+        let mut console = std::fs::File::from(running.console.unwrap());
+        let length = console.read(&mut output).unwrap();
         assert_eq!(&output[..length], b"/dev/pts/0\r\n");
         assert_eq!(wait(&running.pidfd), 0);
         let (stdio, _output) = pipes();
@@ -330,14 +332,60 @@ fn a_user_namespace_is_mapped() {
             value["linux"]["gidMappings"] = map;
             value["process"]["cwd"] = json!("/");
         });
-        for directory in ["layer", "upper"] {
-            let made = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(fixture.base.join(directory)).status();
-            assert!(made.unwrap().success());
-        }
+        let (stdio, _output) = pipes();
+        let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let owned = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(&fixture.base).status();
+        assert!(owned.unwrap().success());
         let (code, output) = run(&fixture, &spec, None, false);
         let lines: Vec<_> = output.split_whitespace().collect();
         assert_eq!(lines[..4], ["0", "0", "100000", "65536"], "{output}");
         assert!(output.ends_with(":1:3\nfine\n") && code == 0, "{output}");
+    });
+}
+
+#[test]
+fn filters_and_groups_hold() {
+    alone("filters_and_groups_hold", || {
+        let fixture = Fixture::new();
+        let profile = serde_json::to_value(super::seccomp::default_profile(&["CHOWN".to_owned(), "KILL".to_owned()])).unwrap();
+        let path = format!("/rcon-test-{}", crate::base::random_hex(8));
+        let resources = serde_json::from_value(json!({"pids": {"limit": 20}})).unwrap();
+        for (nnp, reaper) in [(false, false), (true, false), (false, true)] {
+            // A fresh group each: Linux 6.18 kills at once what is cloned into a group that `cgroup.kill` was used on.
+            let group = super::cgroup::Group::create(&path, Some(&resources)).unwrap();
+            let script = "grep -E 'Seccomp:|CapPrm|NoNewPrivs' /proc/self/status; cat /proc/self/cgroup; mount -t tmpfs x /bin; exec sleep 100";
+            let spec = config(&["sh", "-c", script], |value| {
+                value["linux"]["seccomp"] = profile.clone();
+                value["process"]["noNewPrivileges"] = json!(nnp);
+            });
+            let (stdio, output) = pipes();
+            let root = fixture.root();
+            let mut init = super::create(Create { id: "test", spec: &spec, root: &root, user: None, stdio, netns: None, reaper, cgroup: &group }).unwrap();
+            init.start().unwrap();
+            let (stdio, exec_output) = pipes();
+            let container = config(&["sh", "-c", "grep -E 'Seccomp:|CapPrm' /proc/self/status; cat /proc/self/cgroup"], |_| {});
+            let process = container.process().clone().unwrap();
+            let request = Exec { init_pidfd: init.pidfd.as_fd(), init_pid: init.pid, process: &process, user: None, spec: &spec, stdio, cgroup: &group };
+            let running = super::exec(request).unwrap();
+            assert_eq!(wait(&running.pidfd), 0);
+            let inside = text(exec_output);
+            let wanted = "CapPrm:\t0000000000000021\n";
+            assert!(inside.contains(wanted) && inside.contains("Seccomp:\t2\n") && inside.contains("pids:/\n"), "{inside}");
+            let mut output = std::fs::File::from(output);
+            let mut early = Vec::new();
+            while !early.ends_with(b"\n") || !early.windows(7).any(|part| part == b"mount: ") {
+                let mut byte = [0];
+                output.read_exact(&mut byte).unwrap();
+                early.push(byte[0]);
+            }
+            group.kill_all(std::time::Duration::from_secs(5)).unwrap();
+            assert_eq!(wait(&init.pidfd), 128 + 9);
+            let inside = String::from_utf8(early).unwrap();
+            assert!(inside.contains(wanted) && inside.contains("Seccomp:\t2\n") && inside.contains("pids:/\n"), "{inside}");
+            assert!(inside.contains(&format!("NoNewPrivs:\t{}\n", u8::from(nnp))), "{inside}");
+            group.delete().unwrap();
+        }
     });
 }
 
