@@ -31,6 +31,8 @@ mod lock;
 mod pull;
 mod registry;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 

@@ -5,6 +5,8 @@
 
 pub mod fixup;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod xattr;
 

@@ -195,7 +195,12 @@ impl<R: BufRead> Reader<R> {
 
     fn member(&mut self, block: &[u8], extensions: Extensions, stored: u64) -> Result<Member, UnpackError> {
         let header = Header::from_byte_slice(block);
-        let number = |value: std::io::Result<u64>, what: &str| value.map_err(|_| malformed(what));
+        let old = header.as_old();
+        // Writers leave out what they do not know.
+        let number = |value: std::io::Result<u64>, field: &[u8], what: &str| match value {
+            Err(_) if field.iter().all(|b| matches!(b, 0 | b' ')) => Ok(0),
+            other => other.map_err(|_| malformed(what)),
+        };
         let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let directory_by_name = path.ends_with(b"/");
         let kind = match header.entry_type() {
@@ -213,22 +218,22 @@ impl<R: BufRead> Reader<R> {
         let stored = extensions.size.unwrap_or(stored);
         // Only regular files carry data; some writers put the size of a link's target into its header.
         self.start(if kind == Kind::File { stored } else { 0 });
-        let id = |given: Option<u32>, value: std::io::Result<u64>| -> Result<u32, UnpackError> {
+        let id = |given: Option<u32>, value: std::io::Result<u64>, field: &[u8]| -> Result<u32, UnpackError> {
             match given {
                 Some(id) => Ok(id),
-                None => u32::try_from(number(value, "an owner is not a number")?).map_err(|_| malformed("an owner is out of range")),
+                None => u32::try_from(number(value, field, "an owner is not a number")?).map_err(|_| malformed("an owner is out of range")),
             }
         };
         let device = |part: std::io::Result<Option<u32>>| part.ok().flatten().unwrap_or(0);
         let mut member = Member {
             kind,
-            mode: header.mode().map_err(|_| malformed("a mode is not a number"))? & 0o7777,
-            uid: id(extensions.uid, header.uid())?,
-            gid: id(extensions.gid, header.gid())?,
+            mode: (number(header.mode().map(u64::from), &old.mode, "a mode is not a number")? & 0o7777) as u32,
+            uid: id(extensions.uid, header.uid(), &old.uid)?,
+            gid: id(extensions.gid, header.gid(), &old.gid)?,
             mtime: match extensions.mtime {
                 Some(mtime) => mtime,
                 // Base-256 numbers may be negative; the crate hands the bits through.
-                None => (number(header.mtime(), "a time is not a number")?.cast_signed(), 0),
+                None => (number(header.mtime(), &old.mtime, "a time is not a number")?.cast_signed(), 0),
             },
             size: if kind == Kind::File { stored } else { 0 },
             device: (device(header.device_major()), device(header.device_minor())),
