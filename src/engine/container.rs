@@ -1,7 +1,6 @@
 //! The use cases of one container, a file each.
 
 mod attach;
-mod capability;
 mod copy_up;
 mod create;
 mod devices;

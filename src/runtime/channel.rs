@@ -98,8 +98,8 @@ impl Channel {
         let length = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Ok(message) => break message.bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => break 0,
+                // The other end died with a word of ours unread: reported once, before its last words.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(Failure::step("hear from the other stage", errno)),
             }
         };

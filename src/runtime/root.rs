@@ -50,10 +50,20 @@ pub(super) fn mount_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
         }
         _ => {}
     }
-    match mount_by_layer(overlay) {
+    match mount_by_layer(overlay).or_else(|step| if forget_volatile(overlay) { mount_by_layer(overlay) } else { Err(step) }) {
         Ok(tree) => Ok(tree),
         Err(Step(_, Errno::INVAL | Errno::NOSYS)) => mount_from_within(overlay),
         Err(Step(step, errno)) => Err(Failure::step(step, errno)),
+    }
+}
+
+/// A volatile mount leaves a mark in its work directory, with which the kernel refuses the next one, because
+/// a crash may have lost data in between (Documentation/filesystems/overlayfs, "Volatile mount"). A container
+/// whose upper may be lost at any crash accepts that. True: a mark was there and is gone.
+fn forget_volatile(overlay: &Overlay) -> bool {
+    match &overlay.upper {
+        Some(Upper { work, volatile: true, .. }) => std::fs::remove_dir_all(work.join("work/incompat/volatile")).is_ok(),
+        _ => false,
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("invalid kernel version \"{0}\" in seccomp profile: expected MAJOR.MINOR")]
     KernelVersion(String),
     #[error("seccomp error number {0} is above 65535")]
-    ErrorNumber(u32),
+    Errno(u32),
     #[error("seccomp rule for \"{syscall}\" tests argument {index}: there are 0 to 5")]
     Argument { syscall: String, index: usize },
     #[error("seccomp rule for \"{syscall}\" tests {count} arguments: at most 6 are possible")]

@@ -72,3 +72,20 @@ pub fn fork(_proof: SingleThreaded, flags: u64, cgroup: Option<BorrowedFd<'_>>) 
         }
     }
 }
+
+/// Runs `body` in a forked copy of this process, which has one thread; true when it did not panic.
+/// For tests, whose harness has several: other threads must be at rest (blocked, holding no lock).
+#[cfg(test)]
+pub fn run_alone(body: fn()) -> bool {
+    // SAFETY: libc's fork leaves the allocator usable in the child; by the caller's word no other lock is held.
+    match unsafe { libc::fork() } {
+        -1 => false,
+        0 => super::process::exit(i32::from(std::panic::catch_unwind(body).is_err())),
+        child => {
+            let mut status = 0;
+            // SAFETY: `status` outlives the call; the child is ours.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            waited == child && status == 0
+        }
+    }
+}

@@ -81,7 +81,7 @@ fn process(record: &Container, request: &ExecRequest, spec: &Spec) -> Result<Pro
         process.set_cwd(workdir.into());
     }
     if request.privileged {
-        let all = super::capability::resolve(&[], &[], true).map_err(|e| Error::invalid(e.to_string()))?;
+        let all = crate::runtime::capability::resolve(&[], &[], true).map_err(|e| Error::invalid(e.to_string()))?;
         process.set_capabilities(Some(oci_config::capability_sets(&all))).set_apparmor_profile(None);
     }
     Ok(process)

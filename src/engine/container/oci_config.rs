@@ -1,11 +1,10 @@
 //! Record and resolved inputs → OCI runtime config. Pure: everything that must be looked up is in [`Inputs`].
 
 use super::super::{Error, Result};
-use super::capability;
 use super::devices::{self, HostDevice};
 use super::oci_mounts;
 use super::resources::{self, HostFacts};
-use crate::runtime::seccomp;
+use crate::runtime::{capability, seccomp};
 use crate::state::record::{CgroupnsMode, Container, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
 use oci_spec::runtime::{
     Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,

@@ -94,6 +94,9 @@ impl<'a> Place<'a> {
         let demanded = resources.map(|resources| limits::demanded(resources, live)).unwrap_or_default();
         let wanted = ALWAYS_ENABLED.iter().chain(&demanded).filter(|name| self.layout.legacy(name).is_none());
         let mut wanted: Vec<_> = wanted.map(|name| unified_name(name)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
         wanted.sort_unstable();
         wanted.dedup();
         let mut dir = mount.base.clone();

@@ -220,6 +220,50 @@ fn a_process_enters_below_a_group_that_hands_controllers_down() {
     assert_eq!(host.place().entry().unwrap(), host.base.join("rcon/x"));
 }
 
+/// What a host without a v2 tree does, on this host's v1 hierarchies.
+#[test]
+fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
+    let host = Layout::host().unwrap();
+    if host.legacy("freezer").is_none() {
+        // A pure v2 host has no such hierarchy to show it on.
+        return;
+    }
+    let layout = Layout { v2: None, legacy: host.legacy.clone() };
+    let path = format!("/rcon-test/{}", crate::base::random_hex(16));
+    let place = Place { layout: &layout, path: &path };
+    place.check_free().unwrap();
+    place.prepare(Some(&resources(r#"{"pids":{"limit":30}}"#))).unwrap();
+    place.restrict(&[], false).unwrap();
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "read go; exec sleep 1000"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    place.join(pid).unwrap();
+    drop(child.stdin.take());
+    let files = place.tracking().unwrap();
+    assert_eq!(control::pids(&files).unwrap(), [pid]);
+    place.account().unwrap();
+    control::freeze(&files, false).unwrap();
+    assert!(control::is_frozen(&files, false));
+    assert!(place.stats().unwrap().cpu_total > 0);
+    control::kill_all(&files, false, Duration::from_secs(10)).unwrap();
+    child.wait().unwrap();
+    assert!(control::pids(&files).unwrap().is_empty() && !control::is_frozen(&files, false));
+    // Under dash a refused redirection of `exec` ends the shell, so its code tells that the device was refused.
+    let mut second = Command::new("/bin/sh").args(["-c", "read go; head -c1 /dev/zero >/dev/null || exit 0; exec 3</dev/kmsg"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    place.join(i32::try_from(second.id()).unwrap()).unwrap();
+    drop(second.stdin.take());
+    assert_ne!(second.wait().unwrap().code(), Some(0));
+    control::remove(&place.dirs()).unwrap();
+    for dir in place.dirs() {
+        assert!(!dir.exists());
+        drop(fs::remove_dir(dir.parent().unwrap()));
+    }
+}
+
 /// A v2 tree of plain files.
 struct Imitation {
     base: PathBuf,

@@ -96,7 +96,7 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
 /// A seccomp return value.
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
     match errno {
-        Some(number) if number > 0xffff => Err(Error::ErrorNumber(number)),
+        Some(number) if number > 0xffff => Err(Error::Errno(number)),
         other => Ok(action.as_u32(other)),
     }
 }

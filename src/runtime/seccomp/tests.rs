@@ -18,7 +18,7 @@ fn run(program: &[Instruction], arch: u32, number: u32, arguments: &[u64]) -> (u
         _ => {
             let index = (offset - 16) as usize;
             let argument = arguments.get(index / 8).copied().unwrap_or(0);
-            if (index % 8 == 0) == cfg!(target_endian = "little") { argument as u32 } else { (argument >> 32) as u32 }
+            if index.is_multiple_of(8) == cfg!(target_endian = "little") { argument as u32 } else { (argument >> 32) as u32 }
         }
     };
     let (mut accumulator, mut at) = (0u32, 0usize);
