@@ -36,7 +36,7 @@ impl Engine {
                 views.push(view);
             }
         }
-        views.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        views.sort_by_key(|v| std::cmp::Reverse(v.record.created));
         Ok(views)
     }
 
