@@ -20,6 +20,8 @@ mod inspect;
 mod list;
 mod observe;
 mod volume;
+#[cfg(test)]
+mod tests;
 
 use crate::base::{ErrorKind, Privilege, Signal, Timestamp};
 use crate::image::{Progress, RegistryConfig};

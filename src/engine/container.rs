@@ -27,3 +27,4 @@ mod view;
 mod wait;
 
 pub use lifecycle::monitor_stage;
+pub(super) use oci_config::{MASKED, READ_ONLY};

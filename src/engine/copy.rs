@@ -8,11 +8,12 @@ mod tree;
 mod unpack;
 
 use super::*;
+use crate::base::ErrorKind;
 use pack::{Packer, lossy};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{BufReader, BufWriter};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

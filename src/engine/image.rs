@@ -4,8 +4,9 @@
 //! (`…@sha256:…`); both point to an image by its id, the digest of its config.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::engine::filter;
-use crate::oci::ImageDocument;
+use crate::oci::{ImageDocument, Platform};
 use record::Image;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ impl Engine {
     pub fn pull(&self, reference: &str, platform: Option<&str>, progress: &(dyn Fn(Progress) + Sync)) -> Result<crate::image::Pulled> {
         let parsed = parse_reference(reference)?;
         let platform = match platform {
-            Some(text) => text.parse().map_err(|e| Error::invalid(format!("{e}")))?,
+            Some(text) => text.parse().map_err(|e| Error::invalid(e))?,
             None => Platform::host(),
         };
         Ok(crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?)
@@ -235,7 +236,7 @@ pub(super) fn view_image(image: Image, names: &[(String, String)], containers: u
 }
 
 pub(super) fn parse_reference(text: &str) -> Result<Reference> {
-    text.parse().map_err(|e| Error::invalid(format!("{e}")))
+    text.parse().map_err(|e| Error::invalid(e))
 }
 
 pub(super) fn same_repository(a: &Reference, b: &Reference) -> bool {

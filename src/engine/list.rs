@@ -4,6 +4,7 @@
 //! `ancestor` asks for them.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::engine::filter;
 use record::{MountKind, NetworkMode, Phase};
 use regex_lite::Regex;
@@ -35,7 +36,7 @@ impl Engine {
                 views.push(view);
             }
         }
-        views.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        views.sort_by_key(|v| std::cmp::Reverse(v.record.created));
         Ok(views)
     }
 

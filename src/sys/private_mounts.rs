@@ -34,7 +34,7 @@ impl PrivateMounts {
             let good = made.is_ok();
             if answer.send(made).is_ok() && good {
                 // An error is the expected end: the other side dropped its sender.
-                drop(released.recv());
+                released.recv().unwrap_or_default();
             }
         })?;
         match result.recv() {

@@ -36,6 +36,9 @@ const KERNEL_FILE_SYSTEMS: &[u64] = &[
     0x6265_6570, // configfs
 ];
 
+/// Key and value of a PAX record.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// Writes trees into one tar stream.
 pub(super) struct Packer<'a, W: Write> {
     builder: tar::Builder<W>,
@@ -156,7 +159,7 @@ impl<'a, W: Write> Packer<'a, W> {
         self.put(header, Vec::new(), &[path, b"/"].concat(), None, &mut std::io::empty())
     }
 
-    fn file(&mut self, node: &OwnedFd, stat: &Stat, mut header: tar::Header, pax: Vec<(Vec<u8>, Vec<u8>)>, name: &[u8]) -> Result<(), CopyError> {
+    fn file(&mut self, node: &OwnedFd, stat: &Stat, mut header: tar::Header, pax: Vec<Record>, name: &[u8]) -> Result<(), CopyError> {
         header.set_entry_type(tar::EntryType::Regular);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         header.set_size(size);
@@ -180,7 +183,7 @@ impl<'a, W: Write> Packer<'a, W> {
     fn put(
         &mut self,
         mut header: tar::Header,
-        mut pax: Vec<(Vec<u8>, Vec<u8>)>,
+        mut pax: Vec<Record>,
         name: &[u8],
         link: Option<&[u8]>,
         data: &mut dyn Read,
@@ -270,7 +273,7 @@ pub(super) fn is_portable_attribute(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.")
 }
 
-fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CopyError> {
+fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>, CopyError> {
     // Links and special files cannot have the attributes we carry.
     if !matches!(kind, FileType::RegularFile | FileType::Directory) {
         return Ok(Vec::new());
