@@ -27,3 +27,6 @@ mod view;
 mod wait;
 
 pub use lifecycle::monitor_stage;
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ impl Engine {
         let record = self.find(name)?;
         let roots = &self.privilege.roots;
         let live_dir = roots.live(&record.id);
-        if !force && monitor::is_alive(&live_dir) && record.phase == Phase::Started {
+        if !force && record.phase == Phase::Started && monitor::is_alive(&live_dir) {
             return Err(running_conflict(name));
         }
         let _lock = locks::lock(roots, &record.id)?;
