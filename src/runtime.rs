@@ -10,6 +10,14 @@
 //! ## Decisions
 //! - Overlay roots are mounted through `fsopen` as a *detached* mount (one `lowerdir+` per layer), with
 //!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
+//! - The root is attached on top of the stage's own "/" and reached by descriptor until the pivot: no mount point on
+//!   the host is needed, and what a path names is never asked twice.
+//! - A pid namespace is joined by the parent, around its clone, and left again: the process is the caller's own child
+//!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
+//! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
+//!   system calls each, and only after the cgroup namespace exists).
+//! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
+//!   must therefore allow these two.
 
 pub mod capability;
 pub mod cgroup;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Rlimit, Uid, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-const SETPCAP: u64 = 1 << 8;
+/// `CAP_SYS_ADMIN`: loading a filter without `no_new_privs` needs it.
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// What is left to do right before `execve`.
@@ -63,7 +63,7 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
     // What the kernel does not know, or we do not hold, cannot be given.
     sets.permitted &= held;
     sets.effective &= sets.permitted;
-    let last = SETPCAP | if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
+    let last = if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
     let meanwhile = (sets.permitted | last) & held;
     set(meanwhile, meanwhile, sets.inheritable)?;
     raise_ambient(sets.ambient & sets.permitted & sets.inheritable)?;

@@ -10,7 +10,7 @@ use super::plan::{MountStep, Plan, Source, Step};
 use super::{Root, channel, channel::Channel, hierarchy, root, terminal, tree};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::thread::UnshareFlags;
@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const PROC_MAGIC: u64 = 0x9fa0;
+
+/// Shown for owners outside of a user namespace's map (the default of kernel.overflowuid).
+const OVERFLOW_ID: u32 = 65534;
 
 /// The stage's state between steps.
 pub(super) struct Stage<'a> {
@@ -63,7 +66,7 @@ impl<'a> Stage<'a> {
                 let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
                 mount_change("/", private).at("make mounts private")
             }
-            Step::AttachRoot(source) => self.attach_root(source),
+            Step::AttachRoot(source) => self.attach_root(source, plan),
             Step::Mount(mount) if mount.source == Source::Cgroup => hierarchy::mount(self.root()?, mount),
             Step::Mount(mount) => self.mount(mount),
             Step::Device(device) => {
@@ -112,13 +115,18 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn attach_root(&mut self, source: &Root) -> Result<(), Failure> {
+    fn attach_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
         let root = match source {
             Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
             Root::Overlay(overlay) => root::mount_overlay(overlay)?,
         };
-        if tree::kind_of(root.as_fd()).at("examine the root")? != FileType::Directory {
+        let status = fstat(&root).at("examine the root")?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
             return Err(Failure::invalid("the container's root is not a directory"));
+        }
+        // Without id-mapped layers, what nobody inside owns could neither be changed nor mounted on.
+        if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && status.st_uid == OVERFLOW_ID {
+            return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root (id-mapped layers)"));
         }
         // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only.
         move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("attach the root")?;

@@ -330,14 +330,28 @@ fn a_user_namespace_is_mapped() {
             value["linux"]["gidMappings"] = map;
             value["process"]["cwd"] = json!("/");
         });
-        for directory in ["layer", "upper"] {
-            let made = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(fixture.base.join(directory)).status();
-            assert!(made.unwrap().success());
-        }
+        let (stdio, _output) = pipes();
+        let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let owned = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(&fixture.base).status();
+        assert!(owned.unwrap().success());
         let (code, output) = run(&fixture, &spec, None, false);
         let lines: Vec<_> = output.split_whitespace().collect();
         assert_eq!(lines[..4], ["0", "0", "100000", "65536"], "{output}");
         assert!(output.ends_with(":1:3\nfine\n") && code == 0, "{output}");
+    });
+}
+
+#[test]
+fn filters_are_loaded() {
+    alone("filters_are_loaded", || {
+        // getppid answers EPERM, all else passes (no test of the architecture: this is no profile).
+        let one = |code, jt, jf, k| crate::sys::prctl::SockFilter { code, jt, jf, k };
+        let number = u32::try_from(libc::SYS_getppid).unwrap();
+        let mut program = [one(0x20, 0, 0, 0), one(0x15, 0, 1, number), one(6, 0, 0, 0x0005_0001), one(6, 0, 0, 0x7fff_0000)];
+        crate::sys::prctl::load_filter(&mut program, 0).unwrap();
+        assert!(std::fs::read_to_string("/proc/self/status").unwrap().contains("Seccomp:\t2"));
+        assert!(crate::sys::prctl::load_filter(&mut [], 0).is_err());
     });
 }
 
