@@ -42,14 +42,14 @@ impl Group {
     /// Makes the groups and applies limits and device rules. The container's init then starts inside
     /// ([`Group::clone_fd`]) and joins the v1 hierarchies ([`Group::join`]).
     ///
-    /// Without device rules only the default devices may be used. An existing group is adopted when nothing runs in it.
+    /// Without device rules only the default devices may be used. A leftover group of that path is replaced when nothing runs in it.
     ///
     /// # Errors
     /// What could not be made or set; nothing is left behind then.
     pub fn create(path: &str, resources: Option<&LinuxResources>) -> Result<Self, Error> {
         let group = Group { path: path.to_owned() };
         let place = group.place()?;
-        place.check_free()?;
+        place.clear()?;
         let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         if let Err(error) = place.prepare(resources).and_then(|()| place.restrict(devices, false)) {
             if let Err(leftover) = group.delete() {

@@ -237,7 +237,11 @@ pub(super) fn remove(dirs: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
-fn remove_once(root: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// One pass over a group and all below it; the directory that stays, on failure. Missing is fine.
+///
+/// # Errors
+/// `EBUSY` while there are processes.
+pub(super) fn remove_once(root: &Path) -> Result<(), (PathBuf, io::Error)> {
     // The common case, a group without children, needs no listing.
     match fs::remove_dir(root) {
         Ok(()) => return Ok(()),

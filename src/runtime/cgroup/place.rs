@@ -71,21 +71,22 @@ impl<'a> Place<'a> {
         resources.map_or(Ok(()), |resources| self.limit(resources, false))
     }
 
-    /// Refuses to adopt a group in which something runs (a container of the same name, or someone else's).
+    /// Clears the way: an empty leftover is removed, since its old limits would bind what is put there; one in which something
+    /// runs (a container of the same name, or someone else's) is refused.
     ///
     /// # Errors
     /// [`Error::NotEmpty`]
-    pub(super) fn check_free(&self) -> Result<(), Error> {
-        let files = self.tracking()?;
-        if !files.dir.exists() {
-            return Ok(());
-        }
-        if !control::pids(&files)?.is_empty() {
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        if !control::pids(&self.tracking()?)?.is_empty() {
             return Err(Error::NotEmpty(self.path.to_owned()));
         }
-        let unified = self.layout.v2.is_some();
-        // A leftover may be frozen, and would freeze what is born inside.
-        if control::is_frozen(&files, unified) { control::thaw(&files, unified) } else { Ok(()) }
+        for dir in self.dirs() {
+            control::remove_once(&dir).map_err(|(dir, source)| match source.raw_os_error() {
+                Some(libc::EBUSY) => Error::NotEmpty(self.path.to_owned()),
+                _ => Error::Remove { dir, source },
+            })?;
+        }
+        Ok(())
     }
 
     /// Hands the v2 controllers that exist and that `resources` needs down to the group, from the root on.

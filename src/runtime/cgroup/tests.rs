@@ -17,7 +17,7 @@ struct Scratch {
 
 impl Scratch {
     fn new(resources: Option<&LinuxResources>) -> Self {
-        let path = format!("/rcon-test/{}", crate::base::random_hex(16));
+        let path = fresh_path();
         Scratch { group: Group::create(&path, resources).unwrap(), children: Vec::new() }
     }
 
@@ -53,14 +53,25 @@ impl Drop for Scratch {
         self.group.delete().unwrap();
         for dir in self.group.place().unwrap().dirs() {
             assert!(!dir.exists(), "{}", dir.display());
-            // The shared parent goes with its last group; another test may still be in it.
-            drop(fs::remove_dir(dir.parent().unwrap()));
+            remove_parent(&dir);
         }
     }
 }
 
 fn resources(json: &str) -> LinuxResources {
     serde_json::from_str(json).unwrap()
+}
+
+/// A path that no other test shares a parent with, so that the parent can be removed too.
+fn fresh_path() -> String {
+    format!("/rcon-test-{}/x", crate::base::random_hex(16))
+}
+
+fn remove_parent(dir: &Path) {
+    let parent = dir.parent().unwrap();
+    if parent.exists() {
+        fs::remove_dir(parent).unwrap();
+    }
 }
 
 /// Waits for a state that the kernel reaches by itself.
@@ -185,11 +196,14 @@ fn a_group_is_not_taken_twice_and_children_go_with_it() {
     let mut scratch = Scratch::new(None);
     scratch.spawn("exec sleep 1000");
     assert!(matches!(Group::create(&scratch.group.path, None), Err(Error::NotEmpty(_))));
+    let leftover = Scratch::new(Some(&resources(r#"{"pids":{"limit":3}}"#)));
+    let again = Group::create(&leftover.group.path, None).unwrap();
+    assert_eq!(again.stats().unwrap().pids_limit, None);
     for dir in scratch.group.place().unwrap().dirs().iter().filter(|dir| dir.exists()) {
         fs::create_dir_all(dir.join("child/grandchild")).unwrap();
     }
     assert!(matches!(Group::create("/../x", None), Err(Error::Path(_))));
-    let gone = Group { path: format!("/rcon-test/{}", crate::base::random_hex(16)) };
+    let gone = Group { path: fresh_path() };
     assert!(gone.pids().unwrap().is_empty());
     gone.kill_all(Duration::from_secs(1)).unwrap();
     gone.delete().unwrap();
@@ -198,13 +212,13 @@ fn a_group_is_not_taken_twice_and_children_go_with_it() {
 
 #[test]
 fn a_refused_limit_is_named_and_leaves_nothing() {
-    let path = format!("/rcon-test/{}", crate::base::random_hex(16));
+    let path = fresh_path();
     let error = Group::create(&path, Some(&resources(r#"{"cpu":{"cpus":"9999"}}"#))).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot set cpuset.cpus to 9999 for {path}"));
     let group = Group { path };
     for dir in group.place().unwrap().dirs() {
         assert!(!dir.exists());
-        drop(fs::remove_dir(dir.parent().unwrap()));
+        remove_parent(&dir);
     }
 }
 
@@ -229,9 +243,9 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
         return;
     }
     let layout = Layout { v2: None, legacy: host.legacy.clone() };
-    let path = format!("/rcon-test/{}", crate::base::random_hex(16));
+    let path = fresh_path();
     let place = Place { layout: &layout, path: &path };
-    place.check_free().unwrap();
+    place.clear().unwrap();
     place.prepare(Some(&resources(r#"{"pids":{"limit":30}}"#))).unwrap();
     place.restrict(&[], false).unwrap();
     let mut child = Command::new("/bin/sh")
@@ -260,7 +274,7 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
     control::remove(&place.dirs()).unwrap();
     for dir in place.dirs() {
         assert!(!dir.exists());
-        drop(fs::remove_dir(dir.parent().unwrap()));
+        remove_parent(&dir);
     }
 }
 
