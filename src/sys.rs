@@ -18,3 +18,4 @@ pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
+pub mod signalfd;
