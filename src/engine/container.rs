@@ -27,6 +27,7 @@ mod view;
 mod wait;
 
 pub use lifecycle::monitor_stage;
+pub(super) use oci_config::{MASKED, READ_ONLY};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod tree;
 mod unpack;
 
 use super::*;
+use crate::base::ErrorKind;
 use pack::{Packer, lossy};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;

@@ -4,8 +4,9 @@
 //! (`…@sha256:…`); both point to an image by its id, the digest of its config.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::engine::filter;
-use crate::oci::ImageDocument;
+use crate::oci::{ImageDocument, Platform};
 use record::Image;
 use serde_json::{Value, json};
 use std::collections::HashMap;

@@ -4,6 +4,7 @@
 //! `ancestor` asks for them.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::engine::filter;
 use record::{MountKind, NetworkMode, Phase};
 use regex_lite::Regex;

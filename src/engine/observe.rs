@@ -1,6 +1,7 @@
 //! Looking at containers: logs, processes, resource use, sizes.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::monitor::Live;
 use crate::runtime::cgroup;
 use crate::sys::proc_stat::{self, ProcDir};

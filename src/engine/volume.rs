@@ -5,6 +5,7 @@
 //! new volume never shows the files of an old one.
 
 use super::*;
+use crate::base::ErrorKind;
 use crate::base::fs::{self, Context};
 use crate::base::{ContainerId, VolumeName, random_hex};
 use crate::engine::filter;

@@ -16,11 +16,11 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// A soft limit that `select(2)` can serve, a hard one that servers can raise to (the runtime caps it at its own).
 const NOFILE: (u64, u64) = (1024, 524_288);
 /// security.md (b): what no container may read; `thermal_throttle` is added for each CPU.
-const MASKED: &[&str] = &[
+pub(in crate::engine) const MASKED: &[&str] = &[
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
     "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 ];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(in crate::engine) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What was looked up for one start.
 #[derive(Debug)]
