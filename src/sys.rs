@@ -19,3 +19,8 @@ pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
 pub mod signalfd;
+
+pub mod heap;
+pub mod peer;
+pub mod signal;
+pub mod spawn;

@@ -129,7 +129,7 @@ impl Lifecycle for EngineLifecycle {
 /// The hidden monitor stage: None when this process was not started as a monitor. `main` calls it before anything
 /// else. Wires [`monitor::serve`] to the engine's lifecycle.
 pub fn monitor_stage() -> Option<std::process::ExitCode> {
-    let socket: std::os::fd::OwnedFd = None?;
+    let socket = monitor::stage_requested()?;
     Some(monitor::serve(socket, &|config| {
         Box::new(EngineLifecycle {
             config: config.clone(),
