@@ -24,3 +24,6 @@ pub mod heap;
 pub mod peer;
 pub mod signal;
 pub mod spawn;
+
+pub mod netlink;
+pub mod netns;

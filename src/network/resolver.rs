@@ -1,0 +1,144 @@
+//! Texts of a container's `/etc/resolv.conf` and `/etc/hosts`.
+//!
+//! Invariant: pure functions. They write what they are given: the engine refuses names with control
+//! characters or blanks beforehand ([`valid_host_entry`]).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Used when the host knows only loopback servers, as Docker does.
+const PUBLIC_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+#[derive(Debug, Default)]
+struct Settings {
+    servers: Vec<String>,
+    search: Vec<String>,
+    options: Vec<String>,
+}
+
+/// resolv.conf(5): `search` and `domain` are exclusive, the last one wins; options add up.
+fn parse(text: &str) -> Settings {
+    let mut settings = Settings::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("nameserver") => settings.servers.extend(words.next().map(str::to_owned)),
+            Some("search" | "domain") => settings.search = words.map(str::to_owned).collect(),
+            Some("options") => settings.options.extend(words.map(str::to_owned)),
+            _ => {}
+        }
+    }
+    settings
+}
+
+/// A server that is another machine's from within the container: its own loopback is not the host's.
+fn is_loopback(server: &str) -> bool {
+    let address = server.split_once('%').map_or(server, |(address, _)| address);
+    address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Text of a container's /etc/resolv.conf: the host's, loopback servers replaced by those of
+/// `systemd_text` (systemd-resolved's own list) or else by public ones, comments kept out; `dns`,
+/// `search` and `options` each replace their kind. A search list of `.` is none. With the host's network
+/// and no override it is the host's text as it is.
+pub fn resolv_conf(host_text: &str, systemd_text: Option<&str>, host_network: bool, dns: &[String], search: &[String], options: &[String]) -> String {
+    if host_network && dns.is_empty() && search.is_empty() && options.is_empty() {
+        return host_text.to_owned();
+    }
+    let mut settings = parse(host_text);
+    if !dns.is_empty() {
+        settings.servers = dns.to_vec();
+    } else if !host_network {
+        settings.servers.retain(|server| !is_loopback(server));
+        if settings.servers.is_empty() {
+            settings.servers = systemd_text.map(parse).unwrap_or_default().servers;
+            settings.servers.retain(|server| !is_loopback(server));
+        }
+        if settings.servers.is_empty() {
+            settings.servers = PUBLIC_SERVERS.map(str::to_owned).to_vec();
+        }
+    }
+    if !search.is_empty() {
+        settings.search = search.iter().filter(|domain| *domain != ".").cloned().collect();
+    }
+    if !options.is_empty() {
+        settings.options = options.to_vec();
+    }
+    let mut text = String::new();
+    for server in &settings.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    for (keyword, words) in [("search", &settings.search), ("options", &settings.options)] {
+        if !words.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", words.join(" ")));
+        }
+    }
+    text
+}
+
+/// Text of a container's /etc/hosts: the loopback names, the extra hosts, then the container itself.
+pub fn hosts(hostname: &str, domainname: &str, address: Option<Ipv4Addr>, extra: &[(String, IpAddr)]) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    for (name, ip) in extra {
+        text.push_str(&format!("{ip}\t{name}\n"));
+    }
+    if let Some(address) = address {
+        let qualified = if domainname.is_empty() { String::new() } else { format!("{hostname}.{domainname} ") };
+        text.push_str(&format!("{address}\t{qualified}{hostname}\n"));
+    }
+    text
+}
+
+/// Whether a text may stand as one word of resolv.conf or hosts: not empty, no blanks, no control
+/// characters (a line break would inject entries), no comment sign.
+pub fn valid_host_entry(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '#' | ';'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(words: &[&str]) -> Vec<String> {
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    #[test]
+    fn loopback_servers_are_replaced_and_overrides_replace_their_kind() {
+        let stub = "# made by systemd\nnameserver 127.0.0.53\noptions edns0\nsearch lan\n";
+        let table: [(&str, Option<&str>, &[&str], &[&str], &[&str], &str); 6] = [
+            ("nameserver 192.0.2.1\nnameserver 127.0.0.1\n", None, &[], &[], &[], "nameserver 192.0.2.1\n"),
+            (stub, Some("nameserver 192.0.2.7\nsearch other\n"), &[], &[], &[], "nameserver 192.0.2.7\nsearch lan\noptions edns0\n"),
+            (stub, Some("nameserver ::1\n"), &[], &[], &[], "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch lan\noptions edns0\n"),
+            (stub, None, &["127.0.0.1"], &["."], &["ndots:2"], "nameserver 127.0.0.1\noptions ndots:2\n"),
+            ("", None, &[], &["a", "b"], &[], "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch a b\n"),
+            ("nameserver fe80::1%eth0\ndomain x\n", None, &[], &[], &[], "nameserver fe80::1%eth0\nsearch x\n"),
+        ];
+        for (host, systemd, dns, search, options, expected) in table {
+            assert_eq!(resolv_conf(host, systemd, false, &list(dns), &list(search), &list(options)), expected, "{host:?}");
+        }
+        assert_eq!(resolv_conf(stub, None, true, &[], &[], &[]), stub);
+        assert_eq!(resolv_conf(stub, None, true, &[], &list(&["x"]), &[]), "nameserver 127.0.0.53\nsearch x\noptions edns0\n");
+    }
+
+    #[test]
+    fn hosts_end_with_the_container_itself() {
+        let extra = [("db".to_owned(), "192.0.2.9".parse().expect("invariant: literal"))];
+        let text = hosts("web", "example.org", Some(Ipv4Addr::new(172, 17, 0, 2)), &extra);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost "));
+        assert!(text.ends_with("192.0.2.9\tdb\n172.17.0.2\tweb.example.org web\n"));
+        assert!(hosts("web", "", Some(Ipv4Addr::new(172, 17, 0, 2)), &[]).ends_with("172.17.0.2\tweb\n"));
+        assert!(!hosts("web", "", None, &[]).contains("web"));
+    }
+
+    #[test]
+    fn entries_cannot_inject_lines() {
+        for good in ["db", "a.b-c", "192.0.2.1", "ndots:2", "."] {
+            assert!(valid_host_entry(good), "{good}");
+        }
+        for bad in ["", "a b", "a\nb", "a\t", "a\0", "#x", "a;b", "\u{85}"] {
+            assert!(!valid_host_entry(bad), "{bad:?}");
+        }
+    }
+}
