@@ -83,6 +83,8 @@ impl EngineLifecycle {
             return Ok(db.checkpoint_if_large()?);
         }
         record.phase = Phase::Exited;
+        record.address = None;
+        record.published.clear();
         record.finished = exit.at;
         record.oom_killed = exit.oom_killed;
         error.unwrap_or_default().clone_into(&mut record.error);

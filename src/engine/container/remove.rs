@@ -66,6 +66,8 @@ pub(super) fn begin_removal(db: &Db, record: &mut record::Container, volumes: bo
     // A container that was to vanish anyway need not have its removal synced to disk.
     let durable = !record.spec.host.auto_remove;
     record.phase = Phase::Removing;
+    record.address = None;
+    record.published.clear();
     if !volumes {
         for mount in &mut record.spec.mounts {
             if let MountKind::Volume { anonymous, .. } = &mut mount.kind {
