@@ -19,6 +19,7 @@ pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
+pub mod signalfd;
 
 pub mod netlink;
 pub mod netns;

@@ -28,3 +28,6 @@ mod wait;
 
 pub use lifecycle::monitor_stage;
 pub(super) use oci_config::{MASKED, READ_ONLY};
+
+#[cfg(test)]
+mod tests;

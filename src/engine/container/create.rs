@@ -8,7 +8,7 @@ use super::remove::failpoint_at;
 use super::resources::HostFacts;
 use super::{copy_up, etc, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
-use crate::base::{ContainerId, ContainerName, ErrorKind, Timestamp, Undo};
+use crate::base::{ContainerId, ContainerName, Timestamp, Undo};
 use crate::image::Progress;
 use crate::oci::{ImageDefaults, ImageDocument};
 use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, Phase, PidMode, UsernsMode, Volume};
@@ -63,7 +63,7 @@ impl Engine {
         let mut attempt = 0;
         loop {
             let result = self.db.write(durable, |tx| work(tx, prepared));
-            let conflict = matches!(&result, Err(error) if error.kind() == ErrorKind::Conflict) && self.holder(&prepared.record.name)?.is_some();
+            let conflict = matches!(&result, Err(Error::State(crate::state::Error::NameTaken { .. })));
             match result {
                 Err(_) if conflict && prepared.generated && attempt < NAME_TRIES => {
                     attempt += 1;
@@ -157,7 +157,10 @@ impl Engine {
     fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts) -> Result<()> {
         let volumes = self.privilege.roots.volumes();
         let mut image_root = None;
-        for volume in &merged.volumes {
+        // In one order everywhere, so that two creates with the same volumes cannot lock each other out.
+        let mut ordered: Vec<&Volume> = merged.volumes.iter().collect();
+        ordered.sort_by(|a, b| a.name.cmp(&b.name));
+        for volume in ordered {
             let directory = volumes.join(volume.name.as_str());
             crate::base::fs::create_dir_all(&directory, 0o700)?;
             let lock = copy_up::open_directory(&directory)?;

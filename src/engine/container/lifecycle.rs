@@ -79,9 +79,12 @@ impl EngineLifecycle {
         record.exit_code = exit.code;
         if self.config.auto_remove && !self.config.live_dir.join(KEEP).exists() {
             begin_removal(&db, &mut record, true)?;
-            return finish_removal(&db, &roots, &record);
+            finish_removal(&db, &roots, &record)?;
+            return Ok(db.checkpoint_if_large()?);
         }
         record.phase = Phase::Exited;
+        record.address = None;
+        record.published.clear();
         record.finished = exit.at;
         record.oom_killed = exit.oom_killed;
         error.unwrap_or_default().clone_into(&mut record.error);
@@ -93,7 +96,9 @@ impl EngineLifecycle {
         db.write(false, |tx| -> super::super::Result<()> {
             tx.update_container(&record)?;
             Ok(tx.release_leases(&record.id)?)
-        })
+        })?;
+        // Nobody closes the database for long: the monitors, which nobody waits for, keep its log short.
+        Ok(db.checkpoint_if_large()?)
     }
 }
 

@@ -34,17 +34,19 @@ pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
         kernel("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", writable]),
     ];
     mounts.extend(ipc(container, inputs));
-    for file in ["resolv.conf", "hostname", "hosts"] {
-        mounts.push(mount(&Path::new("/etc").join(file), "bind", &inputs.etc_dir.join(file), &["rbind", "rprivate"]));
-    }
-    let mut volumes: Vec<&record::Mount> = container.spec.mounts.iter().collect();
-    // A mount below another one must come after it.
-    volumes.sort_by_key(|m| (m.destination.components().count(), m.destination.clone()));
-    for volume in volumes {
+    // A mount below another one must come after it, the generated files included (`-v mine:/etc`).
+    let mut later: Vec<Mount> = ["resolv.conf", "hostname", "hosts"]
+        .iter()
+        .map(|file| mount(&Path::new("/etc").join(file), "bind", &inputs.etc_dir.join(file), &["rbind", "rprivate"]))
+        .collect();
+    for volume in &container.spec.mounts {
         // A user's mount replaces the default one at the same place (`-v my-hosts:/etc/hosts`, `--tmpfs /dev/shm`).
         mounts.retain(|m| *m.destination() != volume.destination);
-        mounts.push(user_mount(volume, &inputs.volumes_dir));
+        later.retain(|m| *m.destination() != volume.destination);
+        later.push(user_mount(volume, &inputs.volumes_dir));
     }
+    later.sort_by_key(|m| m.destination().components().count());
+    mounts.extend(later);
     mounts
 }
 

@@ -86,6 +86,8 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container) ->
         return Ok(None);
     }
     record.phase = Phase::Exited;
+    record.address = None;
+    record.published.clear();
     record.exit_code = UNKNOWN_EXIT;
     record.finished = Timestamp::now();
     "the container's monitor died, or the host was restarted".clone_into(&mut record.error);
@@ -93,7 +95,5 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container) ->
         tx.update_container(&record)?;
         Ok(tx.release_leases(&record.id)?)
     })?;
-    record.address = None;
-    record.published.clear();
     Ok(Some(record))
 }

@@ -19,7 +19,7 @@ impl Engine {
         let record = self.find(name)?;
         let roots = &self.privilege.roots;
         let live_dir = roots.live(&record.id);
-        if !force && monitor::is_alive(&live_dir) && record.phase == Phase::Started {
+        if !force && record.phase == Phase::Started && monitor::is_alive(&live_dir) {
             return Err(running_conflict(name));
         }
         let _lock = locks::lock(roots, &record.id)?;
@@ -66,6 +66,8 @@ pub(super) fn begin_removal(db: &Db, record: &mut record::Container, volumes: bo
     // A container that was to vanish anyway need not have its removal synced to disk.
     let durable = !record.spec.host.auto_remove;
     record.phase = Phase::Removing;
+    record.address = None;
+    record.published.clear();
     if !volumes {
         for mount in &mut record.spec.mounts {
             if let MountKind::Volume { anonymous, .. } = &mut mount.kind {

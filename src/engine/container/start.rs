@@ -208,6 +208,8 @@ impl Engine {
         }
         record.error = describe(error);
         record.exit_code = exit_code(error);
+        record.address = None;
+        record.published.clear();
         self.db.write(false, |tx| -> Result<()> {
             tx.update_container(record)?;
             Ok(tx.release_leases(&record.id)?)
@@ -437,7 +439,8 @@ fn lease(tx: &Tx<'_>, record: &mut Container, bridge: Option<&Network>, held: &[
     for port in &record.published {
         tx.lease_port(&record.id, port)?;
     }
-    Ok(())
+    // The document shows what was leased; the lease rows decide.
+    Ok(tx.update_container(record)?)
 }
 
 /// Making a network namespace takes a millisecond or more: it runs beside the transaction and the files.
