@@ -111,7 +111,8 @@ impl Session<'_> {
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
         let reading = self.stdin;
         let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false };
-        let end = relay.start().and_then(|()| relay.run());
+        relay.resize();
+        let end = relay.run();
         drop(raw);
         end
     }
@@ -122,18 +123,21 @@ fn lost(error: &crate::monitor::Error) -> Failure {
     Failure::caused("lost the container's monitor", error).with_code(super::failure::USAGE)
 }
 
-impl Relay<'_> {
-    fn start(&mut self) -> Result<(), Failure> {
-        if self.session.tty {
-            self.resize()?;
-        }
-        Ok(())
+/// A message that the monitor does not take any more: the container has just ended, or the monitor is lost. What it
+/// sent before tells which, so reading decides.
+fn unsent(result: Result<(), crate::monitor::Error>) {
+    if let Err(error) = result {
+        tracing::debug!("the monitor takes no more messages: {error}");
     }
+}
 
-    fn resize(&mut self) -> Result<(), Failure> {
-        match terminal::size() {
-            Some((columns, rows)) if columns > 0 => self.session.client.resize(columns, rows).map_err(|e| lost(&e)),
-            _ => Ok(()),
+impl Relay<'_> {
+    fn resize(&mut self) {
+        if self.session.tty
+            && let Some((columns, rows)) = terminal::size().filter(|(columns, _)| *columns > 0)
+        {
+            let sent = self.session.client.resize(columns, rows);
+            unsent(sent);
         }
     }
 
@@ -170,14 +174,15 @@ impl Relay<'_> {
                 return Ok(end);
             }
             if to_client {
-                self.flush()?;
+                self.flush();
             }
             if from_stdin && self.read_stdin()? {
                 return Ok(End::Detached);
             }
             if self.closing && self.pending.is_empty() {
                 self.closing = false;
-                self.session.client.close_stdin().map_err(|e| lost(&e))?;
+                let sent = self.session.client.close_stdin();
+                unsent(sent);
                 if !self.session.stdout && !self.session.stderr {
                     return Ok(End::Detached);
                 }
@@ -222,9 +227,7 @@ impl Relay<'_> {
     fn take_signals(&mut self) -> Result<Option<End>, Failure> {
         while let Some(number) = self.signals.next().map_err(|e| Failure::caused("cannot read signals", &e))? {
             if number == libc::SIGWINCH {
-                if self.session.tty {
-                    self.resize()?;
-                }
+                self.resize();
                 continue;
             }
             match (self.session.proxy, Signal::from_number(number)) {
@@ -258,17 +261,17 @@ impl Relay<'_> {
         let (bytes, detached) = self.session.detach.feed(&buffer);
         self.pending = bytes;
         if detached {
-            self.flush()?;
+            self.flush();
         }
         Ok(detached)
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
-        if self.pending.is_empty() {
-            return Ok(());
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            let data = std::mem::take(&mut self.pending);
+            let sent = self.session.client.write_stdin(&data);
+            unsent(sent);
         }
-        let data = std::mem::take(&mut self.pending);
-        self.session.client.write_stdin(&data).map_err(|e| lost(&e))
     }
 }
 
