@@ -13,15 +13,14 @@ pub mod clone;
 pub mod heap;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
+pub mod netns;
 pub mod peer;
 pub mod pidfd_signal;
 pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
 pub mod seccomp;
-pub mod signalfd;
-
-pub mod netlink;
-pub mod netns;
 pub mod signal;
+pub mod signalfd;
 pub mod spawn;
