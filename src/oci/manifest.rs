@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn ambiguous_and_contradicting_bodies_are_refused() {
-        let both = format!(r#"{{"schemaVersion":2,"layers":[],"manifests":[]}}"#);
+        let both = r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#;
         assert!(matches!(Document::parse(both.as_bytes(), None), Err(ManifestError::Ambiguous)));
         let typed = manifest(&format!(r#""mediaType":"{}","#, media::OCI_MANIFEST));
         assert!(matches!(Document::parse(typed.as_bytes(), Some(media::OCI_INDEX)), Err(ManifestError::MediaType { .. })));

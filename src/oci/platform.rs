@@ -107,7 +107,7 @@ impl FromStr for Platform {
         let wrong = || format!("invalid platform \"{}\": expected os/arch or os/arch/variant", text.escape_default());
         let fine = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| fine(part)) {
+        if !parts.iter().all(fine) {
             return Err(wrong());
         }
         match parts.as_slice() {
