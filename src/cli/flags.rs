@@ -76,6 +76,8 @@ fn explain(error: &clap::Error, path: &str) -> Failure {
     }
     let text = text.split("\n\nUsage:").next().unwrap_or(&text);
     let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    // A misspelt flag is never meant as a value.
+    let text = text.split("\n\n  tip: to pass").next().unwrap_or(text);
     Failure::usage(text, path)
 }
 
@@ -122,7 +124,7 @@ mod tests {
         for bad in [&["--bogus", "image"][..], &["-z", "image"], &["--tty=maybe", "image"], &[], &["--name"]] {
             let failure = read(bad).unwrap_err();
             let text = failure.render();
-            assert!(text.starts_with("error: ") && text.contains("Run 'rcon run --help' for more information") && !text.contains("Usage:"), "{text}");
+            assert!(text.starts_with("error: ") && text.contains("Run 'rcon run --help' for more information") && !text.contains("Usage:") && !text.contains("as a value"), "{text}");
             assert_eq!(failure.exit_code(super::super::failure::Class::Other), 125);
         }
     }

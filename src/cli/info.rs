@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// cgroup2's magic number (linux/magic.h).
-const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_SUPER_MAGIC: u32 = 0x6367_7270;
 
 /// Show information about the engine and this host
 #[derive(clap::Parser, Debug)]
@@ -73,7 +73,7 @@ fn text(document: &Value) -> String {
 /// `2` where the unified tree is the only one; hybrid hosts are `1`, as Docker calls them.
 fn cgroup_version() -> &'static str {
     match rustix::fs::statfs("/sys/fs/cgroup") {
-        Ok(stat) if stat.f_type as i64 == CGROUP2_SUPER_MAGIC => "2",
+        Ok(stat) if i128::from(stat.f_type) == i128::from(CGROUP2_SUPER_MAGIC) => "2",
         _ => "1",
     }
 }

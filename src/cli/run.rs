@@ -63,7 +63,6 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let forward = forwarder(&engine, &id);
     let session = Session {
         client: attached.client,
-        name: name.clone(),
         tty: attached.tty,
         stdin: streams.stdin,
         stdout: streams.stdout,

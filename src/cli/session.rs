@@ -38,8 +38,6 @@ const ENDING_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc
 /// One session with a container's monitor.
 pub struct Session<'a> {
     pub client: Client,
-    /// How the user calls the container.
-    pub name: String,
     pub tty: bool,
     pub stdin: bool,
     pub stdout: bool,

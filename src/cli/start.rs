@@ -47,7 +47,6 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let forward = run::forwarder(&engine, view.record.id.as_str());
     let session = Session {
         client: attached.client,
-        name: name.clone(),
         tty: attached.tty,
         stdin: streams.stdin,
         stdout: true,

@@ -151,12 +151,12 @@ fn take_signals(signals: &SignalFd, running: &Running, io: &ExecIo, tty: bool) -
         if number != libc::SIGWINCH {
             if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
                 // A process that has just ended needs no signal; the next turn sees its end.
-                drop(rustix::process::pidfd_send_signal(&running.pidfd, signal));
+                rustix::process::pidfd_send_signal(&running.pidfd, signal).ok();
             }
         } else if tty && let (Some(console), Some((columns, rows))) = (&io.outputs[0], terminal::size()) {
             let size = rustix::termios::Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
             // The console may just have hung up; then its size matters to nobody.
-            drop(rustix::termios::tcsetwinsize(console, size));
+            rustix::termios::tcsetwinsize(console, size).ok();
         }
     }
     Ok(())
@@ -222,7 +222,7 @@ fn finish(running: &Running, io: &mut ExecIo) -> Result<End, Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::zombie_processes)]
     use super::*;
 
     /// A child of ours whose streams are the ends that an exec request would carry.

@@ -49,7 +49,7 @@ impl Drop for RawMode {
 fn restore() {
     if let Some(former) = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // A terminal that went away needs no restoring.
-        drop(tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &former));
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &former).ok();
     }
 }
 

@@ -220,7 +220,7 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             plus |= flag == '+';
             chars.next();
         }
-        let mut digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+        let digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             let mut number = None;
             while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
                 number = Some((number.unwrap_or(0) * 10 + digit as usize).min(MAX_WIDTH));

@@ -49,7 +49,7 @@ pub enum Operand {
 #[derive(Debug, PartialEq)]
 enum End {
     Eof,
-    End,
+    Closed,
     Else,
     ElseIf,
 }
@@ -66,7 +66,7 @@ pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, String> {
     let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0, loops: 0 };
     match parser.list()? {
         (nodes, End::Eof) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".to_owned()),
+        (_, End::Closed) => Err("unexpected {{end}}".to_owned()),
         (_, End::Else | End::ElseIf) => Err("unexpected {{else}}".to_owned()),
     }
 }
@@ -103,7 +103,7 @@ impl Parser {
             "end" => {
                 self.tokens.next();
                 self.close()?;
-                return Ok(Err(End::End));
+                return Ok(Err(End::Closed));
             }
             "else" => {
                 self.tokens.next();
@@ -154,9 +154,9 @@ impl Parser {
     /// The else body, if `end` was an else.
     fn otherwise(&mut self, end: End) -> Result<Vec<Node>, String> {
         match end {
-            End::End => Ok(Vec::new()),
+            End::Closed => Ok(Vec::new()),
             End::Else => match self.list()? {
-                (nodes, End::End) => Ok(nodes),
+                (nodes, End::Closed) => Ok(nodes),
                 _ => Err("expected {{end}} after {{else}}".to_owned()),
             },
             End::Eof => Err("unexpected end of the template: an {{end}} is missing".to_owned()),

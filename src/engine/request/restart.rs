@@ -26,16 +26,6 @@ pub fn parse(text: &str) -> Result<RestartPolicy, FlagError> {
     Ok(policy)
 }
 
-/// The policy as the user types it.
-pub fn name(policy: &RestartPolicy) -> &'static str {
-    match policy {
-        RestartPolicy::No => "no",
-        RestartPolicy::OnFailure(_) => "on-failure",
-        RestartPolicy::Always => "always",
-        RestartPolicy::UnlessStopped => "unless-stopped",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
