@@ -23,10 +23,10 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-use crate::base::{ErrorKind, Privilege, Signal, Timestamp};
+use crate::base::{Privilege, Timestamp};
 use crate::image::{Progress, RegistryConfig};
 use crate::monitor::{Client, LogLine, LogQuery};
-use crate::oci::{Platform, Reference};
+use crate::oci::Reference;
 use crate::state::record;
 use std::io::{Read, Write};
 use std::path::Path;

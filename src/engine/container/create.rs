@@ -84,6 +84,7 @@ impl Engine {
     pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Prepared> {
         let facts = HostFacts::read();
         validate::request(request, &facts)?;
+        crate::monitor::check_log_options(&request.host.log)?;
         if let Some(name) = &request.name
             && self.holder(name)?.is_some()
         {

@@ -31,7 +31,9 @@ pub(super) fn clean(destination: &Path) -> Result<PathBuf> {
     for part in destination.components() {
         match part {
             Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()),
+            Component::ParentDir => {
+                clean.pop();
+            }
             _ => {}
         }
     }

@@ -112,6 +112,9 @@ pub(super) fn finish_removal(db: &Db, roots: &Roots, record: &record::Container)
 /// Takes down the shared `/dev/shm` of an `--ipc shareable` container, if there is one.
 pub(super) fn unmount_shm(live_dir: &Path) {
     let shm = live_dir.join(super::start::SHM);
-    // Not mounted or not there: nothing to take down.
-    drop(rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW));
+    match rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW) {
+        // Not mounted, or not there: nothing to take down.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(error) => tracing::warn!("cannot unmount {}: {error}", shm.display()),
+    }
 }

@@ -84,8 +84,8 @@ fn bytes(value: u64) -> Result<i64> {
 }
 
 fn memory(r: &Resources, facts: &HostFacts) -> Result<Option<LinuxMemory>> {
-    let mut memory = LinuxMemory::default();
-    let empty = memory.clone();
+    let empty = LinuxMemory::default();
+    let mut memory = empty;
     memory.set_limit(r.memory.map(bytes).transpose()?);
     memory.set_reservation(r.memory_reservation.map(bytes).transpose()?);
     let swap = match (r.memory, r.memory_swap) {
