@@ -28,17 +28,14 @@ impl Engine {
         Ok(crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?)
     }
 
-    /// Loads an archive and returns Docker's lines: `Loaded image: name` or `Loaded image ID: sha256:…`.
+    /// Loads an archive and returns what it held: the name of each image (`busybox:latest`), or its id
+    /// (`sha256:…`) where the archive names none.
     ///
     /// # Errors
     /// What is wrong with the archive.
     pub fn load(&self, archive: &mut (dyn Read + Send), progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> {
         let loaded = crate::image::load(&self.privilege.roots, &self.db, archive, &Platform::host(), progress)?;
-        let line = |(name, image): (Option<Reference>, Image)| match name {
-            Some(name) => format!("Loaded image: {}", name.familiar()),
-            None => format!("Loaded image ID: {}", image.id),
-        };
-        Ok(loaded.into_iter().map(line).collect())
+        Ok(loaded.into_iter().map(|(name, image)| name.map_or(image.id, |n| n.familiar())).collect())
     }
 
     /// Writes images as one archive; a name given by tag carries that tag, one given by id none (as with Docker).
