@@ -9,7 +9,7 @@ storage:
   delete: {enabled: true}
 http: {addr: 127.0.0.1:$1${2:-}}
 CONFIG
-    [ -z "${REGISTRY_AUTH_YAML:-}" ] || printf '%s\n' "$REGISTRY_AUTH_YAML" >> "$work/registry-$1.yml"
+    [ -z "${AUTH_YAML:-}" ] || printf '%s\n' "$AUTH_YAML" >> "$work/registry-$1.yml"
     docker-registry serve "$work/registry-$1.yml" > "$work/registry-$1.log" 2>&1 &
     registry_pids="${registry_pids:-} $!"
     wait_for 20 bash -c "exec 3<> /dev/tcp/127.0.0.1/$1" || { echo "the registry does not start:"; cat "$work/registry-$1.log"; exit 1; }

@@ -35,7 +35,7 @@ rcon rm tree > /dev/null
 python3 "$(dirname "$0")/token-server.py" "$work/token" 5813 > "$work/token.log" 2>&1 &
 registry_pids="$registry_pids $!"
 wait_for 20 test -s "$work/token/cert.pem"
-REGISTRY_AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5813/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5812
+AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5813/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5812
 mkdir -p "$work/auth"
 printf '{"auths":{"localhost:5812":{"auth":"%s"}}}' "$(printf 'user:secret' | base64)" > "$work/auth/config.json"
 cp -r "$work/registry-5811/docker" "$work/registry-5812/"

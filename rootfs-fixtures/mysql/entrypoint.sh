@@ -5,6 +5,7 @@ set -euo pipefail
 
 [ "${1:-mysqld}" = mysqld ] || exec "$@"
 data=/var/lib/mysql
+install -d -o mysql -g mysql /run/mysqld
 
 quote() { # SQL string literal
     local text=${1//\\/\\\\}

@@ -9,7 +9,7 @@ fn run_gives_output_and_exit_code_of_the_process() {
     let done = engine.rcon(&["run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (7, "out\n", "err\n"));
     assert_eq!(engine.rcon(&["run", "--rm", "busybox", "sh", "-c", "exit 300"]).code, 44);
-    assert_eq!(engine.rcon(&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).code, 137);
+    assert_eq!(engine.rcon(&["run", "--rm", "--init", "busybox", "sh", "-c", "kill -9 $$"]).code, 137);
     assert_eq!(engine.rcon(&["run", "--rm", "busybox", "sh", "-c", "kill -TERM $$; sleep 5"]).code, 0, "PID 1 ignores TERM");
     eventually("removed", || engine.rcon(&["ps", "-aq"]).out.is_empty());
 }

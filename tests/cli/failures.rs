@@ -86,10 +86,10 @@ fn kill_nine_at_every_step_leaves_nothing() {
 /// The failpoints of create and start, read from the source so that a new one is tested at once.
 fn engine_failpoints() -> Vec<String> {
     let mut points = Vec::new();
-    for file in ["create", "start", "prepare"] {
+    for file in ["create", "start"] {
         let path = format!("{}/src/engine/container/{file}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        for part in text.split("failpoint::hit(\"").skip(1) {
+        for part in text.split("failpoint_at(\"").skip(1) {
             points.push(part.split('"').next().unwrap().to_owned());
         }
     }
