@@ -1,3 +1,102 @@
 //! # cli
+//! ## Lives here
+//! What the user types and sees: flags (clap), one file per verb, tables and `--format` templates, progress,
+//! the foreground session of a terminal, exit codes and hints.
+//! ## Invariants
+//! - stdout is data, stderr is talk; nothing here panics when either is closed.
+//! - A flag that is declared does what its help says; everything else is refused by its name.
+//! - Only the verb that was typed builds its flags: starting costs no more for having many verbs.
+//! ## Not here
+//! Decisions about containers (`engine`), the grammars of single flags (`engine::request`).
+//! ## Decisions
+//! - Global flags stop at the verb, and each verb is its own clap command: one command tree would build the flags
+//!   of all sixty verbs on each start.
+//! - Exit codes come from the typed `ErrorKind` in one function (`failure::exit_code`), never from error texts.
+
+mod attach;
+mod context;
+mod copy;
+mod create;
+mod exec;
+mod failure;
+mod flags;
+mod help;
+mod humanise;
+mod images;
+mod info;
+mod inspect;
+mod kill;
+mod logs;
+mod options;
+mod output;
+mod pause;
+mod port;
+mod ports;
+mod progress;
+mod prune;
+mod ps;
+mod pull;
+mod remove;
+mod rename;
+mod rmi;
+mod run;
+mod runtime_name;
+mod save;
+mod session;
+mod start;
+mod stats;
+mod stop;
+mod table;
+mod tag;
+mod template;
+mod top;
+mod update;
+mod verbs;
+mod version;
+mod volume;
+mod wait;
+mod when;
+
+use context::{Context, Globals};
+use failure::Failure;
+use std::ffi::OsString;
 use std::process::ExitCode;
-pub fn main() -> ExitCode { ExitCode::SUCCESS }
+
+/// The command line of `rcon` (and its refusal to be `rcon-runtime`). Returns the process's exit code.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    let name = std::path::Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned());
+    if name.as_deref() == Some("rcon-runtime") {
+        return runtime_name::main(&args);
+    }
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err((failure, class)) => {
+            failure.print();
+            ExitCode::from(failure.exit_code(class))
+        }
+    }
+}
+
+/// Finds the verb and runs it.
+fn dispatch(args: &[OsString]) -> Result<ExitCode, (Failure, failure::Class)> {
+    let other = |failure| (failure, failure::Class::Other);
+    let globals: Globals = flags::parse_globals(args).map_err(other)?;
+    if globals.version {
+        return version::short().map_err(other);
+    }
+    let words = globals.words.clone();
+    let context = Context::new(globals).map_err(other)?;
+    let Some(first) = words.first() else { return help::root().map_err(other) };
+    if first == "help" {
+        return help::of(&words[1..]).map_err(other);
+    }
+    let (verb, path, rest) = match verbs::find(&words) {
+        verbs::Found::Verb { verb, path, rest } => (verb, path, rest),
+        verbs::Found::Group { group, rest } => return help::group(group, rest).map_err(other),
+        verbs::Found::Unknown { typed } => return Err(other(help::unknown(&typed))),
+    };
+    (verb.run)(&path, rest, &context).map_err(|failure| (failure, verb.class))
+}

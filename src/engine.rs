@@ -14,23 +14,27 @@ pub mod request;
 mod container;
 mod copy;
 mod error;
+mod filter;
 mod image;
 mod inspect;
 mod list;
 mod observe;
 mod volume;
+#[cfg(test)]
+mod tests;
 
-use crate::base::{ErrorKind, Privilege, Signal, Timestamp};
+use crate::base::{Privilege, Timestamp};
 use crate::image::{Progress, RegistryConfig};
 use crate::monitor::{Client, LogLine, LogQuery};
-use crate::oci::{Platform, Reference};
+use crate::oci::Reference;
 use crate::state::record;
-use request::{CreateContainer, ExecRequest, PullPolicy, UpdateRequest};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+pub use container::monitor_stage;
 pub use error::Error;
+pub use filter::parse_time;
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.
@@ -123,40 +127,19 @@ pub enum CopyPath<'a> {
     Container { container: &'a str, path: &'a [u8] },
 }
 
-#[allow(unused_variables)]
+// The methods are in the files: container/*.rs, copy.rs, image.rs, inspect.rs, list.rs, observe.rs, volume.rs.
 impl Engine {
+    /// Opens the engine's database (made and migrated when needed).
+    ///
+    /// # Errors
+    /// The database cannot be opened.
     pub fn open(privilege: Privilege, registry: RegistryConfig) -> Result<Self> {
         let db = crate::state::Db::open(&privilege.roots)?;
         Ok(Engine { privilege, db, registry })
     }
-
-    // --- container lifecycle (engine/container/*.rs) ---
-    /// Resolves or pulls the image, merges, reserves name, writes the record, does copy-up. Warnings are values.
-    pub fn create(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Created> { unimplemented!() }
-    /// Starts it: leases, monitor, network, gate. With `attach` the returned client was subscribed before the gate opened. The caller may drop the client to detach.
-    pub fn start(&self, id: &crate::base::ContainerId, attach: AttachStreams, console: (u16, u16)) -> Result<Attached> { unimplemented!() }
-    /// `create` + `start` in one transaction where possible: the hot path of `run`.
-    pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> { unimplemented!() }
-    pub fn attach(&self, name: &str, streams: AttachStreams) -> Result<Attached> { unimplemented!() }
-    pub fn stop(&self, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> { unimplemented!() }
-    pub fn restart(&self, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> { unimplemented!() }
-    pub fn kill(&self, name: &str, signal: Signal) -> Result<()> { unimplemented!() }
-    pub fn pause(&self, name: &str) -> Result<()> { unimplemented!() }
-    pub fn unpause(&self, name: &str) -> Result<()> { unimplemented!() }
-    /// `force`: SIGKILL first. `volumes`: its anonymous volumes too.
-    pub fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> { unimplemented!() }
-    pub fn rename(&self, name: &str, new: &str) -> Result<()> { unimplemented!() }
-    pub fn wait(&self, name: &str, condition: WaitFor) -> Result<i32> { unimplemented!() }
-    pub fn update(&self, name: &str, update: &UpdateRequest) -> Result<Vec<String>> { unimplemented!() }
-    /// The container by full id, exact name or unique id prefix, as seen now (reconciled).
-    pub fn view(&self, name: &str) -> Result<View> { unimplemented!() }
-    /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals).
-    pub fn reconcile(&self) -> Result<()> { unimplemented!() }
-    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<crate::runtime::Running> { unimplemented!() }
-
-
 }
 
+/// The outcome of `create`.
 pub struct Created {
     pub record: record::Container,
     pub warnings: Vec<String>,
@@ -168,9 +151,3 @@ pub struct AttachStreams {
     pub stdout: bool,
     pub stderr: bool,
 }
-
-/// The hidden monitor stage (`main` calls it before anything else). Wires `monitor::serve` to the engine's lifecycle.
-pub fn monitor_stage() -> std::process::ExitCode { unimplemented!() }
-
-#[allow(unused)]
-fn _unused(_: PullPolicy, _: &Platform) {}

@@ -8,24 +8,41 @@
 //! ## Not here
 //! Container roots (`runtime`), which image a user means by an id prefix in use by containers (`engine`).
 
-use crate::base::{ErrorKind, Roots};
+//! ## Decisions
+//! - Layers are unpacked independently of the layers below, several at once, each straight into its overlay
+//!   directory. What needs the layers below (hard links into them, directories the tar does not describe) is
+//!   collected and done before the layer is recorded. Rejected: applying one after the other on a mounted
+//!   overlay, as the peers do: it serialises the slowest work.
+//! - A tar entry beneath a symbolic link of the same layer is refused rather than followed.
+//! - Compressed blobs are kept, so that `save` and a later push reproduce the manifest byte for byte.
+//! - Requests are made with reqwest; `oci-client` lends its types (see `registry`).
+//! - One `syncfs` per pull before the record, no sync per file.
+//! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
+//!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
+
+mod archive;
+mod commit;
+mod content;
+mod error;
+mod export;
+mod garbage;
+mod layer;
+mod lock;
+mod pull;
+mod registry;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+
+use crate::base::Roots;
 use crate::oci::{Platform, Reference};
 use crate::runtime::Overlay;
 use crate::state::{Db, record};
 use std::io::{Read, Write};
-
-/// STUB errors.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
-    }
-}
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 /// What happens to one layer or blob; the caller renders it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,32 +77,51 @@ pub struct RegistryConfig {
     pub mirrors: std::collections::BTreeMap<String, Vec<String>>,
 }
 
-#[allow(unused_variables)]
 /// Pulls a reference: resolve, verify, unpack several layers at once, record. Starts its own small reactor.
+///
+/// # Errors
+/// What the registry refused, what did not verify, or what the host could not do.
 pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Reference, platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Pulled, Error> {
-    unimplemented!()
+    pull::pull(roots, db, registry, reference, platform, progress)
 }
 
 /// Loads a docker-archive or OCI layout tar (plain, gzip or zstd). Returns (reference if named, image).
-#[allow(unused_variables)]
+///
+/// # Errors
+/// The archive is malformed or does not verify, or the host could not store it.
 pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
-    unimplemented!()
+    archive::load(roots, db, archive, platform, progress)
 }
 
 /// Writes images as one tar that is an OCI layout and a docker-archive at once.
-#[allow(unused_variables)]
+///
+/// # Errors
+/// A blob is missing, or the output cannot be written.
 pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], out: &mut dyn Write) -> Result<(), Error> {
-    unimplemented!()
+    export::save(roots, db, images, out)
 }
 
 /// Overlay lowers of an image (top first), with `upper: None`.
-#[allow(unused_variables)]
+///
+/// # Errors
+/// A layer of the image has no record.
 pub fn overlay(roots: &Roots, db: &Db, image: &record::Image) -> Result<Overlay, Error> {
-    unimplemented!()
+    let layers = db.layers(&image.layers)?;
+    let lowers = layers.iter().rev().map(|layer| PathBuf::from(&layer.dir).join("diff")).collect();
+    Ok(Overlay { layers_dir: roots.layers(), lowers, upper: None })
 }
 
-/// Deletes layers and blobs that nothing refers to (after an image record was removed), and abandoned partial unpacks. Returns freed bytes.
-#[allow(unused_variables)]
+/// Deletes layers and blobs that nothing refers to (after an image record was removed), and abandoned partial
+/// unpacks; unfinished downloads are kept for a day. Returns freed bytes. While another process pulls or loads,
+/// only unused layers are deleted.
+///
+/// # Errors
+/// Database, or something cannot be removed.
 pub fn collect_garbage(roots: &Roots, db: &Db) -> Result<u64, Error> {
-    unimplemented!()
+    garbage::collect(roots, db)
+}
+
+/// The name under which this process reopens one of its descriptors.
+fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

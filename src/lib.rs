@@ -24,3 +24,4 @@ mod base;
 mod sys;
 
 pub use cli::main;
+pub use engine::monitor_stage;

@@ -2,5 +2,8 @@
 //! command line.
 
 fn main() -> std::process::ExitCode {
+    if let Some(code) = rcon::monitor_stage() {
+        return code;
+    }
     rcon::main()
 }

@@ -8,27 +8,40 @@
 //! - No reactor, no thread, no database connection while idle.
 //! ## Not here
 //! What to do at exit (records, network, removal): the `Lifecycle` that `engine` passes in.
+//! ## Decisions
+//! - The client that created the container and attached to it holds the container back when it does not
+//!   read (its output is the point of the command); any other client is dropped with a notice when 1 MiB
+//!   waits for it. Rejected: Docker's way (every attached client blocks the container).
+//! - Spawned by two nested `CLONE_VM | CLONE_VFORK` and one `execveat`: nothing is copied, the caller has no
+//!   child to reap. Rejected: `posix_spawn` (a long-lived caller would collect zombies).
+//! - `poll` over a handful of descriptors rebuilt each turn, not epoll: no state to keep in step.
 
-use crate::base::{ContainerId, ErrorKind, Timestamp};
+mod client;
+mod error;
+mod frame;
+mod live;
+mod log;
+mod log_read;
+mod peer;
+mod relay;
+mod run;
+mod stage;
+mod stdin;
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use error::Error;
+pub use live::is_alive;
+pub use log::{check_options as check_log_options, path as log_path};
+pub use log_read::read_log;
+pub use stage::{requested as stage_requested, serve};
+
+use crate::base::{ContainerId, Timestamp};
 use crate::runtime;
 use serde::{Deserialize, Serialize};
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// STUB errors.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl Error {
-    /// `CommandNotFound`/`CommandNotExecutable` survive the trip over the socket.
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
-    }
-}
 
 /// Everything a monitor needs, sent to it as its first message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,20 +84,6 @@ pub struct Live {
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
     pub cgroup: runtime::cgroup::Group,
-}
-
-impl Live {
-    /// None when there are none or no monitor holds the lock.
-    #[allow(unused_variables)]
-    pub fn read(live_dir: &Path) -> Option<Live> {
-        unimplemented!()
-    }
-}
-
-/// True while a monitor holds the container's lock.
-#[allow(unused_variables)]
-pub fn is_alive(live_dir: &Path) -> bool {
-    unimplemented!()
 }
 
 /// How a run of the container ended.
@@ -135,67 +134,6 @@ pub enum FailureKind {
     Other,
 }
 
-/// A connection to a monitor.
-pub struct Client {
-    pub(crate) _socket: OwnedFd,
-}
-
-#[allow(unused_variables)]
-impl Client {
-    /// Starts a monitor process (one exec of our own binary from a read-only view) and hands it config, the
-    /// container's network namespace and held port sockets. It creates the container at once (in parallel with the caller).
-    pub fn spawn(config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
-        unimplemented!()
-    }
-    /// Connects to a running container's monitor.
-    pub fn connect(live_dir: &Path) -> Result<Client, Error> {
-        unimplemented!()
-    }
-    /// Opens the gate. The monitor answers Started or Failed.
-    pub fn start(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Abandons a created container: the monitor tears down without starting.
-    pub fn abandon(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Subscribes to output (from now on) and, with `stdin`, becomes a writer of stdin.
-    pub fn attach(&mut self, stdout: bool, stderr: bool, stdin: bool) -> Result<(), Error> {
-        unimplemented!()
-    }
-    pub fn write_stdin(&mut self, data: &[u8]) -> Result<(), Error> {
-        unimplemented!()
-    }
-    pub fn close_stdin(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-    pub fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Tells the monitor that the user stops it: the restart policy rests; a pending restart is cancelled.
-    pub fn stop_requested(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Next message; blocks up to `timeout` (None: for ever). Ok(None): timeout. A closed connection without Gone is `Err(Error::Lost)`.
-    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
-        unimplemented!()
-    }
-    /// For poll(2) together with other fds; after it is readable call `next` with a zero timeout until None.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
-    }
-    /// Waits until the monitor process is gone (its lock is released) after `Gone`.
-    pub fn wait_gone(&mut self, timeout: Duration) -> Result<bool, Error> {
-        unimplemented!()
-    }
-}
-
-/// The hidden stage: runs a monitor on the inherited socket. `lifecycle` is made from the config by `engine`.
-#[allow(unused_variables)]
-pub fn serve(socket: OwnedFd, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> std::process::ExitCode {
-    unimplemented!()
-}
-
 /// One record of a container's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
@@ -214,10 +152,4 @@ pub struct LogQuery {
     /// Last n lines.
     pub tail: Option<usize>,
     pub follow: bool,
-}
-
-/// Reads a container's log files (rotated ones too), calling `each`; with `follow` it goes on until `alive` says false and all is read, or `each` returns false.
-#[allow(unused_variables)]
-pub fn read_log(container_dir: &Path, query: &LogQuery, alive: &dyn Fn() -> bool, each: &mut dyn FnMut(LogLine) -> bool) -> Result<(), Error> {
-    unimplemented!()
 }

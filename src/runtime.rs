@@ -10,29 +10,47 @@
 //! ## Decisions
 //! - Overlay roots are mounted through `fsopen` as a *detached* mount (one `lowerdir+` per layer), with
 //!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
+//! - The root is attached on top of the stage's own "/" and reached by descriptor until the pivot: no mount point on
+//!   the host is needed, and what a path names is never asked twice.
+//! - A pid namespace is joined by the parent, around its clone, and left again: the process is the caller's own child
+//!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
+//! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
+//!   system calls each, and only after the cgroup namespace exists).
+//! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
+//!   must therefore allow these two.
 
+pub mod capability;
 pub mod cgroup;
 pub mod seccomp;
 
-use crate::base::ErrorKind;
+mod channel;
+mod command;
+mod credentials;
+mod devices;
+mod entry;
+mod error;
+mod exe;
+mod hierarchy;
+mod init;
+mod join;
+mod options;
+mod plan;
+mod process;
+mod reaper;
+mod root;
+mod stage;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod user;
+
+pub use error::Error;
+pub use exe::protected_exe;
+
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-
-/// What went wrong while building or entering a container.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// STUB: the owner of this room replaces the variants.
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl Error {
-    /// `CommandNotFound` (127) and `CommandNotExecutable` (126) are told apart here.
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
-    }
-}
 
 /// Where the container's root file system comes from.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -60,14 +78,6 @@ pub struct Upper {
     pub work: PathBuf,
     /// No sync at unmount; a crash loses the upper (only for `--rm`).
     pub volatile: bool,
-}
-
-impl Overlay {
-    /// Mounts it detached: visible in no mount table, gone when the fd closes. For reading an image's or a stopped
-    /// container's tree (copy-up, cp) and for the init stage.
-    pub fn mount_detached(&self) -> Result<OwnedFd, Error> {
-        unimplemented!()
-    }
 }
 
 /// The process's user as typed by a user or an image; resolved inside the root by the init stage
@@ -109,21 +119,28 @@ pub struct Init {
     pub pidfd: OwnedFd,
     /// Master of the container's terminal (only with [`Stdio::Terminal`]).
     pub console: Option<OwnedFd>,
-    /// STUB: gate and answer sockets.
-    pub(crate) _gate: OwnedFd,
+    /// Dropped without [`Init::start`]: the stage ends (and waits to be reaped).
+    gate: channel::Channel,
 }
 
 /// Clones the init stage into its namespaces and cgroup, lets it apply the plan, and returns when it is ready at the
 /// gate. On failure nothing is left behind (the stage is killed and reaped).
-#[allow(unused_variables)]
+///
+/// # Errors
+/// What cannot be done ([`Error::kind`]: `Invalid`, `Unsupported`), the step that failed, or 126/127 for the command.
 pub fn create(request: Create<'_>) -> Result<Init, Error> {
-    unimplemented!()
+    let group = request.cgroup;
+    init::create(request, Some(group))
 }
 
 impl Init {
-    /// Opens the gate; returns when `execve` has succeeded, or with its error (126/127).
+    /// Opens the gate; returns when `execve` has succeeded, or with its error (126/127). After an error the
+    /// stage has ended; the caller reaps it.
+    ///
+    /// # Errors
+    /// Why the program could not be executed.
     pub fn start(&mut self) -> Result<(), Error> {
-        unimplemented!()
+        init::start(self)
     }
 }
 
@@ -148,7 +165,10 @@ pub struct Running {
 
 /// Joins the container's namespaces and cgroup and executes; returns after `execve` succeeded, or with its error (126/127).
 /// The caller is the parent of the process.
-#[allow(unused_variables)]
+///
+/// # Errors
+/// As [`create`].
 pub fn exec(request: Exec<'_>) -> Result<Running, Error> {
-    unimplemented!()
+    let group = request.cgroup;
+    join::exec(request, Some(group))
 }

@@ -11,171 +11,211 @@
 //! - rusqlite, bundled, WAL, `synchronous=NORMAL` (FULL for what the user was promised), no checkpoint on
 //!   close: `run --rm` syncs nothing. Rejected: JSON files per object (Docker's way): no transaction over
 //!   name, address and port.
+//! - The log is folded back by [`Db::checkpoint_if_large`], which callers run off the hot path.
+//! - Creation and migration run under a `flock` of the data root, so that twenty first commands at once
+//!   make one database.
 
+mod error;
+mod open;
+mod read;
 pub mod record;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod write;
 
-use crate::base::{ContainerId, ContainerName, ErrorKind, Roots, VolumeName};
+pub use error::Error;
+
+use crate::base::{ContainerId, Roots, VolumeName};
 use record::{Container, Image, Layer, Network, Volume};
+use rusqlite::Connection;
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
-/// What went wrong with the database.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// STUB: the owner of this room replaces these variants.
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
-    }
-}
+/// Bytes of write-ahead log from which folding it back pays ([`Db::checkpoint_if_large`]).
+const LARGE_WAL: u64 = 4 << 20;
 
 /// An open database (one connection). Cheap to open (< 1 ms); every process opens its own.
-pub struct Db {}
+pub struct Db {
+    connection: Connection,
+    path: PathBuf,
+}
 
 /// Handed to the closure of [`Db::write`]: one immediate transaction.
 pub struct Tx<'a> {
-    _db: &'a Db,
+    db: &'a Db,
+    /// Containers inserted so far: their volumes must exist when the transaction commits.
+    inserted: RefCell<Vec<ContainerId>>,
 }
 
-#[allow(unused_variables)]
 impl Db {
-    /// Opens (creating and migrating when needed) the database of these roots.
+    /// Opens (creating and migrating when needed) the database of these roots. The data root is made
+    /// with mode 0700.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] when a newer rcon wrote it (nothing is touched then); otherwise what could not
+    /// be done to the file.
     pub fn open(roots: &Roots) -> Result<Self, Error> {
-        unimplemented!()
+        open::open(roots)
     }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `work` in one IMMEDIATE transaction (waits for other writers up to 30 s) and commits if it is Ok.
     /// `durable`: synced to disk before returning (what the user was promised); otherwise a crash of the
     /// *machine* may lose it, a crash of the process may not.
+    ///
+    /// # Errors
+    /// What `work` returned (then nothing was changed), or why the transaction could not begin or commit.
     pub fn write<T, E: From<Error>>(&self, durable: bool, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-        unimplemented!()
+        write::transaction(self, durable, work)
     }
-    // Reads (each a consistent snapshot).
-    pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
-        unimplemented!()
-    }
-    /// All containers, newest first.
-    pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        unimplemented!()
-    }
-    /// By full id, else exact name, else unique id prefix. `Err(Error::Ambiguous…)` for an ambiguous prefix.
-    pub fn find_container(&self, text: &str) -> Result<Option<Container>, Error> {
-        unimplemented!()
-    }
-    pub fn image(&self, id: &str) -> Result<Option<Image>, Error> {
-        unimplemented!()
-    }
-    pub fn images(&self) -> Result<Vec<Image>, Error> {
-        unimplemented!()
-    }
-    /// (full normalised reference, image id) rows: tags `docker.io/library/busybox:latest` and digests `docker.io/library/busybox@sha256:…`.
-    pub fn names(&self) -> Result<Vec<(String, String)>, Error> {
-        unimplemented!()
-    }
-    /// Image id a full normalised reference points to.
-    pub fn image_named(&self, reference: &str) -> Result<Option<String>, Error> {
-        unimplemented!()
-    }
-    /// Images whose id (hex) starts with this prefix.
-    pub fn images_by_prefix(&self, hex: &str) -> Result<Vec<String>, Error> {
-        unimplemented!()
-    }
-    pub fn layer(&self, chain_id: &str) -> Result<Option<Layer>, Error> {
-        unimplemented!()
-    }
-    /// Many layers, in the order asked; a missing one is an error.
-    pub fn layers(&self, chain_ids: &[String]) -> Result<Vec<Layer>, Error> {
-        unimplemented!()
-    }
-    pub fn all_layers(&self) -> Result<Vec<Layer>, Error> {
-        unimplemented!()
-    }
-    pub fn volume(&self, name: &VolumeName) -> Result<Option<Volume>, Error> {
-        unimplemented!()
-    }
-    pub fn volumes(&self) -> Result<Vec<Volume>, Error> {
-        unimplemented!()
-    }
-    /// Ids of containers whose spec mounts this volume.
-    pub fn volume_users(&self, name: &VolumeName) -> Result<Vec<ContainerId>, Error> {
-        unimplemented!()
-    }
-    pub fn network(&self, name: &str) -> Result<Option<Network>, Error> {
-        unimplemented!()
-    }
-    /// Every published port in force with its owner.
-    pub fn published(&self) -> Result<Vec<(ContainerId, Ipv4Addr, record::PublishedPort)>, Error> {
-        unimplemented!()
-    }
-}
 
-#[allow(unused_variables)]
-impl Tx<'_> {
-    /// Inserts a new container (spec, name, and image/volume references). `Err(Error::NameTaken{name, holder})` if the name is held.
-    pub fn insert_container(&self, container: &Container) -> Result<(), Error> {
-        unimplemented!()
+    /// Folds the write-ahead log into the database file if it has grown past 4 MiB; does nothing while
+    /// others use the log. It syncs to disk: call it after the user has his answer.
+    ///
+    /// # Errors
+    /// Why the log could not be folded back.
+    pub fn checkpoint_if_large(&self) -> Result<(), Error> {
+        open::checkpoint(self, LARGE_WAL)
     }
-    /// Writes back everything but name and leases. Missing row: `Err`.
-    pub fn update_container(&self, container: &Container) -> Result<(), Error> {
-        unimplemented!()
-    }
+
+    // Reads (each a consistent snapshot).
+
+    /// One container by full id.
+    ///
+    /// # Errors
+    /// Why the database cannot be read (so for every read below).
     pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
-        unimplemented!()
+        read::container(self, id)
     }
-    pub fn rename_container(&self, id: &ContainerId, name: &ContainerName) -> Result<(), Error> {
-        unimplemented!()
+
+    /// All containers, newest first.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn containers(&self) -> Result<Vec<Container>, Error> {
+        read::containers(self)
     }
-    /// Removes the row with its name, references and leases.
-    pub fn delete_container(&self, id: &ContainerId) -> Result<(), Error> {
-        unimplemented!()
+
+    /// By full id, else exact name, else unique id prefix.
+    ///
+    /// # Errors
+    /// [`Error::Ambiguous`] for a prefix of several ids; else as [`Db::container`].
+    pub fn find_container(&self, text: &str) -> Result<Option<Container>, Error> {
+        read::find_container(self, text)
     }
-    /// Leases the lowest free address of the network (not network, gateway or broadcast address), or says it is full. Idempotent per owner.
-    pub fn lease_address(&self, network: &Network, owner: &ContainerId) -> Result<Ipv4Addr, Error> {
-        unimplemented!()
+
+    /// One image by its full id (`sha256:…`).
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn image(&self, id: &str) -> Result<Option<Image>, Error> {
+        read::image(self, id)
     }
-    /// Records a published port; `Err(Error::PortTaken{port, holder})` if another container holds it (0.0.0.0 conflicts with every address).
-    pub fn lease_port(&self, owner: &ContainerId, port: &record::PublishedPort) -> Result<(), Error> {
-        unimplemented!()
+
+    /// All images, newest first.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn images(&self) -> Result<Vec<Image>, Error> {
+        read::images(self)
     }
-    /// Gives back address and ports of a container.
-    pub fn release_leases(&self, owner: &ContainerId) -> Result<(), Error> {
-        unimplemented!()
+
+    /// (full normalised reference, image id) rows: tags `docker.io/library/busybox:latest` and digests
+    /// `docker.io/library/busybox@sha256:…`, sorted by reference.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn names(&self) -> Result<Vec<(String, String)>, Error> {
+        read::names(self)
     }
-    pub fn put_image(&self, image: &Image) -> Result<(), Error> {
-        unimplemented!()
+
+    /// Image id a full normalised reference points to.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn image_named(&self, reference: &str) -> Result<Option<String>, Error> {
+        read::image_named(self, reference)
     }
-    /// Points a full normalised reference at an image (moves it silently).
-    pub fn put_name(&self, reference: &str, image_id: &str) -> Result<(), Error> {
-        unimplemented!()
+
+    /// Images whose id (hex) starts with this prefix; empty for a text that is not hexadecimal.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn images_by_prefix(&self, hex: &str) -> Result<Vec<String>, Error> {
+        read::images_by_prefix(self, hex)
     }
-    pub fn delete_name(&self, reference: &str) -> Result<(), Error> {
-        unimplemented!()
+
+    /// One layer by its chain id.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn layer(&self, chain_id: &str) -> Result<Option<Layer>, Error> {
+        read::layer(self, chain_id)
     }
-    /// Removes the image row; refused while names or containers refer to it.
-    pub fn delete_image(&self, id: &str) -> Result<(), Error> {
-        unimplemented!()
+
+    /// Many layers, in the order asked.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`] for the first that is not there; else as [`Db::container`].
+    pub fn layers(&self, chain_ids: &[String]) -> Result<Vec<Layer>, Error> {
+        chain_ids
+            .iter()
+            .map(|chain_id| self.layer(chain_id)?.ok_or_else(|| Error::LayerMissing { chain_id: chain_id.clone() }))
+            .collect()
     }
-    pub fn put_layer(&self, layer: &Layer) -> Result<(), Error> {
-        unimplemented!()
+
+    /// Every layer.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn all_layers(&self) -> Result<Vec<Layer>, Error> {
+        read::all_layers(self)
     }
-    /// Deletes rows of layers no image refers to and returns them (their directories are then removed by the caller).
-    pub fn delete_unused_layers(&self) -> Result<Vec<Layer>, Error> {
-        unimplemented!()
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn volume(&self, name: &VolumeName) -> Result<Option<Volume>, Error> {
+        read::volume(self, name)
     }
-    /// Inserts; returns false if the name existed already (then nothing changed).
-    pub fn insert_volume(&self, volume: &Volume) -> Result<bool, Error> {
-        unimplemented!()
+
+    /// All volumes by name.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn volumes(&self) -> Result<Vec<Volume>, Error> {
+        read::volumes(self)
     }
-    /// Removes; `Err(Error::VolumeInUse{name, holders})` while containers refer to it.
-    pub fn delete_volume(&self, name: &VolumeName) -> Result<(), Error> {
-        unimplemented!()
+
+    /// Ids of containers whose spec mounts this volume.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn volume_users(&self, name: &VolumeName) -> Result<Vec<ContainerId>, Error> {
+        read::volume_users(self, name)
     }
-    pub fn put_network(&self, network: &Network) -> Result<(), Error> {
-        unimplemented!()
-    }
+
+    /// One network by name.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
     pub fn network(&self, name: &str) -> Result<Option<Network>, Error> {
-        unimplemented!()
+        read::network(self, name)
+    }
+
+    /// Every published port in force with its owner and the owner's leased address (ports of an owner
+    /// without an address have no target and are left out).
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn published(&self) -> Result<Vec<(ContainerId, Ipv4Addr, record::PublishedPort)>, Error> {
+        read::published(self)
     }
 }

@@ -1,4 +1,26 @@
 //! # sys
+//! ## Lives here
+//! Raw system calls that the safe crates lack and parsers of kernel files, one family a file.
+//! ## Invariants
+//! APIs take and give owned or borrowed descriptors; each `unsafe` block argues its case.
+//! ## Not here
+//! Policy.
+//! ## Decisions
+//! - `rustix` is the safe system call layer and is used directly by every room; only what it lacks is here.
 
+pub mod bpf;
+pub mod clone;
+pub mod heap;
+pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod netns;
+pub mod peer;
+pub mod pidfd_signal;
+pub mod private_mounts;
+pub mod proc_stat;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod signalfd;
+pub mod spawn;

@@ -1,11 +1,299 @@
 //! `ps`: listing and filtering, and `container prune` that uses it.
-#![allow(unused)]
+//!
+//! One read of all records, one look at the live facts of the started ones; images are only read when
+//! `ancestor` asks for them.
 
 use super::*;
+use crate::base::ErrorKind;
+use crate::engine::filter;
+use record::{MountKind, NetworkMode, Phase};
+use regex_lite::Regex;
+use std::collections::HashMap;
 
-#[allow(unused_variables)]
+const KNOWN: &[&str] = &[
+    "id", "name", "label", "status", "exited", "health", "ancestor", "before", "since", "volume", "network", "publish", "expose",
+];
+const KNOWN_PRUNE: &[&str] = &["until", "label", "label!"];
+
 impl Engine {
-    /// Newest first; filters of cli.md `ps filters` (T1). `all`: also those not running.
-    pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<View>> { unimplemented!() }
-    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> { unimplemented!() }
+    /// Newest first; filters of cli.md `ps filters` (T1). `all`: also those not running (`status=` implies it).
+    ///
+    /// # Errors
+    /// `Invalid` names an unknown key or a malformed value; otherwise the database's failure.
+    pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<View>> {
+        filter::require_known(filters, KNOWN)?;
+        let matcher = Matcher::new(self, filters)?;
+        self.reconcile()?;
+        let all = all || filters.iter().any(|(key, _)| key == "status");
+        let mut views = Vec::new();
+        for record in self.db.containers()? {
+            if !all && record.phase != Phase::Started {
+                continue;
+            }
+            let view = self.view_of(record);
+            let shown = all || matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
+            if shown && matcher.matches(&view) {
+                views.push(view);
+            }
+        }
+        views.sort_by_key(|v| std::cmp::Reverse(v.record.created));
+        Ok(views)
+    }
+
+    /// Removes every container that does not run. Anonymous volumes stay (as with Docker).
+    ///
+    /// # Errors
+    /// The first container that could not be removed, after all others were.
+    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned> {
+        filter::require_known(filters, KNOWN_PRUNE)?;
+        let until = filter::until(filters)?;
+        let mut pruned = Pruned::default();
+        let mut failure = None;
+        for view in self.list(true, &[])? {
+            let stopped = matches!(view.status, Status::Created | Status::Exited | Status::Dead);
+            let old = until.is_none_or(|until| view.record.created < until);
+            if !stopped || !old || !filter::labels_match(filters, &view.record.spec.labels) {
+                continue;
+            }
+            let id = view.record.id.as_str();
+            let size = self.container_size(&view).map_or(0, |(writable, _)| writable);
+            match self.remove(id, false, false) {
+                Ok(()) => {
+                    pruned.deleted.push(id.to_owned());
+                    pruned.reclaimed += size;
+                }
+                // Another command removed it or started it in between.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {}
+                Err(e) => failure = failure.or(Some(e)),
+            }
+        }
+        failure.map_or(Ok(pruned), Err)
+    }
+}
+
+impl Status {
+    /// Docker's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+            Status::Dead => "dead",
+        }
+    }
+}
+
+/// The filters, parsed; every value was checked.
+struct Matcher<'a> {
+    filters: &'a Filters,
+    patterns: Vec<(&'a str, Regex)>,
+    exited: Vec<i32>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    /// Ids of every image that is, or is built on, one of the ancestors.
+    ancestors: Option<Vec<String>>,
+    /// Names as typed: a container created from a name that has moved on since still matches it.
+    ancestor_names: Vec<&'a str>,
+    publish: Vec<PortRange>,
+    expose: Vec<PortRange>,
+    /// Ids of the container that `network=container:NAME` means.
+    networks: HashMap<&'a str, String>,
+}
+
+/// `80`, `80-90`, `80/udp`; no protocol is tcp, as Docker has it.
+#[derive(Debug, PartialEq)]
+struct PortRange {
+    first: u16,
+    last: u16,
+    protocol: String,
+}
+
+impl PortRange {
+    fn parse(key: &str, text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("invalid filter \"{key}={text}\": expected PORT[-PORT][/PROTOCOL]"));
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (first, last) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        if first > last || !matches!(protocol, "tcp" | "udp" | "sctp") {
+            return Err(wrong());
+        }
+        Ok(PortRange { first, last, protocol: protocol.to_owned() })
+    }
+
+    fn contains(&self, port: u16, protocol: &str) -> bool {
+        (self.first..=self.last).contains(&port) && self.protocol == protocol
+    }
+}
+
+impl<'a> Matcher<'a> {
+    fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
+        let mut matcher = Matcher {
+            filters,
+            patterns: Vec::new(),
+            exited: Vec::new(),
+            before: None,
+            since: None,
+            ancestors: None,
+            ancestor_names: Vec::new(),
+            publish: Vec::new(),
+            expose: Vec::new(),
+            networks: HashMap::new(),
+        };
+        for (key, value) in filters {
+            matcher.take(engine, key, value)?;
+        }
+        if !matcher.ancestor_names.is_empty() {
+            matcher.ancestors = Some(engine.descendants(&matcher.ancestor_names)?);
+        }
+        Ok(matcher)
+    }
+
+    fn take(&mut self, engine: &Engine, key: &'a str, value: &'a str) -> Result<()> {
+        let wrong = |expected: &str| Error::invalid(format!("invalid filter \"{key}={value}\": expected {expected}"));
+        match key {
+            "id" | "name" => {
+                let regex = Regex::new(value).map_err(|_| wrong("a regular expression"))?;
+                self.patterns.push((key, regex));
+            }
+            "status" if !matches!(value, "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead") => {
+                return Err(wrong("created, restarting, running, removing, paused, exited or dead"));
+            }
+            "health" if !matches!(value, "starting" | "healthy" | "unhealthy" | "none") => {
+                return Err(wrong("starting, healthy, unhealthy or none"));
+            }
+            "exited" => self.exited.push(value.parse().map_err(|_| wrong("an exit code"))?),
+            "before" | "since" => {
+                let other = engine.db.find_container(value)?.ok_or_else(|| Error::no_such("container", value))?;
+                if key == "before" {
+                    self.before = Some(self.before.map_or(other.created, |t| t.min(other.created)));
+                } else {
+                    self.since = Some(self.since.map_or(other.created, |t| t.max(other.created)));
+                }
+            }
+            "ancestor" => self.ancestor_names.push(value),
+            "publish" => self.publish.push(PortRange::parse(key, value)?),
+            "expose" => self.expose.push(PortRange::parse(key, value)?),
+            "network" => {
+                if let Some(name) = value.strip_prefix("container:")
+                    && let Some(other) = engine.db.find_container(name)?
+                {
+                    self.networks.insert(value, other.id.as_str().to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn matches(&self, view: &View) -> bool {
+        let record = &view.record;
+        let spec = &record.spec;
+        self.matches_identity(record)
+            && filter::labels_match(self.filters, &spec.labels)
+            && filter::any(self.filters, "status", |s| s == view.status.as_str())
+            && filter::any(self.filters, "health", |h| h == health(view))
+            && (self.exited.is_empty()
+                || (view.status == Status::Exited && !record.started.is_never() && self.exited.contains(&record.exit_code)))
+            && self.before.is_none_or(|t| record.created < t)
+            && self.since.is_none_or(|t| record.created > t)
+            && self
+                .ancestors
+                .as_ref()
+                .is_none_or(|ids| ids.contains(&spec.image_id) || self.ancestor_names.contains(&spec.image.as_str()))
+            && filter::any(self.filters, "volume", |v| spec.mounts.iter().any(|m| is_mount(m, v)))
+            && filter::any(self.filters, "network", |n| self.on_network(&spec.host.network, n))
+            && self.matches_ports(spec)
+    }
+
+    /// Unanchored regular expressions; a name matches with or without Docker's leading slash.
+    fn matches_identity(&self, record: &record::Container) -> bool {
+        let of = |wanted: &str, test: &dyn Fn(&Regex) -> bool| {
+            let mut given = self.patterns.iter().filter(|(key, _)| *key == wanted).peekable();
+            given.peek().is_none() || given.any(|(_, regex)| test(regex))
+        };
+        let name = record.name.as_str();
+        let slashed = format!("/{name}");
+        of("id", &|r| r.is_match(record.id.as_str())) && of("name", &|r| r.is_match(name) || r.is_match(&slashed))
+    }
+
+    fn on_network(&self, mode: &NetworkMode, wanted: &str) -> bool {
+        match mode {
+            NetworkMode::Bridge => matches!(wanted, "bridge" | "default"),
+            NetworkMode::Host => wanted == "host",
+            NetworkMode::None => wanted == "none",
+            NetworkMode::Container(other) => {
+                wanted == format!("container:{other}") || self.networks.get(wanted).is_some_and(|id| id == other)
+            }
+        }
+    }
+
+    fn matches_ports(&self, spec: &record::ContainerSpec) -> bool {
+        let exposed = || {
+            spec.exposed.iter().filter_map(|text| {
+                let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+                Some((port.parse::<u16>().ok()?, protocol))
+            })
+        };
+        let published = || spec.host.ports.iter().map(|p| (p.container_port, protocol_name(p.protocol)));
+        let within = |ranges: &[PortRange], (port, protocol): (u16, &str)| ranges.iter().any(|r| r.contains(port, protocol));
+        let publish = self.publish.is_empty()
+            || published().any(|p| within(&self.publish, p))
+            || (spec.host.publish_all && exposed().any(|p| within(&self.publish, p)));
+        let expose = self.expose.is_empty() || exposed().chain(published()).any(|p| within(&self.expose, p));
+        publish && expose
+    }
+}
+
+/// A volume by its name, or any mount by its destination.
+fn is_mount(mount: &record::Mount, wanted: &str) -> bool {
+    let by_name = match &mount.kind {
+        MountKind::Volume { name, .. } => name.as_str() == wanted,
+        MountKind::Bind { source, .. } => source == Path::new(wanted),
+        MountKind::Tmpfs { .. } => false,
+    };
+    by_name || mount.destination == Path::new(wanted)
+}
+
+/// The lower-case name of a protocol.
+pub(super) fn protocol_name(protocol: record::Protocol) -> &'static str {
+    match protocol {
+        record::Protocol::Tcp => "tcp",
+        record::Protocol::Udp => "udp",
+    }
+}
+
+/// No probe result is recorded for any container, so its health is Docker's word for "not known": `none`.
+fn health(_view: &View) -> &'static str {
+    "none"
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn port_ranges_are_parsed() {
+        let range = PortRange::parse("publish", "80-90/udp").unwrap();
+        assert!(range.contains(85, "udp") && !range.contains(85, "tcp") && !range.contains(91, "udp"));
+        assert!(PortRange::parse("publish", "80").unwrap().contains(80, "tcp"));
+        for bad in ["", "x", "90-80", "80/icmp", "70000"] {
+            assert!(PortRange::parse("expose", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_match_by_name_source_and_destination() {
+        let mount = record::Mount {
+            destination: "/data".into(),
+            kind: MountKind::Volume { name: "vol".parse().unwrap(), anonymous: false, no_copy: false, subpath: None },
+            read_only: false,
+            mode: String::new(),
+            propagation: String::new(),
+        };
+        assert!(is_mount(&mount, "vol") && is_mount(&mount, "/data") && is_mount(&mount, "/data/") && !is_mount(&mount, "data"));
+    }
 }

@@ -1,14 +1,325 @@
 //! Looking at containers: logs, processes, resource use, sizes.
-#![allow(unused)]
 
 use super::*;
+use crate::base::ErrorKind;
+use crate::monitor::Live;
+use crate::runtime::cgroup;
+use crate::sys::proc_stat::{self, ProcDir};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
-#[allow(unused_variables)]
+/// The columns of `top` without arguments (those of `ps -ef`, as Docker's).
+const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
+
 impl Engine {
-    pub fn logs(&self, name: &str, query: &LogQuery, each: &mut dyn FnMut(LogLine) -> bool) -> Result<()> { unimplemented!() }
-    pub fn top(&self, name: &str, ps_args: &[String]) -> Result<Process> { unimplemented!() }
-    /// Two samples `interval` apart for the CPU rate; empty names: all running.
-    pub fn stats(&self, names: &[String], all: bool, interval: Duration) -> Result<Vec<StatsView>> { unimplemented!() }
-    /// (size of the writable layer, virtual size).
-    pub fn container_size(&self, view: &View) -> Result<(u64, u64)> { unimplemented!() }
+    /// Hands the lines of a container's log to `each` until it returns false, or the log ends (with `follow`: the
+    /// container ends and all was read).
+    ///
+    /// # Errors
+    /// `Unsupported` for a log driver that keeps nothing to read.
+    pub fn logs(&self, name: &str, query: &LogQuery, each: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
+        let view = self.view(name)?;
+        let driver = view.record.spec.host.log.driver.as_str();
+        if driver != "json-file" {
+            return Err(Error::Failed {
+                operation: format!("read the log of container \"{name}\""),
+                kind: ErrorKind::Unsupported,
+                source: format!("its log driver \"{driver}\" keeps nothing to read").into(),
+            });
+        }
+        let live_dir = self.privilege.roots.live(&view.record.id);
+        let alive = || crate::monitor::is_alive(&live_dir);
+        Ok(crate::monitor::read_log(&self.privilege.roots.container(&view.record.id), query, &alive, each)?)
+    }
+
+    /// The processes of a running container. With arguments the host's `ps` is asked with them, and the rows whose
+    /// PID column names a process of the container are kept, as Docker does.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run; `Invalid` for arguments that show no PID column; a missing `ps`.
+    pub fn top(&self, name: &str, ps_args: &[String]) -> Result<Process> {
+        let (view, live) = self.running(name)?;
+        let pids = live.cgroup.pids()?;
+        if !ps_args.is_empty() {
+            return ps_of_host(ps_args, &pids);
+        }
+        let uptime = proc_stat::uptime().map_err(|e| failed(format!("list the processes of container \"{name}\""), e))?;
+        let mut pids = pids;
+        pids.sort_unstable();
+        let now = Timestamp::now();
+        let users = host_users();
+        let rows = pids.iter().filter_map(|pid| process_row(*pid, now, uptime, &users)).collect();
+        drop(view);
+        Ok(Process { titles: TITLES.map(str::to_owned).to_vec(), rows })
+    }
+
+    /// Resource use, sampled twice `interval` apart for the CPU rate (zero: since the start of the container). Empty
+    /// names: all running ones; `all`: also the others, with zeroes.
+    ///
+    /// # Errors
+    /// `NoSuch` for a name; the first group that cannot be read although its container runs.
+    pub fn stats(&self, names: &[String], all: bool, interval: Duration) -> Result<Vec<StatsView>> {
+        let views = if names.is_empty() { self.list(all, &[])? } else { names.iter().map(|n| self.view(n)).collect::<Result<_>>()? };
+        let roots = &self.privilege.roots;
+        let mut first = Vec::with_capacity(views.len());
+        for view in views {
+            let live = if view.pid == 0 { None } else { Live::read(&roots.live(&view.record.id)) };
+            let sample = live.as_ref().and_then(|l| l.cgroup.stats().ok());
+            first.push((view, live, sample, Instant::now()));
+        }
+        if !interval.is_zero() && first.iter().any(|(_, live, ..)| live.is_some()) {
+            std::thread::sleep(interval);
+        }
+        let mut out = Vec::with_capacity(first.len());
+        for (view, live, before, at) in first {
+            let Some(live) = live else {
+                out.push(StatsView { view, stats: cgroup::Stats::default(), cpu_percent: 0.0, rx: 0, tx: 0 });
+                continue;
+            };
+            let stats = match live.cgroup.stats() {
+                Ok(stats) => stats,
+                // It ended while we looked.
+                Err(_) if !crate::monitor::is_alive(&roots.live(&view.record.id)) => cgroup::Stats::default(),
+                Err(e) => return Err(e.into()),
+            };
+            let cpu_percent = match before {
+                Some(before) if !interval.is_zero() => cpu_percent(stats.cpu_total.saturating_sub(before.cpu_total), at.elapsed()),
+                _ => cpu_percent(stats.cpu_total, Timestamp::now().since(view.started)),
+            };
+            let (rx, tx) = crate::network::traffic(view.pid).unwrap_or((0, 0));
+            out.push(StatsView { view, stats, cpu_percent, rx, tx });
+        }
+        Ok(out)
+    }
+
+    /// (bytes of the writable layer, bytes of it with the image).
+    ///
+    /// # Errors
+    /// The database's failure. A writable layer that does not exist yet counts nothing.
+    pub fn container_size(&self, view: &View) -> Result<(u64, u64)> {
+        let upper = self.privilege.roots.container(&view.record.id).join("upper");
+        let writable = match tree_size(&upper) {
+            Ok(size) => size,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(failed(format!("measure container \"{}\"", view.record.name), e)),
+        };
+        let image = self.db.image(&view.record.spec.image_id)?.map_or(0, |i| i.size);
+        Ok((writable, writable + image))
+    }
+
+    /// The container and its live facts, if it runs.
+    pub(super) fn running(&self, name: &str) -> Result<(View, Live)> {
+        let view = self.view(name)?;
+        let live = if view.pid == 0 { None } else { Live::read(&self.privilege.roots.live(&view.record.id)) };
+        match live {
+            Some(live) => Ok((view, live)),
+            None => Err(Error::conflict(format!("container \"{name}\" is not running"))),
+        }
+    }
+}
+
+
+fn failed(operation: String, source: std::io::Error) -> Error {
+    Error::Failed { operation, kind: ErrorKind::Internal, source: Box::new(source) }
+}
+
+/// Percent of one CPU.
+fn cpu_percent(used_nanos: u64, elapsed: Duration) -> f64 {
+    let elapsed = elapsed.as_nanos() as f64;
+    if elapsed > 0.0 { used_nanos as f64 / elapsed * 100.0 } else { 0.0 }
+}
+
+/// Allocated bytes of a tree, hard links once. Walks by held directories and follows no link: the tree belongs to a
+/// container.
+pub(super) fn tree_size(path: &Path) -> std::io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut seen = HashSet::new();
+    // Only directories on the way down are held; siblings wait by name.
+    let mut stack: Vec<(OwnedFd, Vec<std::ffi::CString>)> = Vec::new();
+    let mut total = 0;
+    let mut enter = |fd: OwnedFd, total: &mut u64| -> std::io::Result<(OwnedFd, Vec<std::ffi::CString>)> {
+        let mut children = Vec::new();
+        for entry in rustix::fs::Dir::read_from(fd.as_fd())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.to_bytes() == b"." || name.to_bytes() == b".." {
+                continue;
+            }
+            let stat = match rustix::fs::statat(fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+                rustix::fs::FileType::Directory => children.push(name.to_owned()),
+                rustix::fs::FileType::RegularFile if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) => {
+                    *total += u64::try_from(stat.st_size).unwrap_or(0);
+                }
+                rustix::fs::FileType::Symlink => *total += u64::try_from(stat.st_size).unwrap_or(0),
+                _ => {}
+            }
+        }
+        Ok((fd, children))
+    };
+    stack.push(enter(root, &mut total)?);
+    while let Some((fd, children)) = stack.last_mut() {
+        let Some(name) = children.pop() else {
+            stack.pop();
+            continue;
+        };
+        match rustix::fs::openat(fd.as_fd(), name.as_c_str(), flags, Mode::empty()) {
+            Ok(child) => {
+                let entered = enter(child, &mut total)?;
+                stack.push(entered);
+            }
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(total)
+}
+
+/// One row of the default table; None if the process is gone.
+fn process_row(pid: i32, now: Timestamp, uptime: Duration, users: &HashMap<u32, String>) -> Option<Vec<String>> {
+    let dir = ProcDir::open(pid).ok()?;
+    let stat = dir.stat().ok()?;
+    let uid = dir.effective_uid().ok()?;
+    let command = dir.command_line().ok()?;
+    let command = if command.is_empty() { format!("[{}]", stat.name) } else { command };
+    let hertz = rustix::param::clock_ticks_per_second().max(1);
+    let started = Duration::from_millis(stat.start_ticks.saturating_mul(1000) / hertz);
+    let age = uptime.saturating_sub(started);
+    let used = Duration::from_millis((stat.user_ticks + stat.system_ticks).saturating_mul(1000) / hertz);
+    Some(vec![
+        users.get(&uid).cloned().unwrap_or_else(|| uid.to_string()),
+        pid.to_string(),
+        stat.parent.to_string(),
+        format!("{:.0}", cpu_percent(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), age).floor().min(99.0)),
+        start_time(now, age),
+        proc_stat::terminal_name(stat.terminal),
+        clock(used),
+        command,
+    ])
+}
+
+/// `ps`'s STIME: the time of day within the last day, the date before.
+fn start_time(now: Timestamp, age: Duration) -> String {
+    let at = now.nanos().saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+    let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(at)) else { return "?".to_owned() };
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    let format = if age < Duration::from_secs(86_400) { "%H:%M" } else { "%b%d" };
+    local.strftime(format).to_string()
+}
+
+/// `[d-]hh:mm:ss`.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes, seconds) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let days = if days > 0 { format!("{days}-") } else { String::new() };
+    format!("{days}{hours:02}:{minutes:02}:{seconds:02}")
+}
+
+/// Names of the host's users; ids alone where the file cannot be read.
+fn host_users() -> HashMap<u32, String> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        Some((fields.nth(1)?.parse().ok()?, name.to_owned()))
+    };
+    text.lines().filter_map(user).collect()
+}
+
+fn ps_of_host(args: &[String], pids: &[i32]) -> Result<Process> {
+    let run = std::process::Command::new("ps").args(args).stdin(std::process::Stdio::null()).output();
+    let output = run.map_err(|e| failed(format!("run the host's \"ps {}\"", args.join(" ")), e))?;
+    if !output.status.success() {
+        let talk = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::invalid(format!("ps {}: {}", args.join(" "), talk.lines().next().unwrap_or("failed"))));
+    }
+    select_rows(&String::from_utf8_lossy(&output.stdout), pids)
+        .ok_or_else(|| Error::invalid(format!("ps {} shows no PID column: choose a format that does", args.join(" "))))
+}
+
+/// Splits the table of `ps` into the header's columns (the last takes the rest of a line) and keeps the rows of `pids`.
+fn select_rows(table: &str, pids: &[i32]) -> Option<Process> {
+    let mut lines = table.lines();
+    let titles: Vec<String> = lines.next()?.split_ascii_whitespace().map(str::to_owned).collect();
+    let column = titles.iter().position(|t| t == "PID")?;
+    let mut rows = Vec::new();
+    let mut kept = false;
+    for line in lines {
+        let fields = split_fields(line, titles.len());
+        match fields.get(column).map(String::as_str) {
+            // A row without a process id goes on with the row before it (threads, as `ps -m` shows them).
+            Some("-") if kept => rows.push(fields),
+            Some(pid) => {
+                kept = pid.parse::<i32>().is_ok_and(|pid| pids.contains(&pid));
+                if kept {
+                    rows.push(fields);
+                }
+            }
+            None => {}
+        }
+    }
+    Some(Process { titles, rows })
+}
+
+fn split_fields(line: &str, count: usize) -> Vec<String> {
+    let mut fields = Vec::with_capacity(count);
+    let mut rest = line.trim_start();
+    while fields.len() + 1 < count && !rest.is_empty() {
+        let end = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
+        fields.push(rest[..end].to_owned());
+        rest = rest[end..].trim_start();
+    }
+    if !rest.is_empty() {
+        fields.push(rest.trim_end().to_owned());
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ps_rows_are_selected_by_pid() {
+        let table = "UID        PID  PPID CMD\nroot         1     0 /sbin/init a b\nroot        42     1 sleep 10\nroot       420     1 x\n";
+        let process = select_rows(table, &[42]).unwrap();
+        assert_eq!(process.titles, ["UID", "PID", "PPID", "CMD"]);
+        assert_eq!(process.rows, [["root", "42", "1", "sleep 10"]]);
+        assert!(select_rows("USER CMD\n", &[1]).is_none());
+    }
+
+    #[test]
+    fn times_print_like_ps() {
+        assert_eq!(clock(Duration::from_secs(3_725)), "01:02:05");
+        assert_eq!(clock(Duration::from_secs(90_061)), "1-01:01:01");
+        assert!((cpu_percent(500_000_000, Duration::from_secs(1)) - 50.0).abs() < 1e-9);
+        assert!(cpu_percent(1, Duration::ZERO).abs() < 1e-9);
+    }
+
+    #[test]
+    fn tree_sizes_count_links_once_and_follow_none() {
+        let dir = std::env::temp_dir().join(format!("rcon-size-{}", crate::base::random_hex(8)));
+        std::fs::create_dir_all(dir.join("a/b")).unwrap();
+        std::fs::write(dir.join("a/f"), vec![0; 1000]).unwrap();
+        std::fs::hard_link(dir.join("a/f"), dir.join("a/b/g")).unwrap();
+        std::os::unix::fs::symlink("/", dir.join("root")).unwrap();
+        assert_eq!(tree_size(&dir).unwrap(), 1001);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(tree_size(&dir).is_err());
+    }
+
+    #[test]
+    fn own_process_makes_a_row() {
+        let row = process_row(std::process::id() as i32, Timestamp::now(), proc_stat::uptime().unwrap(), &host_users()).unwrap();
+        assert_eq!(row.len(), TITLES.len());
+        assert_eq!(row[1], std::process::id().to_string());
+    }
 }

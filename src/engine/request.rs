@@ -1,9 +1,54 @@
 //! Validated requests: what a front door typed, parsed; no I/O. Grammar of the single flags: the files beside.
 
+pub mod add_host;
+pub mod device;
+pub mod env;
+pub mod ids;
+pub mod log;
+pub mod mount;
+pub mod namespace;
+pub mod network;
+pub mod port;
+pub mod resources;
+pub mod restart;
+pub mod security;
+pub mod tmpfs;
+pub mod ulimit;
+pub mod volume;
+
 use crate::base::{ContainerName, Signal, VolumeName};
 use crate::state::record;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// A flag's value that does not follow the flag's grammar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value \"{value}\" for {flag}: {reason}")]
+pub struct FlagError {
+    /// The flag as the user types it: `--publish`.
+    pub flag: &'static str,
+    /// What was typed after it.
+    pub value: String,
+    pub reason: String,
+}
+
+impl FlagError {
+    pub fn new(flag: &'static str, value: &str, reason: impl Into<String>) -> Self {
+        FlagError { flag, value: value.to_owned(), reason: reason.into() }
+    }
+}
+
+/// `true`, `1`, `t`, … as Go reads booleans.
+///
+/// # Errors
+/// The text is none of them.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("invalid boolean \"{text}\": expected true or false")),
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {

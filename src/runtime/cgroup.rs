@@ -2,17 +2,34 @@
 //!
 //! On hybrid hosts the (controller-less) v2 tree still tracks, kills and freezes; v1 hierarchies are joined
 //! only where a limit or accounting needs them. Device rules are eBPF on the v2 group wherever a v2 tree exists.
+//!
+//! Which hierarchy serves a controller is decided controller by controller: the v1 hierarchy that has it, else the v2 tree.
+//! The first move of a process into a v1 hierarchy after some 20 ms of quiet waits for an RCU grace period (about 10 ms), so
+//! limits are joined once, overlapped with mounting ([`Group::join`]), and what only statistics need is joined after the start
+//! ([`Group::join_accounting`]).
 
+mod control;
+mod convert;
+mod devices;
+mod error;
+mod files;
+mod hierarchy;
+mod limits;
+mod place;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use stats::Stats;
+
+use hierarchy::Layout;
 use oci_spec::runtime::LinuxResources;
+use place::Place;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
-
-/// STUB errors.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Stub(String),
-}
+use std::time::Duration;
 
 /// Where a container's groups are: serialisable, so that any later process can open them again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,69 +38,139 @@ pub struct Group {
     pub path: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Nanoseconds of CPU used since the start.
-    pub cpu_total: u64,
-    pub cpu_user: u64,
-    pub cpu_system: u64,
-    pub throttled_periods: u64,
-    /// Bytes, as Docker counts: usage minus inactive file cache.
-    pub memory_usage: u64,
-    /// Bytes; the host's memory when unlimited.
-    pub memory_limit: u64,
-    pub pids: u64,
-    pub pids_limit: Option<u64>,
-    pub block_read: u64,
-    pub block_write: u64,
-    /// Processes killed by the OOM killer in this group since its creation.
-    pub oom_kills: u64,
-}
-
-#[allow(unused_variables)]
 impl Group {
     /// Makes the groups and applies limits and device rules. The container's init then starts inside
     /// ([`Group::clone_fd`]) and joins the v1 hierarchies ([`Group::join`]).
+    ///
+    /// Without device rules only the default devices may be used. A leftover group of that path is replaced when nothing runs in it.
+    ///
+    /// # Errors
+    /// What could not be made or set; nothing is left behind then.
     pub fn create(path: &str, resources: Option<&LinuxResources>) -> Result<Self, Error> {
-        unimplemented!()
+        let group = Group { path: path.to_owned() };
+        let place = group.place()?;
+        place.clear()?;
+        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        if let Err(error) = place.prepare(resources).and_then(|()| place.restrict(devices, false)) {
+            if let Err(leftover) = group.delete() {
+                tracing::warn!(%leftover, "cannot remove a cgroup after a failed creation");
+            }
+            return Err(error);
+        }
+        Ok(group)
     }
-    /// Directory fd of the v2 group for CLONE_INTO_CGROUP; None where there is no v2 tree.
+
+    /// Directory fd of the v2 group for CLONE_INTO_CGROUP (of a group below it, when the container has groups of its own
+    /// and a further process cannot enter above); None where there is no v2 tree: [`Group::join`] does it all then.
     pub fn clone_fd(&self) -> Option<OwnedFd> {
-        unimplemented!()
+        let dir = self.place().ok()?.entry()?;
+        rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
-    /// Moves a process into every hierarchy that it is not born into. Slow on v1 (an RCU grace period): call it once, overlapped.
+
+    /// Moves a process into every hierarchy with a limit that it is not born into (nothing to do on v2 after
+    /// [`Group::clone_fd`]). Slow on v1 (an RCU grace period): call it once, overlapped.
+    ///
+    /// # Errors
+    /// [`Error::Join`]; the process must not go on to run the container's program.
     pub fn join(&self, pid: i32) -> Result<(), Error> {
-        unimplemented!()
+        self.place()?.join(pid)
     }
+
+    /// Moves every process of the group into the v1 hierarchies that only statistics need; does nothing on v2. To be called
+    /// after the container has started and after each exec, off the user's path.
+    ///
+    /// # Errors
+    /// [`Error::Create`], [`Error::Join`]: statistics will be incomplete.
+    pub fn join_accounting(&self) -> Result<(), Error> {
+        self.place()?.account()
+    }
+
+    /// Changes limits of a running container; what `resources` leaves unset stays. Device rules, when given, replace all.
+    ///
+    /// # Errors
+    /// The file and value that were refused; limits before it are in force.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        unimplemented!()
+        let place = self.place()?;
+        place.limit(resources, true)?;
+        match resources.devices().as_deref() {
+            Some(rules) if !rules.is_empty() => place.restrict(rules, true),
+            _ => Ok(()),
+        }
     }
+
+    /// Stops all processes; returns when all have stopped. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::NotFrozen`] after ten seconds, with the group thawed again.
     pub fn freeze(&self) -> Result<(), Error> {
-        unimplemented!()
+        let place = self.place()?;
+        control::freeze(&place.tracking()?, place.layout.v2.is_some())
     }
+
+    /// # Errors
+    /// [`Error::Set`]
     pub fn thaw(&self) -> Result<(), Error> {
-        unimplemented!()
+        let place = self.place()?;
+        control::thaw(&place.tracking()?, place.layout.v2.is_some())
     }
+
+    /// Whether all processes are stopped by [`Group::freeze`]; false when that cannot be read.
     pub fn is_frozen(&self) -> bool {
-        unimplemented!()
+        let frozen = |place: Place<'_>| Ok::<_, Error>(control::is_frozen(&place.tracking()?, place.layout.v2.is_some()));
+        self.place().and_then(frozen).unwrap_or(false)
     }
+
     /// Every process in the group and below it.
+    ///
+    /// # Errors
+    /// [`Error::Read`]; a group that does not exist has none.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        unimplemented!()
+        control::pids(&self.place()?.tracking()?)
     }
+
     /// SIGKILL to all, thawing first; returns when none is left or after the deadline with an error.
-    pub fn kill_all(&self, deadline: std::time::Duration) -> Result<(), Error> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`]
+    pub fn kill_all(&self, deadline: Duration) -> Result<(), Error> {
+        let place = self.place()?;
+        control::kill_all(&place.tracking()?, place.layout.v2.is_some(), deadline)
     }
-    pub fn stats(&self) -> Result<Stats, Error> {
-        unimplemented!()
-    }
-    /// OOM kills so far (cheap; used at exit).
-    pub fn oom_kills(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Removes the groups; a missing one is fine; EBUSY is retried with back-off.
+
+    /// Removes the groups; a missing one is fine; EBUSY is retried with back-off for ten seconds. Kills nothing.
+    ///
+    /// # Errors
+    /// [`Error::Remove`]
     pub fn delete(&self) -> Result<(), Error> {
-        unimplemented!()
+        control::remove(&self.place()?.dirs())
     }
+
+    fn place(&self) -> Result<Place<'_>, Error> {
+        hierarchy::validate(&self.path)?;
+        Ok(Place { layout: Layout::host()?, path: &self.path })
+    }
+}
+
+/// Whether this host can limit swap (`--memory-swap`).
+pub fn supports_swap_limit() -> bool {
+    supports("memory", &["memory.memsw.limit_in_bytes"], &["memory.swap.max"])
+}
+
+/// Whether this host's I/O scheduler can weigh groups (`--blkio-weight`).
+pub fn supports_block_weight() -> bool {
+    supports("blkio", &["blkio.weight", "blkio.bfq.weight"], &["io.weight", "io.bfq.weight"])
+}
+
+/// Whether a controller has one of the files. v2's root has no limits, so a group beneath it is asked; with no group there
+/// to ask the answer is yes, and setting the limit tells.
+fn supports(controller: &str, v1: &[&str], v2: &[&str]) -> bool {
+    let Ok(layout) = Layout::host() else { return false };
+    if let Some(legacy) = layout.legacy(controller) {
+        return v1.iter().any(|file| legacy.mount.base.join(file).exists());
+    }
+    let Some(mount) = &layout.v2 else { return false };
+    let groups = std::fs::read_dir(&mount.base).into_iter().flatten().flatten().map(|entry| entry.path());
+    let current = v2[0].split('.').next().unwrap_or_default();
+    let asked = groups.filter(|dir| dir.join(format!("{current}.stat")).exists()).collect::<Vec<_>>();
+    asked.is_empty() || asked.iter().any(|dir| v2.iter().any(|file| dir.join(file).exists()))
 }

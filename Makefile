@@ -1,0 +1,66 @@
+# The only door: every command that the project needs is a target here.
+SHELL := /bin/bash
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+RCON := target/$(TRIPLE)/release/rcon
+FIXTURES := target/fixtures
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help run build test lint unit integration test-cgroup2 bench fixtures install clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
+
+build: ## the release binary
+	@packaging/install-packages.sh build
+	cargo build --release
+	@ln -sfn rcon target/$(TRIPLE)/release/rcon-runtime
+
+run: build $(FIXTURES)/busybox.tar ## build everything and run a container with limits
+	@$(SUDO) packaging/demo.sh $(RCON) $(FIXTURES)/busybox.tar
+
+test: ## all tests: unit, command line, integration, cgroup v2 guest
+	@packaging/install-packages.sh build test
+	@$(MAKE) --no-print-directory lint unit integration
+
+lint: ## formatting-independent house rules
+	cargo clippy --quiet --all-targets --features failpoints -- -D warnings
+
+unit: $(FIXTURES)/busybox.tar ## unit and command-line tests
+	$(SUDO) env "PATH=$$PATH" RCON_TEST_FIXTURES=$(CURDIR)/$(FIXTURES) cargo test --features failpoints
+
+integration: build fixtures ## real peers, real registry, kill -9, cgroup v2 guest
+	$(SUDO) integration/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
+
+test-cgroup2: build $(FIXTURES)/busybox.tar ## limits in a guest with pure cgroup v2
+	@packaging/install-packages.sh test
+	$(SUDO) integration/cgroup2/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
+
+bench: build $(FIXTURES)/busybox.tar ## against docker and podman, interleaved
+	@packaging/install-packages.sh bench
+	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
+
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar ## every fixture image
+
+$(FIXTURES)/probe: rootfs-fixtures/probe.rs
+	@mkdir -p $(FIXTURES)
+	rustc --edition 2024 -O -C target-feature=+crt-static -C panic=abort -C strip=symbols -o $@ $<
+
+$(FIXTURES)/busybox.tar: $(FIXTURES)/probe rootfs-fixtures/busybox.sh rootfs-fixtures/image.sh
+	@packaging/install-packages.sh build
+	$(SUDO) rootfs-fixtures/busybox.sh $(CURDIR)/$@ $<
+
+$(FIXTURES)/debian.tar: rootfs-fixtures/debian.sh rootfs-fixtures/image.sh
+	@mkdir -p $(FIXTURES)
+	$(SUDO) rootfs-fixtures/debian.sh $(CURDIR)/$@
+
+$(FIXTURES)/mysql.tar: rootfs-fixtures/mysql.sh rootfs-fixtures/image.sh rootfs-fixtures/mysql/entrypoint.sh
+	@mkdir -p $(FIXTURES)
+	$(SUDO) rootfs-fixtures/mysql.sh $(CURDIR)/$@
+
+PREFIX ?= /usr/local
+install: build ## rcon and rcon-runtime under PREFIX
+	install -D -m 755 $(RCON) $(DESTDIR)$(PREFIX)/bin/rcon
+	ln -sfn rcon $(DESTDIR)$(PREFIX)/bin/rcon-runtime
+
+clean: ## everything that was built
+	rm -rf target

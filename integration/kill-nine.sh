@@ -1,0 +1,42 @@
+#!/bin/bash
+# kill -9 of the foreground `run`, of the monitor and of both at random moments, 100 times: `ps` tells the truth,
+# `rm -f` works, nothing leaks. The seed is printed; KILL_SEED repeats a run.
+. "$(dirname "$0")/lib.sh"
+rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
+rcon run --rm busybox true
+RANDOM=${KILL_SEED:-$$}
+echo "  seed ${KILL_SEED:-$$}"
+before=$(footprint)
+rounds=${KILL_ROUNDS:-100} wrong=0
+for round in $(seq "$rounds"); do
+    name=victim-$round
+    "$RCON" --root "$work/data" --run-root "$work/run" run --name "$name" -p 18080:80 busybox sleep 1000 > "$work/out" 2>&1 &
+    client=$!
+    # Moments from 0 to 60 ms: inside create, inside start, and running.
+    sleep "0.0$((RANDOM % 61 / 10))$((RANDOM % 10))"
+    monitors() { pgrep -f "^rcon-monitor" | while read -r pid; do grep -qzF "$work" "/proc/$pid/environ" 2> /dev/null; echo "$pid"; done; }
+    case $((RANDOM % 3)) in
+        0) kill -9 "$client" 2> /dev/null; what=client ;;
+        1) monitors | xargs -r kill -9 2> /dev/null; what=monitor ;;
+        2) kill -9 "$client" 2> /dev/null; monitors | xargs -r kill -9 2> /dev/null; what=both ;;
+    esac
+    [ "$what" = monitor ] && { sleep 0.2; kill -9 "$client" 2> /dev/null; }
+    wait "$client" 2> /dev/null
+    # What ps says must be what the kernel says.
+    shown=$(rcon ps --filter "name=^$name\$" --format '{{.State}}' 2> "$work/ps.err")
+    pid=$(rcon inspect -f '{{.State.Pid}}' "$name" 2> /dev/null || echo 0)
+    alive=no; [ "${pid:-0}" -gt 0 ] && [ -d "/proc/$pid" ] && alive=yes
+    if { [ "$shown" = running ] && [ "$alive" = no ]; } || { [ -z "$shown" ] && [ "$alive" = yes ]; }; then
+        echo "  round $round ($what): ps says «$shown», process alive: $alive $(cat "$work/ps.err")"; wrong=$((wrong + 1))
+    fi
+    if rcon inspect "$name" > /dev/null 2>&1; then
+        rcon rm -f "$name" > "$work/rm.out" 2>&1 || { echo "  round $round ($what): rm -f: $(cat "$work/rm.out")"; wrong=$((wrong + 1)); }
+    fi
+    rcon inspect "$name" > /dev/null 2>&1 && { echo "  round $round ($what): still there"; wrong=$((wrong + 1)); }
+done
+expect "$rounds rounds without a lie or a stuck container" 0 "$wrong"
+expect "the name and the port are free" 0 "$(rcon run --rm --name victim-1 -p 18080:80 busybox true; echo $?)"
+expect "no container process survives" 0 "$(pgrep -fc 'sleep 1000$')"
+expect "no volume, upper or log directory is left" "" "$(ls "$work/data/containers")"
+no_leaks "nothing is left"
+finish

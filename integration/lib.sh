@@ -1,0 +1,58 @@
+# Sourced by the integration scripts: assertions, private roots, leak check.
+# Expects RCON (binary) and FIXTURES (directory of image tars).
+set -uo pipefail
+passed=0 failed=0
+work=$(mktemp -d /tmp/rcon-integration.XXXXXX)
+
+rcon() { "$RCON" --root "$work/data" --run-root "$work/run" "$@"; }
+
+pass() { passed=$((passed + 1)); echo "  ok    $1"; }
+fail() { failed=$((failed + 1)); echo "  FAIL  $1${2:+: $2}"; }
+
+# expect NAME WANTED GOT
+expect() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected «$2», got «$3»"; fi; }
+
+# expect_in NAME LOW HIGH GOT
+expect_in() { if [ "$4" -ge "$2" ] 2> /dev/null && [ "$4" -le "$3" ]; then pass "$1 ($4)"; else fail "$1" "expected $2..$3, got «$4»"; fi; }
+
+# wait_for SECONDS COMMAND...: until it succeeds or the deadline passes
+wait_for() {
+    local deadline=$(($(date +%s) + $1))
+    shift
+    until "$@" > /dev/null 2>&1; do
+        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        sleep 0.1
+    done
+}
+
+# What an engine may leave behind on this host, as text; compared before and after.
+footprint() {
+    echo "mounts:"; grep -cF "$work" /proc/self/mountinfo
+    echo "monitors:"; pgrep -f "^rcon-monitor" | while read -r p; do grep -qsF "$work" "/proc/$p/mountinfo" || ls -l "/proc/$p/fd" 2> /dev/null | grep -qF "$work" && echo x; done | wc -l
+    echo "links:"; ip -o link show | grep -c ': rc[0-9a-f]\{12\}@' || true
+    echo "port elements:"; nft list ruleset 2> /dev/null | grep -c 'elements' || true
+    echo "cgroups:"; find /sys/fs/cgroup -type d -path '*/rcon/*' 2> /dev/null | wc -l
+}
+
+no_leaks() { # NAME
+    local id
+    for id in $(rcon ps -aq --no-trunc); do rcon rm -f "$id" > /dev/null; done
+    local after=""
+    for _ in $(seq 100); do
+        after=$(footprint)
+        [ "$after" != "$before" ] || break
+        sleep 0.1
+    done
+    expect "$1" "$(tr '\n' ' ' <<< "$before")" "$(tr '\n' ' ' <<< "$after")"
+    expect "$1 (live files)" "" "$(ls "$work/run/containers" 2> /dev/null | grep -v '\.op$')"
+}
+
+finish() {
+    for id in $(rcon ps -aq --no-trunc 2> /dev/null); do rcon rm -f "$id" > /dev/null 2>&1; done
+    rm -rf "$work"
+    echo "$(basename "$0"): $passed passed, $failed failed"
+    [ -z "${RCON_TALLY:-}" ] || echo "$passed $failed" >> "$RCON_TALLY"
+    [ "$failed" = 0 ]
+}
+
+before=$(footprint)

@@ -1,0 +1,28 @@
+# Sourced: a real registry (Debian's docker-registry) on loopback.
+start_registry() { # PORT
+    mkdir -p "$work/registry-$1"
+    cat > "$work/registry-$1.yml" <<CONFIG
+version: 0.1
+log: {level: error}
+storage:
+  filesystem: {rootdirectory: $work/registry-$1}
+  delete: {enabled: true}
+http: {addr: 127.0.0.1:$1${2:-}}
+CONFIG
+    [ -z "${AUTH_YAML:-}" ] || printf '%s\n' "$AUTH_YAML" >> "$work/registry-$1.yml"
+    docker-registry serve "$work/registry-$1.yml" > "$work/registry-$1.log" 2>&1 &
+    registry_pids="${registry_pids:-} $!"
+    wait_for 20 bash -c "exec 3<> /dev/tcp/127.0.0.1/$1" || { echo "the registry does not start:"; cat "$work/registry-$1.log"; exit 1; }
+}
+
+stop_registry() {
+    local pid
+    for pid in ${registry_pids:-}; do kill "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
+}
+
+# push TAR NAME [skopeo options]
+push() {
+    local tar=$1 name=$2
+    shift 2
+    skopeo copy --quiet --insecure-policy --dest-tls-verify=false "$@" "docker-archive:$tar" "docker://$name" || { echo "cannot push $name"; exit 1; }
+}

@@ -1,0 +1,20 @@
+#!/bin/bash
+# install-packages.sh GROUP...: installs the Debian packages of the named groups that are missing.
+set -euo pipefail
+declare -A groups=(
+    [build]="gcc libc6-dev busybox-static"
+    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 qemu-system-x86 cpio kmod zstd xz-utils"
+    [bench]="docker.io podman runc iptables python3 iproute2"
+)
+missing=()
+for group in "$@"; do
+    for package in ${groups[$group]:?unknown group $group}; do
+        dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+echo "installing: ${missing[*]}"
+$sudo apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null

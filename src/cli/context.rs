@@ -1,0 +1,167 @@
+//! What every verb needs: the roots, the engine, Docker's client configuration.
+
+use super::failure::Failure;
+use super::output;
+use crate::base::{ErrorKind, Privilege};
+use crate::engine::Engine;
+use crate::image::RegistryConfig;
+use serde_json::Value;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Flags before the verb.
+#[derive(clap::Parser, Debug)]
+pub struct Globals {
+    /// Directory of durable data (also RCON_ROOT)
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Directory of live state (also RCON_RUN_ROOT)
+    #[arg(long, value_name = "DIR")]
+    pub run_root: Option<PathBuf>,
+    /// Directory of Docker's client configuration (also DOCKER_CONFIG)
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Log at debug level
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Log level: debug, info, warn, error, fatal
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Print the version and quit
+    #[arg(short = 'v', long)]
+    pub version: bool,
+    #[arg(trailing_var_arg = true, hide = true)]
+    pub words: Vec<OsString>,
+}
+
+/// The surroundings of one command.
+pub struct Context {
+    pub privilege: Privilege,
+    config_dir: PathBuf,
+    config_text: OnceCell<Option<String>>,
+    config: OnceCell<Value>,
+}
+
+impl Context {
+    /// # Errors
+    /// An unknown log level.
+    pub fn new(globals: Globals) -> Result<Self, Failure> {
+        start_log(globals.debug, globals.log_level.as_deref())?;
+        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data = globals.root.or_else(|| path("RCON_ROOT"));
+        let run = globals.run_root.or_else(|| path("RCON_RUN_ROOT"));
+        let config_dir = globals.config.or_else(|| path("DOCKER_CONFIG"));
+        let config_dir = config_dir.unwrap_or_else(|| path("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
+        Ok(Context {
+            privilege: Privilege::detect(data.as_deref(), run.as_deref()),
+            config_dir,
+            config_text: OnceCell::new(),
+            config: OnceCell::new(),
+        })
+    }
+
+    /// The engine on the roots of this command.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::open(self.privilege.clone(), self.registry()?)?)
+    }
+
+    /// Text of `config.json`; None when there is none.
+    fn config_text(&self) -> Option<&str> {
+        let read = || {
+            let path = self.config_dir.join("config.json");
+            match std::fs::read_to_string(&path) {
+                Ok(text) => Some(text),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+                Err(e) => {
+                    output::talk(format_args!("warning: cannot read {}: {e}", path.display()));
+                    None
+                }
+            }
+        };
+        self.config_text.get_or_init(read).as_deref()
+    }
+
+    /// A string of `config.json` (`detachKeys`, `psFormat`, …).
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        let parse = || {
+            let text = self.config_text().unwrap_or("{}");
+            serde_json::from_str(text).unwrap_or_else(|e| {
+                output::talk(format_args!("warning: cannot read {}: {e}", self.config_dir.join("config.json").display()));
+                Value::Null
+            })
+        };
+        self.config.get_or_init(parse).get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn registry(&self) -> Result<RegistryConfig, Failure> {
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        Ok(RegistryConfig {
+            docker_config: self.config_text().map(str::to_owned),
+            insecure: list(&variable("RCON_INSECURE_REGISTRIES")),
+            mirrors: mirrors(&variable("RCON_REGISTRY_MIRRORS"))?,
+        })
+    }
+
+    /// `--platform`, or `DOCKER_DEFAULT_PLATFORM`.
+    pub fn platform(&self, flag: Option<String>) -> Option<String> {
+        flag.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).filter(|text| !text.is_empty())
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// `docker.io=http://localhost:5000,quay.io=https://mirror`: registry → mirrors in order.
+fn mirrors(text: &str) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for item in list(text) {
+        match item.split_once('=') {
+            Some((registry, url)) if !registry.is_empty() && (url.starts_with("http://") || url.starts_with("https://")) => {
+                map.entry(registry.to_owned()).or_default().push(url.to_owned());
+            }
+            _ => return Err(Failure::invalid(format!("RCON_REGISTRY_MIRRORS: \"{item}\" is not registry=http(s)://host"))),
+        }
+    }
+    Ok(map)
+}
+
+fn start_log(debug: bool, level: Option<&str>) -> Result<(), Failure> {
+    use tracing::level_filters::LevelFilter;
+    let level = match (debug, level) {
+        (true, _) | (_, Some("debug")) => LevelFilter::DEBUG,
+        (_, None | Some("warn" | "warning")) => LevelFilter::WARN,
+        (_, Some("trace")) => LevelFilter::TRACE,
+        (_, Some("info")) => LevelFilter::INFO,
+        (_, Some("error" | "fatal" | "panic")) => LevelFilter::ERROR,
+        (_, Some(other)) => return Err(Failure::usage(&format!("error: unknown log level \"{other}\""), "rcon")),
+    };
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().with_target(false).finish();
+    // It fails only when one is set already; then that one serves.
+    drop(tracing::subscriber::set_global_default(subscriber));
+    Ok(())
+}
+
+/// True for the kind of a missing object.
+pub fn is_missing(failure: &Failure) -> bool {
+    failure.kind() == ErrorKind::NotFound
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn registry_variables() {
+        assert_eq!(list(" a:5000, ,b"), ["a:5000", "b"]);
+        let map = mirrors("docker.io=http://localhost:5000,docker.io=https://m,quay.io=https://q").unwrap();
+        assert_eq!((map["docker.io"].len(), map["quay.io"].len()), (2, 1));
+        assert!(mirrors("").unwrap().is_empty() && mirrors("docker.io").is_err() && mirrors("docker.io=m").is_err());
+    }
+}

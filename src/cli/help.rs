@@ -1,0 +1,127 @@
+//! Help about the whole, a group, or one verb; and what to say to an unknown word.
+
+use super::context::Globals;
+use super::failure::Failure;
+use super::verbs::{self, Found, GROUPS, Group, VERBS, Verb};
+use super::{flags, output};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+const ENVIRONMENT: &str = "\
+Environment:
+  RCON_ROOT, RCON_RUN_ROOT  As --root and --run-root
+  RCON_INSECURE_REGISTRIES  Registries to reach over plain HTTP: host[:port],…
+  RCON_REGISTRY_MIRRORS     Mirrors to try first: docker.io=http://localhost:5000,…
+  DOCKER_CONFIG             As --config
+  DOCKER_DEFAULT_PLATFORM   As --platform
+";
+
+/// `rcon --help`.
+///
+/// # Errors
+/// stdout cannot be written.
+pub fn root() -> Result<ExitCode, Failure> {
+    let mut text = "Usage: rcon [OPTIONS] COMMAND\n\nContainers without a daemon\n\nCommands:\n".to_owned();
+    text.push_str(&list(VERBS));
+    text.push_str("\nManagement Commands:\n");
+    for group in GROUPS {
+        text.push_str(&row(group.names[0], group.about));
+    }
+    let options = flags::command::<Globals>("rcon").render_help().to_string();
+    if let Some(at) = options.find("Options:") {
+        text.push('\n');
+        text.push_str(options[at..].trim_end());
+        text.push('\n');
+    }
+    output::raw(&format!("{text}\n{ENVIRONMENT}\nRun 'rcon COMMAND --help' for more information on a command.\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A group without a verb: its list (`--help` or nothing), or an unknown word.
+///
+/// # Errors
+/// The word after the group is no verb of it (exit code 125).
+pub fn group(group: &'static Group, rest: &[OsString]) -> Result<ExitCode, Failure> {
+    let name = group.names[0];
+    match rest.first().map(|word| word.to_string_lossy()) {
+        Some(word) if word != "--help" && word != "-h" => Err(Failure::usage(&unknown_text(&format!("{name} {word}"), &word, group.verbs), &format!("rcon {name}"))),
+        _ => {
+            output::raw(&format!(
+                "Usage: rcon {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun 'rcon {name} COMMAND --help' for more information on a command.\n",
+                group.about,
+                list(group.verbs)
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// `rcon help run`.
+///
+/// # Errors
+/// There is no such command.
+pub fn of(words: &[OsString]) -> Result<ExitCode, Failure> {
+    if words.is_empty() {
+        return root();
+    }
+    match verbs::find(words) {
+        Found::Verb { verb, path, .. } => {
+            output::raw(&(verb.command)(&path).render_help().to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Found::Group { group: found, rest } => group(found, rest),
+        Found::Unknown { typed } => Err(unknown(&typed)),
+    }
+}
+
+/// The failure for a word that is no command.
+pub fn unknown(typed: &str) -> Failure {
+    Failure::usage(&unknown_text(typed, typed, VERBS), "rcon")
+}
+
+fn unknown_text(shown: &str, word: &str, verbs: &[Verb]) -> String {
+    let names = verbs.iter().flat_map(|verb| verb.names).chain(GROUPS.iter().flat_map(|group| group.names));
+    let near = names.map(|name| (distance(word, name), *name)).filter(|(distance, _)| *distance <= 2).min();
+    match near {
+        Some((_, name)) => format!("error: unknown command: rcon {shown}\n\n  tip: a similar command exists: {name}"),
+        None => format!("error: unknown command: rcon {shown}"),
+    }
+}
+
+fn list(verbs: &[Verb]) -> String {
+    let about = |verb: &Verb| (verb.command)("rcon").get_about().map(ToString::to_string).unwrap_or_default();
+    verbs.iter().map(|verb| row(verb.names[0], &about(verb))).collect()
+}
+
+fn row(name: &str, about: &str) -> String {
+    format!("  {name:<12}{about}\n")
+}
+
+/// Edit distance of two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_offered() {
+        assert_eq!((distance("rnu", "run"), distance("", "abc"), distance("ps", "ps")), (2, 3, 0));
+        let text = unknown("imges").render();
+        assert!(text.contains("unknown command: rcon imges") && text.contains("images") && text.contains("Run 'rcon --help'"), "{text}");
+        assert!(!unknown("frobnicate").render().contains("tip"));
+    }
+}

@@ -1,0 +1,126 @@
+//! `images`: lists images.
+
+use super::context::Context;
+use super::failure::Failure;
+use super::ps::filters;
+use super::template::{self, LABELS};
+use super::{humanise, output};
+use crate::base::{ByteSize, Timestamp};
+use crate::engine::ImageView;
+use crate::oci::Reference;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const DIGESTS_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const TITLES: &[(&str, &str)] = &[
+    ("ID", "IMAGE ID"), ("Repository", "REPOSITORY"), ("Tag", "TAG"), ("Digest", "DIGEST"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"), ("Containers", "CONTAINERS"), ("VirtualSize", "SIZE"), ("SharedSize", "SHARED SIZE"), ("UniqueSize", "UNIQUE SIZE"),
+];
+const NONE: &str = "<none>";
+
+/// List images
+#[derive(clap::Parser, Debug)]
+pub struct Args {
+    /// Show all images (there are no intermediate ones: the same list)
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// Only show ids
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Filter: dangling=true, label=k=v, reference=…, before=…, since=…
+    #[arg(short = 'f', long, value_name = "K=V")]
+    pub filter: Vec<String>,
+    /// Format: json, table, or a Go template
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Only images of this name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+}
+
+/// # Errors
+/// An unknown filter or a malformed template.
+pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let mut filters = filters(&args.filter)?;
+    filters.extend(args.name.map(|name| ("reference".to_owned(), name)));
+    let views = context.engine()?.images(&filters)?;
+    let id = |view: &ImageView| identifier(&view.image.id, !args.no_trunc);
+    if args.quiet && args.format.is_none() {
+        for view in &views {
+            // One line per shown row, as Docker: an image with two names appears twice.
+            for _ in 0..names(view).len() {
+                output::line(id(view))?;
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = Timestamp::now();
+    let rows: Vec<Value> = views
+        .iter()
+        .flat_map(|view| names(view).into_iter().map(move |name| (view, name)))
+        .map(|(view, name)| row(view, &name, id(view), now))
+        .collect();
+    let format = args.format.as_deref().or_else(|| context.setting("imagesFormat"));
+    output::raw(&template::list(format, if args.digests { DIGESTS_TABLE } else { TABLE }, TITLES, &rows)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// 12 digits of an image id, or the whole.
+pub fn identifier(id: &str, trunc: bool) -> String {
+    let hex = id.strip_prefix("sha256:").unwrap_or(id);
+    if trunc { hex.chars().take(12).collect() } else { id.to_owned() }
+}
+
+/// (repository, tag, digest) of each row of an image.
+fn names(view: &ImageView) -> Vec<(String, String, String)> {
+    let digest_of = |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
+    let tagged = |reference: &Reference| {
+        let repository = reference.familiar_name();
+        let digest = digest_of(&repository);
+        (repository, reference.tag().unwrap_or(NONE).to_owned(), digest)
+    };
+    if !view.tags.is_empty() {
+        return view.tags.iter().map(tagged).collect();
+    }
+    if !view.digests.is_empty() {
+        return view.digests.iter().map(|d| (d.familiar_name(), NONE.to_owned(), d.digest().unwrap_or(NONE).to_owned())).collect();
+    }
+    vec![(NONE.to_owned(), NONE.to_owned(), NONE.to_owned())]
+}
+
+fn row(view: &ImageView, (repository, tag, digest): &(String, String, String), id: String, now: Timestamp) -> Value {
+    let image = &view.image;
+    let size = ByteSize(image.size).decimal();
+    json!({
+        "Containers": view.containers.to_string(),
+        "CreatedAt": humanise::local(image.created),
+        "CreatedSince": humanise::ago(image.created, now),
+        "Digest": digest,
+        "ID": id,
+        "Repository": repository,
+        "SharedSize": "N/A",
+        "Size": size,
+        "Tag": tag,
+        "UniqueSize": "N/A",
+        "VirtualSize": size,
+        LABELS: {},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identifier;
+
+    #[test]
+    fn short_ids() {
+        assert_eq!(identifier("sha256:0123456789abcdef", true), "0123456789ab");
+        assert_eq!(identifier("sha256:0123456789abcdef", false), "sha256:0123456789abcdef");
+    }
+}

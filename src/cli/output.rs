@@ -1,0 +1,65 @@
+//! Printing: data to stdout, talk to stderr, neither of which may panic when its reader is gone.
+
+use super::failure::{self, Failure};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// One line of data.
+///
+/// # Errors
+/// stdout cannot be written.
+pub fn line(text: impl Display) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{text}").map_err(|e| failure::output(&e))
+}
+
+/// Data as it is.
+///
+/// # Errors
+/// stdout cannot be written.
+pub fn raw(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| failure::output(&e))
+}
+
+/// One line of talk. A closed stderr is nobody's loss.
+pub fn talk(text: impl Display) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// The warnings of the engine.
+pub fn warnings(list: &[String]) {
+    for warning in list {
+        talk(format_args!("warning: {warning}"));
+    }
+}
+
+/// Does `work` for every name: a success prints the name as typed, a failure is told at once; exit code 1 if
+/// any failed.
+///
+/// # Errors
+/// stdout cannot be written.
+pub fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        match work(name) {
+            Ok(()) => line(name)?,
+            Err(failure) => {
+                failure.print();
+                code = ExitCode::from(1);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Asks y/N on stderr; end of input is no.
+///
+/// # Errors
+/// stdin cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Failure> {
+    drop(write!(io::stderr(), "{question}\nAre you sure you want to continue? [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|e| Failure::caused("cannot read the answer", &e))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}

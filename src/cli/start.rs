@@ -1,0 +1,69 @@
+//! `start`: starts stopped containers, and attaches to one with `-a` or `-i`.
+
+use super::context::Context;
+use super::failure::Failure;
+use super::output;
+use super::run;
+use super::session::Session;
+use crate::base::Signal;
+use crate::engine::{AttachStreams, Engine, Status};
+use std::process::ExitCode;
+
+/// Start stopped containers
+#[derive(clap::Parser, Debug)]
+pub struct Args {
+    /// Attach stdout and stderr and forward signals
+    #[arg(short = 'a', long)]
+    pub attach: bool,
+    /// Attach stdin
+    #[arg(short = 'i', long)]
+    pub interactive: bool,
+    /// Keys that detach from the container
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+/// # Errors
+/// A container cannot be started (exit code 1).
+pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let engine = context.engine()?;
+    if !args.attach && !args.interactive {
+        return output::each(&args.containers, |name| start(&engine, name));
+    }
+    let [name] = args.containers.as_slice() else {
+        return Err(Failure::invalid("cannot start and attach several containers at once"));
+    };
+    let detach = run::keys(args.detach_keys.as_deref(), context)?;
+    let view = engine.view(name)?;
+    let process = &view.record.spec.process;
+    let streams = AttachStreams { stdin: args.interactive && process.open_stdin, stdout: true, stderr: true };
+    run::require_terminal(process.tty, streams.stdin)?;
+    let attached = match view.status {
+        Status::Running | Status::Paused | Status::Restarting => engine.attach(name, streams)?,
+        _ => engine.start(&view.record.id, streams, run::console(process.tty))?,
+    };
+    let forward = run::forwarder(&engine, view.record.id.as_str());
+    let session = Session {
+        client: attached.client,
+        tty: attached.tty,
+        stdin: streams.stdin,
+        stdout: true,
+        stderr: true,
+        detach,
+        // With a terminal ctrl-c travels as a byte, and other signals are meant for this process.
+        proxy: (!attached.tty).then_some(&forward as &dyn Fn(Signal)),
+    };
+    Ok(session.run()?.code(name))
+}
+
+/// Starts one; a running container is started already.
+fn start(engine: &Engine, name: &str) -> Result<(), Failure> {
+    let view = engine.view(name)?;
+    if matches!(view.status, Status::Running | Status::Restarting) {
+        return Ok(());
+    }
+    drop(engine.start(&view.record.id, AttachStreams::default(), (0, 0))?);
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The verbs: every name under which each can be typed, at the top and in its group.
+
+use super::context::Context;
+use super::failure::{Class, Failure};
+use super::{
+    attach, copy, create, exec, flags, images, info, inspect, kill, logs, pause, port, prune, ps, pull, remove, rename, rmi, run, save, start, stats, stop, tag, top,
+    update, version, volume, wait,
+};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// One verb.
+pub struct Verb {
+    /// Its name and aliases.
+    pub names: &'static [&'static str],
+    pub class: Class,
+    /// Parses its flags and does it; the first argument is how the user spelled it.
+    pub run: fn(&str, &[OsString], &Context) -> Result<ExitCode, Failure>,
+    /// Its flags, for help.
+    pub command: fn(&str) -> clap::Command,
+}
+
+/// Verbs about one kind of object.
+pub struct Group {
+    pub names: &'static [&'static str],
+    pub about: &'static str,
+    pub verbs: &'static [Verb],
+}
+
+macro_rules! verb {
+    ($names:expr, $args:ty, $run:expr) => {
+        verb!($names, $args, $run, Class::Other)
+    };
+    ($names:expr, $args:ty, $run:expr, $class:expr) => {
+        Verb {
+            names: &$names,
+            class: $class,
+            run: |path, args, context| $run(flags::parse::<$args>(path, args)?, context),
+            command: |path| flags::command::<$args>(path),
+        }
+    };
+}
+
+/// Verbs without a group, in the order of help.
+pub const VERBS: &[Verb] = &[
+    verb!(["run"], run::Args, run::run, Class::Run),
+    verb!(["exec"], exec::Args, exec::run, Class::Exec),
+    verb!(["ps"], ps::Args, ps::run),
+    verb!(["create"], create::Args, create::run),
+    verb!(["start"], start::Args, start::run),
+    verb!(["stop"], stop::Args, stop::run),
+    verb!(["restart"], stop::RestartArgs, stop::restart),
+    verb!(["kill"], kill::Args, kill::run),
+    verb!(["rm"], remove::Args, remove::run),
+    verb!(["logs"], logs::Args, logs::run),
+    verb!(["attach"], attach::Args, attach::run),
+    verb!(["inspect"], inspect::Args, inspect::run),
+    verb!(["wait"], wait::Args, wait::run),
+    verb!(["rename"], rename::Args, rename::run),
+    verb!(["pause"], pause::Args, pause::run),
+    verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
+    verb!(["cp"], copy::Args, copy::run),
+    verb!(["stats"], stats::Args, stats::run),
+    verb!(["top"], top::Args, top::run),
+    verb!(["port"], port::Args, port::run),
+    verb!(["update"], update::Args, update::run),
+    verb!(["pull"], pull::Args, pull::run),
+    verb!(["images"], images::Args, images::run),
+    verb!(["load"], save::LoadArgs, save::load),
+    verb!(["save"], save::Args, save::run),
+    verb!(["tag"], tag::Args, tag::run),
+    verb!(["rmi"], rmi::Args, rmi::run),
+    verb!(["version"], version::Args, version::run),
+    verb!(["info"], info::Args, info::run),
+];
+
+const CONTAINER: &[Verb] = &[
+    verb!(["run"], run::Args, run::run, Class::Run),
+    verb!(["exec"], exec::Args, exec::run, Class::Exec),
+    verb!(["ls", "list", "ps"], ps::Args, ps::run),
+    verb!(["create"], create::Args, create::run),
+    verb!(["start"], start::Args, start::run),
+    verb!(["stop"], stop::Args, stop::run),
+    verb!(["restart"], stop::RestartArgs, stop::restart),
+    verb!(["kill"], kill::Args, kill::run),
+    verb!(["rm", "remove"], remove::Args, remove::run),
+    verb!(["logs"], logs::Args, logs::run),
+    verb!(["attach"], attach::Args, attach::run),
+    verb!(["inspect"], inspect::ContainerArgs, inspect::container),
+    verb!(["wait"], wait::Args, wait::run),
+    verb!(["rename"], rename::Args, rename::run),
+    verb!(["pause"], pause::Args, pause::run),
+    verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
+    verb!(["cp"], copy::Args, copy::run),
+    verb!(["stats"], stats::Args, stats::run),
+    verb!(["top"], top::Args, top::run),
+    verb!(["port"], port::Args, port::run),
+    verb!(["update"], update::Args, update::run),
+    verb!(["prune"], prune::ContainerArgs, prune::container),
+];
+
+const IMAGE: &[Verb] = &[
+    verb!(["pull"], pull::Args, pull::run),
+    verb!(["ls", "list"], images::Args, images::run),
+    verb!(["inspect"], inspect::ImageArgs, inspect::image),
+    verb!(["load"], save::LoadArgs, save::load),
+    verb!(["save"], save::Args, save::run),
+    verb!(["tag"], tag::Args, tag::run),
+    verb!(["rm", "remove"], rmi::Args, rmi::run),
+    verb!(["prune"], prune::ImageArgs, prune::image),
+];
+
+const VOLUME: &[Verb] = &[
+    verb!(["create"], volume::CreateArgs, volume::create),
+    verb!(["ls", "list"], volume::ListArgs, volume::list),
+    verb!(["inspect"], inspect::VolumeArgs, inspect::volume),
+    verb!(["rm", "remove"], volume::RemoveArgs, volume::remove),
+    verb!(["prune"], prune::VolumeArgs, prune::volume),
+];
+
+const SYSTEM: &[Verb] = &[verb!(["info"], info::Args, info::run)];
+
+pub const GROUPS: &[Group] = &[
+    Group { names: &["container"], about: "Manage containers", verbs: CONTAINER },
+    Group { names: &["image"], about: "Manage images", verbs: IMAGE },
+    Group { names: &["volume"], about: "Manage volumes", verbs: VOLUME },
+    Group { names: &["system"], about: "Manage the engine", verbs: SYSTEM },
+];
+
+/// What the typed words name.
+pub enum Found<'a> {
+    Verb { verb: &'static Verb, path: String, rest: &'a [OsString] },
+    /// A group alone, or followed by no verb of its own.
+    Group { group: &'static Group, rest: &'a [OsString] },
+    Unknown { typed: String },
+}
+
+/// Finds the verb at the start of `words`.
+pub fn find(words: &[OsString]) -> Found<'_> {
+    let first = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(verb) = VERBS.iter().find(|verb| verb.names.contains(&first.as_str())) {
+        return Found::Verb { verb, path: format!("rcon {first}"), rest: &words[1..] };
+    }
+    let Some(group) = GROUPS.iter().find(|group| group.names.contains(&first.as_str())) else {
+        return Found::Unknown { typed: first };
+    };
+    let second = words.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    match group.verbs.iter().find(|verb| verb.names.contains(&second.as_str())) {
+        Some(verb) => Found::Verb { verb, path: format!("rcon {first} {second}"), rest: &words[2..] },
+        None => Found::Group { group, rest: &words[1..] },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        match find(&words) {
+            Found::Verb { verb, path, rest } => format!("{} {path} {}", verb.names[0], rest.len()),
+            Found::Group { group, rest } => format!("group {} {}", group.names[0], rest.len()),
+            Found::Unknown { typed } => format!("unknown {typed}"),
+        }
+    }
+
+    #[test]
+    fn both_forms_are_found() {
+        for (line, expected) in [
+            ("ps -a", "ps rcon ps 1"),
+            ("container ls -a", "ls rcon container ls 1"),
+            ("container ps", "ls rcon container ps 0"),
+            ("image rm a b", "rm rcon image rm 2"),
+            ("volume", "group volume 0"),
+            ("volume bogus", "group volume 1"),
+            ("bogus", "unknown bogus"),
+        ] {
+            assert_eq!(path(line), expected, "{line}");
+        }
+    }
+
+    /// clap checks a command's consistency when it is built: every verb's is.
+    #[test]
+    fn every_command_is_sound_and_says_what_it_does() {
+        for verb in VERBS.iter().chain(GROUPS.iter().flat_map(|group| group.verbs)) {
+            let command = (verb.command)("rcon x");
+            assert!(command.get_about().is_some(), "{}", verb.names[0]);
+            command.debug_assert();
+        }
+    }
+}

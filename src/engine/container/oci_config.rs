@@ -1,0 +1,256 @@
+//! Record and resolved inputs → OCI runtime config. Pure: everything that must be looked up is in [`Inputs`].
+
+use super::super::{Error, Result};
+use super::devices::{self, HostDevice};
+use super::oci_mounts;
+use super::resources::{self, HostFacts};
+use crate::runtime::{capability, seccomp};
+use crate::state::record::{CgroupnsMode, Container, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
+use oci_spec::runtime::{
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// A soft limit that `select(2)` can serve, a hard one that servers can raise to (the runtime caps it at its own).
+const NOFILE: (u64, u64) = (1024, 524_288);
+/// security.md (b): what no container may read; `thermal_throttle` is added for each CPU.
+pub(in crate::engine) const MASKED: &[&str] = &[
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+    "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+];
+pub(in crate::engine) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What was looked up for one start.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    /// Holds hosts, hostname and resolv.conf.
+    pub etc_dir: PathBuf,
+    pub volumes_dir: PathBuf,
+    /// Name in the UTS namespace and `HOSTNAME`.
+    pub hostname: String,
+    /// Init pids of the containers whose namespaces are shared.
+    pub ipc_pid: Option<i32>,
+    pub pid_pid: Option<i32>,
+    /// The shared `/dev/shm` (`--ipc shareable` and those who join it).
+    pub shm_dir: Option<PathBuf>,
+    pub devices: Vec<HostDevice>,
+    pub facts: &'a HostFacts,
+    pub cgroup_path: String,
+}
+
+/// The OCI config of a container.
+///
+/// # Errors
+/// An unknown capability or ulimit, an unusable seccomp profile or device rule.
+pub(super) fn spec(container: &Container, inputs: &Inputs<'_>) -> Result<Spec> {
+    let host = &container.spec.host;
+    let capabilities = capabilities(container)?;
+    let mut root = Root::default();
+    // The runtime mounts the real root; the path is only a name in this document.
+    root.set_path("rootfs".into()).set_readonly(Some(host.read_only));
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned())
+        .set_root(Some(root))
+        .set_mounts(Some(oci_mounts::all(container, inputs)))
+        .set_process(Some(process(container, inputs, &capabilities)?))
+        .set_hooks(None)
+        .set_annotations((!container.spec.annotations.is_empty()).then(|| container.spec.annotations.clone().into_iter().collect()))
+        .set_linux(Some(linux(container, inputs, &capabilities)?));
+    let own_uts = !host.uts_host;
+    spec.set_hostname(own_uts.then(|| inputs.hostname.clone()));
+    spec.set_domainname((own_uts && !container.spec.domainname.is_empty()).then(|| container.spec.domainname.clone()));
+    Ok(spec)
+}
+
+fn capabilities(container: &Container) -> Result<Vec<Capability>> {
+    let host = &container.spec.host;
+    capability::resolve(&host.cap_add, &host.cap_drop, host.privileged).map_err(|e| Error::Invalid {
+        message: e.to_string(),
+        hint: Some("check --cap-add and --cap-drop".to_owned()),
+    })
+}
+
+fn process(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Result<Process> {
+    let (spec, host) = (&container.spec.process, &container.spec.host);
+    let args: Vec<String> = spec.entrypoint.iter().flatten().chain(spec.cmd.iter().flatten()).cloned().collect();
+    let workdir = if spec.workdir.is_empty() { "/" } else { &spec.workdir };
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(spec.tty))
+        .set_user(User::default())
+        .set_args(Some(args))
+        .set_env(Some(environment(&spec.env, &inputs.hostname, spec.tty)))
+        .set_cwd(workdir.into())
+        .set_capabilities(Some(capability_sets(caps)))
+        .set_rlimits(Some(rlimits(&host.ulimits)?))
+        .set_no_new_privileges(Some(host.security.no_new_privileges))
+        .set_apparmor_profile(host.security.apparmor.clone().filter(|p| p != "unconfined" && !host.privileged))
+        .set_oom_score_adj(Some(host.oom_score_adj));
+    Ok(process)
+}
+
+/// Bounding = permitted = effective; inheritable and ambient stay empty (CVE-2022-24769 and its kin).
+pub(super) fn capability_sets(caps: &[Capability]) -> LinuxCapabilities {
+    let set: Capabilities = caps.iter().copied().collect();
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(set.clone())).set_permitted(Some(set.clone())).set_effective(Some(set));
+    sets.set_inheritable(Some(Capabilities::new())).set_ambient(Some(Capabilities::new()));
+    sets
+}
+
+/// PATH, HOSTNAME and TERM beneath the container's own; of several values of one key the last stands, at the place of
+/// the first. HOME is the runtime's: only it knows the user.
+pub(super) fn environment(own: &[String], hostname: &str, tty: bool) -> Vec<String> {
+    let mut env = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
+    if tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    overlay(&mut env, own);
+    env
+}
+
+/// Puts `over` on `env`: same key replaces in place.
+pub(super) fn overlay(env: &mut Vec<String>, over: &[String]) {
+    let key = |entry: &str| entry.split_once('=').map_or(entry.len(), |(k, _)| k.len());
+    let mut places: HashMap<String, usize> = env.iter().enumerate().map(|(i, e)| (e[..key(e)].to_owned(), i)).collect();
+    for entry in over.iter().filter(|e| e.contains('=')) {
+        let name = &entry[..key(entry)];
+        match places.get(name) {
+            Some(place) => entry.clone_into(&mut env[*place]),
+            None => {
+                places.insert(name.to_owned(), env.len());
+                env.push(entry.clone());
+            }
+        }
+    }
+}
+
+fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
+    let limit = |typ, soft, hard| {
+        PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build().expect("invariant: all fields are given")
+    };
+    let mut limits: Vec<PosixRlimit> = Vec::new();
+    for ulimit in ulimits {
+        let typ: PosixRlimitType = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()).parse().map_err(|_| Error::invalid(format!("invalid ulimit type: {}", ulimit.name)))?;
+        // -1 is RLIM_INFINITY, which is all ones in the OCI config too.
+        let value = |v: i64| if v < 0 { u64::MAX } else { v.unsigned_abs() };
+        let (soft, hard) = (value(ulimit.soft), value(ulimit.hard));
+        if soft > hard {
+            return Err(Error::invalid(format!("ulimit {}: the soft limit must not be more than the hard limit", ulimit.name)));
+        }
+        limits.retain(|l| l.typ() != typ);
+        limits.push(limit(typ, soft, hard));
+    }
+    if !limits.iter().any(|l| l.typ() == PosixRlimitType::RlimitNofile) {
+        limits.push(limit(PosixRlimitType::RlimitNofile, NOFILE.0, NOFILE.1));
+    }
+    Ok(limits)
+}
+
+fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Result<Linux> {
+    let host = &container.spec.host;
+    let unmasked = host.privileged || host.security.unmasked;
+    let mut resources = resources::section(&host.resources, inputs.facts)?;
+    resources.set_devices(Some(devices::rules(host, &inputs.devices)?));
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(container, inputs)))
+        .set_resources(Some(resources))
+        .set_cgroups_path(Some(inputs.cgroup_path.clone().into()))
+        .set_devices(Some(devices::nodes(&inputs.devices)))
+        .set_seccomp(seccomp_section(container, caps)?)
+        .set_sysctl((!host.sysctls.is_empty()).then(|| host.sysctls.iter().map(|(k, v)| (k.replace('/', "."), v.clone())).collect()))
+        .set_masked_paths(Some(if unmasked { Vec::new() } else { masked(inputs.facts) }))
+        .set_readonly_paths(Some(if unmasked { Vec::new() } else { READ_ONLY.iter().map(|p| (*p).to_owned()).collect() }))
+        .set_uid_mappings(None)
+        .set_gid_mappings(None);
+    if let UsernsMode::Mapped { uids, gids } = &host.userns {
+        linux.set_uid_mappings(Some(mappings(uids))).set_gid_mappings(Some(mappings(gids)));
+    }
+    Ok(linux)
+}
+
+fn masked(facts: &HostFacts) -> Vec<String> {
+    let throttles = facts.cpu_set.iter().map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"));
+    MASKED.iter().map(|p| (*p).to_owned()).chain(throttles).collect()
+}
+
+fn mappings(maps: &[crate::state::record::IdMap]) -> Vec<LinuxIdMapping> {
+    maps.iter()
+        .map(|m| {
+            LinuxIdMappingBuilder::default().container_id(m.container).host_id(m.host).size(m.size).build().expect("invariant: all fields are given")
+        })
+        .collect()
+}
+
+/// The container's seccomp section; none when unconfined.
+///
+/// # Errors
+/// The profile cannot be used: the start fails rather than going unconfined.
+fn seccomp_section(container: &Container, caps: &[Capability]) -> Result<Option<LinuxSeccomp>> {
+    let host = &container.spec.host;
+    if host.privileged {
+        return Ok(None);
+    }
+    let names: Vec<String> = caps.iter().map(ToString::to_string).collect();
+    match &host.security.seccomp {
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::Builtin => Ok(Some(seccomp::default_profile(&names))),
+        Seccomp::Profile(text) => seccomp::docker_profile(text, &names).map(Some).map_err(|source| Error::Failed {
+            operation: "use the seccomp profile".to_owned(),
+            kind: crate::base::ErrorKind::Invalid,
+            source: Box::new(source),
+        }),
+    }
+}
+
+fn namespaces(container: &Container, inputs: &Inputs<'_>) -> Vec<LinuxNamespace> {
+    let host = &container.spec.host;
+    let mut list = Vec::new();
+    let mut add = |typ: LinuxNamespaceType, path: Option<PathBuf>| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(typ).set_path(path);
+        list.push(namespace);
+    };
+    let of = |pid: Option<i32>, name: &str| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/{name}")));
+    if matches!(host.userns, UsernsMode::Mapped { .. }) {
+        add(LinuxNamespaceType::User, None);
+    }
+    add(LinuxNamespaceType::Mount, None);
+    if host.network != NetworkMode::Host {
+        // The namespace itself is handed over as a descriptor.
+        add(LinuxNamespaceType::Network, None);
+    }
+    if !host.uts_host {
+        add(LinuxNamespaceType::Uts, None);
+    }
+    if host.ipc != IpcMode::Host {
+        add(LinuxNamespaceType::Ipc, of(inputs.ipc_pid, "ipc"));
+    }
+    if host.pid != PidMode::Host {
+        add(LinuxNamespaceType::Pid, of(inputs.pid_pid, "pid"));
+    }
+    let cgroupns = host.cgroupns.unwrap_or(if inputs.facts.unified && !host.privileged { CgroupnsMode::Private } else { CgroupnsMode::Host });
+    if cgroupns == CgroupnsMode::Private {
+        add(LinuxNamespaceType::Cgroup, None);
+    }
+    list
+}
+
+/// Checks what only the compilation finds out (capabilities, ulimits, profiles, device rules), so that `create` fails
+/// where a later `start` would.
+pub(super) fn check(container: &Container) -> Result<()> {
+    let caps = capabilities(container)?;
+    rlimits(&container.spec.host.ulimits)?;
+    devices::rules(&container.spec.host, &[])?;
+    match container.spec.host.security.seccomp {
+        Seccomp::Profile(_) => seccomp_section(container, &caps).map(drop),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "oci_config_tests.rs"]
+mod tests;

@@ -1,0 +1,32 @@
+//! pause and unpause: the cgroup freezer.
+
+use super::super::{Engine, Error, Result};
+use super::view::running;
+
+impl Engine {
+    /// Freezes all processes of the container.
+    ///
+    /// # Errors
+    /// It is not running, or paused already.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let record = self.find(name)?;
+        let live = running(&self.privilege.roots, &record.id, name)?;
+        if live.cgroup.is_frozen() {
+            return Err(Error::conflict(format!("container {name} is already paused")));
+        }
+        Ok(live.cgroup.freeze()?)
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// It is not paused.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        let record = self.find(name)?;
+        let live = running(&self.privilege.roots, &record.id, name)?;
+        if !live.cgroup.is_frozen() {
+            return Err(Error::conflict(format!("container {name} is not paused")));
+        }
+        Ok(live.cgroup.thaw()?)
+    }
+}

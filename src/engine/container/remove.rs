@@ -1,0 +1,120 @@
+//! rm: `Removing` is recorded first (from then on only the removal can go on), then directories, volumes and the row
+//! go. Every step is idempotent; `reconcile` finishes what a crash interrupted.
+
+use super::super::{Engine, Error, Result};
+use super::locks;
+use super::stop::{connect, kill_and_wait};
+use crate::base::{Roots, failpoint};
+use crate::monitor;
+use crate::state::record::{self, MountKind, Phase};
+use crate::state::Db;
+use std::path::Path;
+
+impl Engine {
+    /// Removes it. `force`: SIGKILL first. `volumes`: its anonymous volumes too, unless others use them.
+    ///
+    /// # Errors
+    /// There is no such container, or it runs and `force` is false.
+    pub fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
+        let record = self.find(name)?;
+        let roots = &self.privilege.roots;
+        let live_dir = roots.live(&record.id);
+        if !force && record.phase == Phase::Started && monitor::is_alive(&live_dir) {
+            return Err(running_conflict(name));
+        }
+        let _lock = locks::lock(roots, &record.id)?;
+        // Under the lock: another `rm`, or the container's own `--rm`, may have been faster.
+        let Some(mut record) = self.db.container(&record.id)? else { return Ok(()) };
+        let volumes = volumes || record.spec.host.auto_remove;
+        if record.phase == Phase::Started && monitor::is_alive(&live_dir) {
+            if !force {
+                return Err(running_conflict(name));
+            }
+            if let Some(mut client) = connect(&live_dir)? {
+                client.stop_requested()?;
+                kill_and_wait(&mut client, &live_dir, name)?;
+            }
+            match self.db.container(&record.id)? {
+                Some(now) => record = now,
+                None => return Ok(()),
+            }
+        }
+        if record.phase == Phase::Started {
+            match super::reconcile::end_dead(&self.db, roots, record)? {
+                Some(now) => record = now,
+                None => return Ok(()),
+            }
+        }
+        begin_removal(&self.db, &mut record, volumes)?;
+        failpoint_at("engine.remove.begun")?;
+        finish_removal(&self.db, roots, &record)
+    }
+}
+
+fn running_conflict(name: &str) -> Error {
+    Error::Conflict { message: format!("container {name} is running"), hint: Some("stop it first or use -f".to_owned()) }
+}
+
+/// A failpoint whose failure is an engine error.
+pub(super) fn failpoint_at(name: &str) -> Result<()> {
+    failpoint::hit(name).map_err(|source| Error::Failed { operation: format!("pass {name}"), kind: crate::base::ErrorKind::Internal, source: Box::new(source) })
+}
+
+/// Records that the removal has begun. With `volumes`, the anonymous volumes stay marked in the record (so that an
+/// interrupted removal still knows); without, they are unmarked.
+pub(super) fn begin_removal(db: &Db, record: &mut record::Container, volumes: bool) -> Result<()> {
+    // A container that was to vanish anyway need not have its removal synced to disk.
+    let durable = !record.spec.host.auto_remove;
+    record.phase = Phase::Removing;
+    record.address = None;
+    record.published.clear();
+    if !volumes {
+        for mount in &mut record.spec.mounts {
+            if let MountKind::Volume { anonymous, .. } = &mut mount.kind {
+                *anonymous = false;
+            }
+        }
+    }
+    let record = &*record;
+    db.write(durable, |tx| -> Result<()> {
+        tx.update_container(record)?;
+        Ok(tx.release_leases(&record.id)?)
+    })
+}
+
+/// Deletes directories, row and anonymous volumes of a container that is being removed. Idempotent.
+pub(super) fn finish_removal(db: &Db, roots: &Roots, record: &record::Container) -> Result<()> {
+    unmount_shm(&roots.live(&record.id));
+    crate::base::fs::remove_tree(&roots.container(&record.id))?;
+    failpoint_at("engine.remove.directory")?;
+    crate::base::fs::remove_tree(&roots.live(&record.id))?;
+    let gone = db.write(false, |tx| -> Result<Vec<crate::base::VolumeName>> {
+        tx.delete_container(&record.id)?;
+        let mut gone = Vec::new();
+        for mount in &record.spec.mounts {
+            let MountKind::Volume { name, anonymous: true, .. } = &mount.kind else { continue };
+            // Refused while another container (`--volumes-from`) uses it: then it stays.
+            match tx.delete_volume(name) {
+                Ok(()) => gone.push(name.clone()),
+                Err(error) if matches!(error.kind(), crate::base::ErrorKind::Conflict | crate::base::ErrorKind::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(gone)
+    })?;
+    failpoint_at("engine.remove.row")?;
+    for name in gone {
+        crate::base::fs::remove_tree(&roots.volumes().join(name.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Takes down the shared `/dev/shm` of an `--ipc shareable` container, if there is one.
+pub(super) fn unmount_shm(live_dir: &Path) {
+    let shm = live_dir.join(super::start::SHM);
+    match rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW) {
+        // Not mounted, or not there: nothing to take down.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(error) => tracing::warn!("cannot unmount {}: {error}", shm.display()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Finding containers and deriving their status from record and live facts.
+
+use super::super::{Engine, Error, Result, Status, View};
+use super::locks;
+use crate::base::{ContainerId, Roots};
+use crate::monitor::{self, Live};
+use crate::state::record::{self, Phase};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::os::fd::OwnedFd;
+
+impl Engine {
+    /// The container by full id, exact name or unique id prefix, as seen now (reconciled).
+    ///
+    /// # Errors
+    /// There is no such container, or the prefix is ambiguous.
+    pub fn view(&self, name: &str) -> Result<View> {
+        let record = self.find(name)?;
+        let record = self.settle(record)?.ok_or_else(|| Error::no_such("container", name))?;
+        Ok(self.view_of(record))
+    }
+
+    /// The record of a container by full id, exact name or unique id prefix.
+    ///
+    /// # Errors
+    /// There is no such container, or the prefix is ambiguous.
+    pub(in crate::engine) fn find(&self, name: &str) -> Result<record::Container> {
+        // Docker's API spells names with a leading slash.
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        self.db.find_container(bare)?.ok_or_else(|| Error::no_such("container", name))
+    }
+
+    /// Record plus live facts, without reconciliation.
+    pub(in crate::engine) fn view_of(&self, record: record::Container) -> View {
+        observe(&self.privilege.roots, record)
+    }
+}
+
+/// Record plus live facts.
+fn observe(roots: &Roots, record: record::Container) -> View {
+    let mut view = View { status: Status::Exited, pid: 0, restart_count: record.restart_count, started: record.started, record };
+    view.status = match view.record.phase {
+        Phase::Created => Status::Created,
+        Phase::Exited => Status::Exited,
+        Phase::Removing => Status::Removing,
+        Phase::Started => {
+            let live_dir = roots.live(&view.record.id);
+            match Live::read(&live_dir) {
+                Some(live) => {
+                    view.restart_count = live.restart_count;
+                    view.started = live.started;
+                    view.pid = live.pid.unwrap_or(0);
+                    match live.pid {
+                        Some(_) if live.cgroup.is_frozen() => Status::Paused,
+                        Some(_) => Status::Running,
+                        None => Status::Restarting,
+                    }
+                }
+                // Being started: the gate has not opened yet.
+                None if monitor::is_alive(&live_dir) || locks::is_busy(roots, &view.record.id) => Status::Created,
+                None => Status::Exited,
+            }
+        }
+    };
+    view
+}
+
+/// A handle to the container's init process, after checking that the pid still is that process.
+pub(super) fn init_pidfd(live: &Live) -> Option<OwnedFd> {
+    let pid = live.pid?;
+    // The descriptor first: after that the number cannot be reused under us, so the comparison below is final.
+    let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    (start_ticks(pid)? == live.start_ticks).then_some(pidfd)
+}
+
+/// Start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`, proc_pid_stat(5).
+fn start_ticks(pid: i32) -> Option<u64> {
+    parse_start_ticks(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 2 is the command in parentheses and may hold anything, parentheses included: count from the last one.
+fn parse_start_ticks(stat: &[u8]) -> Option<u64> {
+    let after = stat.iter().rposition(|b| *b == b')')? + 1;
+    std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The live facts of a container that must be running.
+pub(super) fn running(roots: &Roots, id: &ContainerId, name: &str) -> Result<Live> {
+    match Live::read(&roots.live(id)) {
+        Some(live) if live.pid.is_some() => Ok(live),
+        Some(_) => Err(Error::Conflict {
+            message: format!("container {name} is restarting"),
+            hint: Some("wait until the container is running".to_owned()),
+        }),
+        None => Err(Error::conflict(format!("container {name} is not running"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn start_time_is_read_past_a_hostile_command_name() {
+        let stat = b"42 (a) R 1 (x) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1000 1 2 3";
+        assert_eq!(parse_start_ticks(stat), Some(777));
+        assert!(start_ticks(i32::try_from(std::process::id()).unwrap()).is_some());
+        assert_eq!(parse_start_ticks(b"nonsense"), None);
+    }
+}

@@ -1,0 +1,362 @@
+//! A file tree written as a tar stream: types, modes, owners, nanosecond times, links, devices, extended attributes.
+//!
+//! The tree may belong to a hostile container that changes it meanwhile. Nothing is opened by name twice: every
+//! entry is opened once, path-only and without following links, and looked at and read through that descriptor; so no
+//! FIFO blocks, no device is opened, and no link leads out.
+
+use super::CopyError;
+use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Directories deeper than this are refused (each level holds a descriptor).
+const DEPTH_LIMIT: usize = 400;
+/// Room of `name` and `linkname` in a header.
+const NAME_FIELD: usize = 100;
+/// More extended attributes than this on one file are refused by their total size (a file system's own limit is 64 KiB each).
+const XATTR_LIMIT: usize = 1 << 20;
+
+/// File systems that show the kernel's or a device's state rather than files: never descended into.
+const KERNEL_FILE_SYSTEMS: &[u64] = &[
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x1cd1,      // devpts
+    0x1980_0202, // mqueue
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0xde5e_81e4, // efivarfs
+    0x6265_6570, // configfs
+];
+
+/// Key and value of a PAX record.
+type Record = (Vec<u8>, Vec<u8>);
+
+/// Writes trees into one tar stream.
+pub(super) struct Packer<'a, W: Write> {
+    builder: tar::Builder<W>,
+    /// First name of each file with several links.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    /// A directory entry that is left empty: the container's /dev (device and inode of its parent is the root).
+    root: Option<(u64, u64)>,
+    /// Owner ids as they are written (host side → as the container sees them, when ids are mapped).
+    owner: &'a dyn Fn(u32, u32) -> (u32, u32),
+}
+
+impl<'a, W: Write> Packer<'a, W> {
+    /// `root`: the root of a running container, whose `/dev` is not a part of the tree.
+    pub(super) fn new(out: W, root: Option<BorrowedFd<'_>>, owner: &'a dyn Fn(u32, u32) -> (u32, u32)) -> Result<Self, CopyError> {
+        let root = match root {
+            Some(fd) => {
+                let stat = rustix::fs::fstat(fd).map_err(|e| CopyError::io("stat", b"/", e))?;
+                Some((stat.st_dev, stat.st_ino))
+            }
+            None => None,
+        };
+        Ok(Packer { builder: tar::Builder::new(out), links: HashMap::new(), root, owner })
+    }
+
+    /// Adds `node` (opened path-only) under `name`, with everything beneath it.
+    pub(super) fn add(&mut self, node: &OwnedFd, name: &[u8]) -> Result<(), CopyError> {
+        let stat = stat(node, name)?;
+        if is_kernel_file_system(node) {
+            return Err(CopyError::KernelFiles { path: lossy(name) });
+        }
+        self.entry(node, &stat, name.to_vec(), 0)
+    }
+
+    /// Ends the archive.
+    pub(super) fn finish(mut self) -> Result<(), CopyError> {
+        self.builder.finish().map_err(|source| CopyError::Stream { operation: "write", source })?;
+        let mut out = self.builder.into_inner().map_err(|source| CopyError::Stream { operation: "write", source })?;
+        out.flush().map_err(|source| CopyError::Stream { operation: "write", source })
+    }
+
+    fn entry(&mut self, node: &OwnedFd, stat: &Stat, name: Vec<u8>, depth: usize) -> Result<(), CopyError> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let mut header = self.header(stat);
+        let mut pax = attributes(node, kind, &name)?;
+        let nanos = stat.st_mtime_nsec;
+        if nanos != 0 || stat.st_mtime < 0 {
+            pax.push((b"mtime".to_vec(), pax_time(stat.st_mtime, nanos as u32)));
+        }
+        match kind {
+            FileType::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                let mut slashed = name.clone();
+                slashed.push(b'/');
+                self.put(header, pax, &slashed, None, &mut std::io::empty())?;
+                return self.directory(node, stat, &name, depth);
+            }
+            FileType::RegularFile => {
+                if stat.st_nlink > 1 {
+                    if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                        header.set_entry_type(tar::EntryType::Link);
+                        let first = first.clone();
+                        return self.put(header, pax, &name, Some(&first), &mut std::io::empty());
+                    }
+                    self.links.insert((stat.st_dev, stat.st_ino), name.clone());
+                }
+                return self.file(node, stat, header, pax, &name);
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(node, c"", Vec::new()).map_err(|e| CopyError::io("read link", &name, e))?;
+                header.set_entry_type(tar::EntryType::Symlink);
+                return self.put(header, pax, &name, Some(target.to_bytes()), &mut std::io::empty());
+            }
+            FileType::Fifo => header.set_entry_type(tar::EntryType::Fifo),
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                header.set_entry_type(if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char });
+                let numbers = [rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)];
+                header.set_device_major(numbers[0]).and_then(|()| header.set_device_minor(numbers[1])).map_err(|e| CopyError::io("describe", &name, e))?;
+            }
+            // A tar has no form for a socket; it means nothing without its process.
+            _ => return Ok(()),
+        }
+        self.put(header, pax, &name, None, &mut std::io::empty())
+    }
+
+    fn directory(&mut self, node: &OwnedFd, stat: &Stat, name: &[u8], depth: usize) -> Result<(), CopyError> {
+        if depth >= DEPTH_LIMIT {
+            return Err(CopyError::TooDeep { path: lossy(name) });
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(node, c".", flags, Mode::empty()).map_err(|e| CopyError::io("open", name, e))?;
+        let is_root = self.root == Some((stat.st_dev, stat.st_ino));
+        for child in sorted_names(&dir, name)? {
+            let fd = match rustix::fs::openat(&dir, child.as_c_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(fd) => fd,
+                // Deleted meanwhile: it is no longer a part of the tree.
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(e) => return Err(CopyError::io("open", &join(name, child.to_bytes()), e)),
+            };
+            let path = join(name, child.to_bytes());
+            let child_stat = self::stat(&fd, &path)?;
+            let crossed = child_stat.st_dev != stat.st_dev;
+            if crossed && (is_kernel_file_system(&fd) || (is_root && child.to_bytes() == b"dev")) {
+                self.empty_directory(&child_stat, &path)?;
+                continue;
+            }
+            self.entry(&fd, &child_stat, path, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// A mount point whose content is not a part of the tree.
+    fn empty_directory(&mut self, stat: &Stat, path: &[u8]) -> Result<(), CopyError> {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(());
+        }
+        let mut header = self.header(stat);
+        header.set_entry_type(tar::EntryType::Directory);
+        self.put(header, Vec::new(), &[path, b"/"].concat(), None, &mut std::io::empty())
+    }
+
+    fn file(&mut self, node: &OwnedFd, stat: &Stat, mut header: tar::Header, pax: Vec<Record>, name: &[u8]) -> Result<(), CopyError> {
+        header.set_entry_type(tar::EntryType::Regular);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        header.set_size(size);
+        let fd = rustix::fs::open(self_path(node), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .map_err(|e| CopyError::io("open", name, e))?;
+        self.put(header, pax, name, None, &mut Exactly { file: std::fs::File::from(fd), left: size })
+    }
+
+    fn header(&self, stat: &Stat) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(stat.st_mode & 0o7777);
+        let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
+        header.set_uid(u64::from(uid));
+        header.set_gid(u64::from(gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        header.set_size(0);
+        header
+    }
+
+    /// Writes one entry; what the header has no room for goes before it as extended (PAX) records.
+    fn put(
+        &mut self,
+        mut header: tar::Header,
+        mut pax: Vec<Record>,
+        name: &[u8],
+        link: Option<&[u8]>,
+        data: &mut dyn Read,
+    ) -> Result<(), CopyError> {
+        if name.len() > NAME_FIELD {
+            pax.push((b"path".to_vec(), name.to_vec()));
+        }
+        let old = header.as_old_mut();
+        let fits = name.len().min(NAME_FIELD);
+        old.name[..fits].copy_from_slice(&name[..fits]);
+        if let Some(link) = link {
+            if link.len() > NAME_FIELD {
+                pax.push((b"linkpath".to_vec(), link.to_vec()));
+            }
+            let fits = link.len().min(NAME_FIELD);
+            old.linkname[..fits].copy_from_slice(&link[..fits]);
+        }
+        header.set_cksum();
+        let write = |source| CopyError::Stream { operation: "write", source };
+        if !pax.is_empty() {
+            let records: Vec<u8> = pax.iter().flat_map(|(key, value)| pax_record(key, value)).collect();
+            let mut extended = tar::Header::new_ustar();
+            extended.set_entry_type(tar::EntryType::XHeader);
+            extended.as_old_mut().name[..9].copy_from_slice(b"PaxHeader");
+            extended.set_mode(0o644);
+            extended.set_uid(0);
+            extended.set_gid(0);
+            extended.set_mtime(0);
+            extended.set_size(records.len() as u64);
+            extended.set_cksum();
+            self.builder.append(&extended, records.as_slice()).map_err(write)?;
+        }
+        self.builder.append(&header, data).map_err(write)
+    }
+}
+
+/// Exactly as many bytes as the header promised: a file that shrank meanwhile is filled with zeroes, one that grew is cut.
+struct Exactly {
+    file: std::fs::File,
+    left: u64,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let mut count = self.file.read(&mut buffer[..most])?;
+        if count == 0 {
+            buffer[..most].fill(0);
+            count = most;
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+pub(super) fn stat(node: &OwnedFd, name: &[u8]) -> Result<Stat, CopyError> {
+    rustix::fs::fstat(node).map_err(|e| CopyError::io("stat", name, e))
+}
+
+/// The descriptor by name, for calls that take none: only for our own held path-only descriptors.
+pub(super) fn self_path(node: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", node.as_raw_fd()))
+}
+
+fn is_kernel_file_system(node: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(node).is_ok_and(|s| KERNEL_FILE_SYSTEMS.contains(&(s.f_type as u64 & 0xffff_ffff)))
+}
+
+fn sorted_names(dir: &OwnedFd, name: &[u8]) -> Result<Vec<std::ffi::CString>, CopyError> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir.as_fd()).map_err(|e| CopyError::io("list", name, e))? {
+        let entry = entry.map_err(|e| CopyError::io("list", name, e))?;
+        let child: &CStr = entry.file_name();
+        if !matches!(child.to_bytes(), b"." | b"..") {
+            names.push(child.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The attributes that make sense elsewhere: capabilities and the user's own.
+pub(super) fn is_portable_attribute(name: &[u8]) -> bool {
+    name == b"security.capability" || name.starts_with(b"user.")
+}
+
+fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>, CopyError> {
+    // Links and special files cannot have the attributes we carry.
+    if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+        return Ok(Vec::new());
+    }
+    let path = self_path(node);
+    let mut list = vec![0u8; 64 << 10];
+    let count = match rustix::fs::listxattr(&path, &mut list[..]) {
+        Ok(count) => count,
+        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => return Ok(Vec::new()),
+        Err(e) => return Err(CopyError::io("list attributes of", name, e)),
+    };
+    let mut found = Vec::new();
+    let mut total = 0;
+    for attribute in list[..count].split(|b| *b == 0).filter(|a| is_portable_attribute(a)) {
+        let mut value = vec![0u8; 64 << 10];
+        let length = match rustix::fs::getxattr(&path, attribute, &mut value[..]) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::NODATA) => continue,
+            Err(e) => return Err(CopyError::io("read attributes of", name, e)),
+        };
+        total += length;
+        if total > XATTR_LIMIT {
+            return Err(CopyError::io("read attributes of", name, rustix::io::Errno::TOOBIG));
+        }
+        value.truncate(length);
+        found.push(([b"SCHILY.xattr.", attribute].concat(), value));
+    }
+    Ok(found)
+}
+
+/// `seconds.nanoseconds`; the fraction counts towards the past for times before 1970.
+fn pax_time(seconds: i64, nanos: u32) -> Vec<u8> {
+    let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let sign = if total < 0 { "-" } else { "" };
+    let total = total.unsigned_abs();
+    format!("{sign}{}.{:09}", total / 1_000_000_000, total % 1_000_000_000).into_bytes()
+}
+
+/// `LENGTH KEY=VALUE\n`, the length counting itself (pax, IEEE 1003.1).
+fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while rest + length.to_string().len() != length {
+        length = rest + length.to_string().len();
+    }
+    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
+}
+
+fn join(parent: &[u8], child: &[u8]) -> Vec<u8> {
+    [parent, b"/", child].concat()
+}
+
+pub(super) fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_records_count_themselves() {
+        assert_eq!(pax_record(b"path", b"x"), b"9 path=x\n");
+        assert_eq!(pax_record(b"path", b""), b"8 path=\n");
+        let long = pax_record(b"path", &[b'a'; 88]);
+        let length = long.iter().position(|b| *b == b' ').map(|at| String::from_utf8_lossy(&long[..at]).parse::<usize>());
+        assert_eq!(length, Some(Ok(long.len())));
+    }
+
+    #[test]
+    fn pax_times_go_below_zero() {
+        assert_eq!(pax_time(1, 5), b"1.000000005");
+        assert_eq!(pax_time(-1, 500_000_000), b"-0.500000000");
+    }
+
+    #[test]
+    fn shrunken_files_are_filled() {
+        let path = std::env::temp_dir().join(format!("rcon-exact-{}", crate::base::random_hex(8)));
+        std::fs::write(&path, b"abc").expect("write");
+        let mut reader = Exactly { file: std::fs::File::open(&path).expect("open"), left: 5 };
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).expect("read");
+        assert_eq!(got, b"abc\0\0");
+        std::fs::remove_file(&path).expect("remove");
+    }
+}

@@ -1,0 +1,217 @@
+//! A container's file tree as `cp` sees it: the root of its init while it runs, otherwise its overlay with its volumes
+//! and binds mounted in a mount namespace that only we have.
+
+use super::CopyError;
+use super::unpack::open_in_root;
+use crate::engine::{Engine, Error, Result, Status, View};
+use crate::monitor::Live;
+use crate::runtime::{Overlay, Upper};
+use crate::state::record::{IdMap, MountKind, UsernsMode};
+use crate::sys::private_mounts::PrivateMounts;
+use crate::sys::proc_stat::ProcDir;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount_remount, move_mount, open_tree};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub(super) struct Tree {
+    root: Root,
+    ids: Ids,
+}
+
+enum Root {
+    Running(OwnedFd),
+    Stopped(PrivateMounts),
+}
+
+/// Owner ids between host and container.
+#[derive(Clone, Default)]
+pub(super) struct Ids {
+    uids: Vec<IdMap>,
+    gids: Vec<IdMap>,
+}
+
+impl Ids {
+    pub(super) fn to_host(&self, uid: u32, gid: u32) -> (u32, u32) {
+        (map(&self.uids, uid, |m| (m.container, m.host)), map(&self.gids, gid, |m| (m.container, m.host)))
+    }
+
+    pub(super) fn to_container(&self, uid: u32, gid: u32) -> (u32, u32) {
+        (map(&self.uids, uid, |m| (m.host, m.container)), map(&self.gids, gid, |m| (m.host, m.container)))
+    }
+}
+
+/// An id outside of the mappings stays as it is.
+fn map(maps: &[IdMap], id: u32, ends: impl Fn(&IdMap) -> (u32, u32)) -> u32 {
+    let inside = |m: &IdMap| {
+        let (from, to) = ends(m);
+        let offset = id.checked_sub(from).filter(|o| *o < m.size)?;
+        to.checked_add(offset)
+    };
+    maps.iter().find_map(inside).unwrap_or(id)
+}
+
+/// One mount of a stopped container.
+struct Attachment {
+    destination: PathBuf,
+    source: PathBuf,
+    subpath: Option<PathBuf>,
+    read_only: bool,
+}
+
+impl Tree {
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        match &self.root {
+            Root::Running(fd) => fd.as_fd(),
+            Root::Stopped(mounts) => mounts.root().as_fd(),
+        }
+    }
+
+    pub(super) fn ids(&self) -> &Ids {
+        &self.ids
+    }
+}
+
+impl Engine {
+    /// Opens the tree of a container, whatever its state.
+    pub(super) fn open_tree(&self, name: &str) -> Result<Tree> {
+        let view = self.view(name)?;
+        if view.status == Status::Removing {
+            return Err(Error::conflict(format!("container \"{name}\" is being removed")));
+        }
+        let ids = match &view.record.spec.host.userns {
+            UsernsMode::Host => Ids::default(),
+            UsernsMode::Mapped { uids, gids } => Ids { uids: uids.clone(), gids: gids.clone() },
+        };
+        let root = match self.running_root(&view)? {
+            Some(fd) => Root::Running(fd),
+            None => Root::Stopped(self.assemble(&view)?),
+        };
+        Ok(Tree { root, ids })
+    }
+
+    /// The root of a container's init, whose identity (pid and start time) is checked through the same descriptor.
+    fn running_root(&self, view: &View) -> Result<Option<OwnedFd>> {
+        if view.pid == 0 {
+            return Ok(None);
+        }
+        let Some(live) = Live::read(&self.privilege.roots.live(&view.record.id)) else { return Ok(None) };
+        let Some(pid) = live.pid else { return Ok(None) };
+        let open = || -> std::io::Result<OwnedFd> {
+            let dir = ProcDir::open(pid)?;
+            if dir.stat()?.start_ticks != live.start_ticks {
+                return Err(Errno::SRCH.into());
+            }
+            dir.root()
+        };
+        match open() {
+            Ok(fd) => Ok(Some(fd)),
+            Err(e) => Err(CopyError::io("open the root of container", view.record.name.as_str().as_bytes(), e).about("cp")),
+        }
+    }
+
+    fn assemble(&self, view: &View) -> Result<PrivateMounts> {
+        let record = &view.record;
+        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
+        let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
+        let dir = self.privilege.roots.container(&record.id);
+        overlay.upper = Some(Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: false });
+        let mut mounts = Vec::new();
+        for mount in &record.spec.mounts {
+            let (source, subpath) = match &mount.kind {
+                MountKind::Bind { source, .. } => (source.clone(), None),
+                MountKind::Volume { name, subpath, .. } => (self.volume_mountpoint(name), subpath.clone()),
+                // Empty until the container runs.
+                MountKind::Tmpfs { .. } => continue,
+            };
+            mounts.push(Attachment { destination: mount.destination.clone(), source, subpath, read_only: mount.read_only });
+        }
+        // Parents before what is mounted on them.
+        mounts.sort_by_key(|m| m.destination.components().count());
+        let read_only = record.spec.host.read_only;
+        PrivateMounts::assemble(move || mount_all(&overlay, &dir, &mounts, read_only)).map_err(|e: CopyError| e.about("cp"))
+    }
+}
+
+/// Runs on the thread that holds the namespace.
+fn mount_all(overlay: &Overlay, over: &Path, mounts: &[Attachment], read_only: bool) -> std::result::Result<OwnedFd, CopyError> {
+    let root = overlay.mount_detached()?;
+    // It must be attached somewhere in this namespace before anything can be mounted in it.
+    move_mount(root.as_fd(), c"", CWD, over, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| CopyError::io("mount the container's files on", over.as_os_str().as_bytes(), e))?;
+    for mount in mounts {
+        attach(root.as_fd(), mount)?;
+    }
+    if read_only {
+        remount_read_only(&root, b"/")?;
+    }
+    Ok(root)
+}
+
+fn attach(root: BorrowedFd<'_>, mount: &Attachment) -> std::result::Result<(), CopyError> {
+    let source_name = mount.source.as_os_str().as_bytes();
+    let of_source = |e: Errno| CopyError::io("open", source_name, e);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mut source = rustix::fs::open(&mount.source, flags, Mode::empty()).map_err(of_source)?;
+    if let Some(subpath) = &mount.subpath {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        source = rustix::fs::openat2(&source, subpath, flags, Mode::empty(), resolve).map_err(of_source)?;
+    }
+    let stat = super::pack::stat(&source, source_name)?;
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(source.as_fd(), c"", clone).map_err(of_source)?;
+    let destination = mount.destination.as_os_str().as_bytes();
+    let point = mount_point(root, destination, is_dir)?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree.as_fd(), c"", point.as_fd(), c"", empty).map_err(|e| CopyError::io("mount on", destination, e))?;
+    if mount.read_only {
+        remount_read_only(&tree, destination)?;
+    }
+    Ok(())
+}
+
+fn remount_read_only(mounted: &OwnedFd, name: &[u8]) -> std::result::Result<(), CopyError> {
+    mount_remount(super::pack::self_path(mounted), MountFlags::BIND | MountFlags::RDONLY, c"")
+        .map_err(|e| CopyError::io("make read-only", name, e))
+}
+
+/// Opens a destination inside the root, making it (and its parents) as the start of the container would.
+fn mount_point(root: BorrowedFd<'_>, path: &[u8], is_dir: bool) -> std::result::Result<OwnedFd, CopyError> {
+    match open_in_root(root, path, OFlags::PATH) {
+        Ok(fd) => return Ok(fd),
+        Err(Errno::NOENT) => {}
+        Err(e) => return Err(CopyError::io("open", path, e)),
+    }
+    let trimmed = path.strip_suffix(b"/").unwrap_or(path);
+    let slash = trimmed.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let (parent, name) = (&trimmed[..slash], trimmed.get(slash + 1..).unwrap_or_default());
+    let parent = if parent.is_empty() { open_in_root(root, b"/", OFlags::PATH).map_err(|e| CopyError::io("open", b"/", e))? } else { mount_point(root, parent, true)? };
+    let made = if is_dir {
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+    };
+    match made {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(CopyError::io("create", path, e)),
+    }
+    open_in_root(root, path, OFlags::PATH).map_err(|e| CopyError::io("open", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_mapped_both_ways() {
+        let maps = vec![IdMap { container: 0, host: 100_000, size: 10 }];
+        let ids = Ids { uids: maps.clone(), gids: maps };
+        assert_eq!(ids.to_host(0, 9), (100_000, 100_009));
+        assert_eq!(ids.to_container(100_001, 100_010), (1, 100_010));
+        assert_eq!(Ids::default().to_host(5, 6), (5, 6));
+    }
+}

@@ -1,0 +1,419 @@
+//! A tar stream unpacked beneath a directory, on the host or in a container.
+//!
+//! Names in the archive may be hostile, and so may be the tree unpacked into. `..` is refused. On the host every
+//! directory on the way is opened without following links. In a container links are followed as the container would,
+//! inside its root and never out of it. What exists is looked at and replaced relative to a held directory.
+
+use super::CopyError;
+use super::pack::{is_portable_attribute, lossy, self_path};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+const OPEN_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Mode of parents that the archive does not mention.
+const PARENT_MODE: u32 = 0o755;
+/// How often a lookup that raced with a rename (`EAGAIN`, openat2(2)) is tried.
+const RACE_TRIES: usize = 32;
+
+/// Beneath what the archive goes.
+pub(super) enum Scope<'a> {
+    /// A directory of a container: `base` is looked up inside `root` for every entry.
+    InRoot { root: BorrowedFd<'a>, base: Vec<u8> },
+    /// A directory of the host.
+    Beneath { dir: OwnedFd },
+}
+
+/// Who owns what is made.
+#[derive(Clone, Copy)]
+pub(super) enum Owner<'a> {
+    /// The ids in the archive, mapped.
+    Keep(&'a dyn Fn(u32, u32) -> (u32, u32)),
+    Fixed(u32, u32),
+}
+
+/// Unpacks one archive.
+pub(super) struct Unpacker<'a> {
+    scope: Scope<'a>,
+    owner: Owner<'a>,
+    /// The last directory used, by its name in the archive: entries come directory by directory.
+    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Directories whose times are set at the end, after their children were made.
+    directories: Vec<(Vec<u8>, Timestamps)>,
+    /// Devices that were not made on the host.
+    refused: Vec<String>,
+}
+
+/// What an entry says about its file.
+struct Meta {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    times: Timestamps,
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(scope: Scope<'a>, owner: Owner<'a>) -> Self {
+        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Unpacks the whole stream.
+    pub(super) fn unpack(mut self, archive: &mut dyn Read) -> Result<(), CopyError> {
+        let stream = |source| CopyError::Stream { operation: "read", source };
+        let mut archive = tar::Archive::new(archive);
+        for entry in archive.entries().map_err(stream)? {
+            let mut entry = entry.map_err(stream)?;
+            self.entry(&mut entry)?;
+        }
+        for (path, times) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let (parent, name) = self.place(&path)?;
+            match rustix::fs::utimensat(parent.as_fd(), name.as_c_str(), &times, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(CopyError::io("set times of", &path, e)),
+            }
+        }
+        // A tar may be padded to a record; whoever writes it must not meet a closed pipe.
+        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(stream)?;
+        if self.refused.is_empty() { Ok(()) } else { Err(CopyError::Devices { paths: self.refused.join(", ") }) }
+    }
+
+    fn entry(&mut self, entry: &mut tar::Entry<'_, &mut dyn Read>) -> Result<(), CopyError> {
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        let path = clean(&entry.path_bytes())?;
+        if path.is_empty() {
+            // The directory itself: it exists and keeps its owner and mode.
+            return Ok(());
+        }
+        let meta = meta(entry, &path)?;
+        match kind {
+            tar::EntryType::Directory => self.directory(&path, &meta),
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => self.file(&path, &meta, entry),
+            tar::EntryType::Symlink => self.symlink(&path, &meta, &link_name(entry, &path)?),
+            tar::EntryType::Link => self.hard_link(&path, &link_name(entry, &path)?),
+            tar::EntryType::Fifo => self.special(&path, &meta, FileType::Fifo, 0),
+            tar::EntryType::Char | tar::EntryType::Block => {
+                let header = entry.header();
+                let number = |n: std::io::Result<Option<u32>>| n.map(Option::unwrap_or_default).map_err(|e| CopyError::io("read device number of", &path, e));
+                let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
+                let kind = if kind == tar::EntryType::Block { FileType::BlockDevice } else { FileType::CharacterDevice };
+                self.special(&path, &meta, kind, device)
+            }
+            other => Err(CopyError::EntryType { path: lossy(&path), kind: format!("{other:?}") }),
+        }
+    }
+
+    fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), CopyError> {
+        let (parent, name) = self.place(path)?;
+        match rustix::fs::mkdirat(parent.as_fd(), name.as_c_str(), Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => match rustix::fs::openat(parent.as_fd(), name.as_c_str(), OPEN_DIR, Mode::empty()) {
+                Ok(_) => {}
+                // A link to a directory of the container (`/lib` → `usr/lib`) stands for it.
+                Err(Errno::NOTDIR | Errno::LOOP) if self.open_directory(path).is_ok() => return Ok(()),
+                Err(Errno::NOTDIR | Errno::LOOP) => return Err(CopyError::NotDirectory { path: lossy(path) }),
+                Err(e) => return Err(CopyError::io("open", path, e)),
+            },
+            Err(e) => return Err(CopyError::io("create directory", path, e)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::empty()).map_err(|e| CopyError::io("open", path, e))?;
+        self.apply(fd.as_fd(), path, meta, false)?;
+        self.directories.push((path.to_vec(), meta.times.clone()));
+        Ok(())
+    }
+
+    fn file(&mut self, path: &[u8], meta: &Meta, data: &mut dyn Read) -> Result<(), CopyError> {
+        let (parent, name) = self.place(path)?;
+        let mounted = clear(parent.as_fd(), &name, path)?;
+        let fd = if mounted {
+            // A single file mounted here (`/etc/hosts`): it is written, not replaced.
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let node = rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::empty()).map_err(|e| CopyError::io("open", path, e))?;
+            let stat = super::pack::stat(&node, path)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Err(CopyError::io("replace", path, Errno::BUSY));
+            }
+            rustix::fs::open(self_path(&node), OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::from_raw_mode(0o600))
+        };
+        let mut file = std::fs::File::from(fd.map_err(|e| CopyError::io("create", path, e))?);
+        let mut buffer = vec![0u8; 128 << 10];
+        loop {
+            let count = data.read(&mut buffer).map_err(|source| CopyError::Stream { operation: "read", source })?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count]).map_err(|e| CopyError::io("write", path, e))?;
+        }
+        self.apply(file.as_fd(), path, meta, true)?;
+        rustix::fs::futimens(&file, &meta.times).map_err(|e| CopyError::io("set times of", path, e))
+    }
+
+    fn symlink(&mut self, path: &[u8], meta: &Meta, target: &[u8]) -> Result<(), CopyError> {
+        let (parent, name) = self.place(path)?;
+        refuse_mounted(clear(parent.as_fd(), &name, path)?, path)?;
+        rustix::fs::symlinkat(target, parent.as_fd(), name.as_c_str()).map_err(|e| CopyError::io("create link", path, e))?;
+        let (uid, gid) = self.ids(meta);
+        rustix::fs::chownat(parent.as_fd(), name.as_c_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| CopyError::io("set owner of", path, e))?;
+        rustix::fs::utimensat(parent.as_fd(), name.as_c_str(), &meta.times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| CopyError::io("set times of", path, e))
+    }
+
+    /// The target names an earlier entry of the archive.
+    fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), CopyError> {
+        let target = clean(target)?;
+        if target.is_empty() {
+            return Err(CopyError::io("link", path, Errno::INVAL));
+        }
+        let (from, from_name) = self.place(&target)?;
+        let (parent, name) = self.place(path)?;
+        refuse_mounted(clear(parent.as_fd(), &name, path)?, path)?;
+        rustix::fs::linkat(from.as_fd(), from_name.as_c_str(), parent.as_fd(), name.as_c_str(), AtFlags::empty())
+            .map_err(|e| CopyError::io("link", path, e))
+    }
+
+    fn special(&mut self, path: &[u8], meta: &Meta, kind: FileType, device: u64) -> Result<(), CopyError> {
+        if kind != FileType::Fifo && matches!(self.scope, Scope::Beneath { .. }) {
+            // A container's device file would be the host's device on the host.
+            self.refused.push(lossy(path));
+            return Ok(());
+        }
+        let (parent, name) = self.place(path)?;
+        refuse_mounted(clear(parent.as_fd(), &name, path)?, path)?;
+        let nowhere = |operation| move |e| CopyError::io(operation, path, e);
+        rustix::fs::mknodat(parent.as_fd(), name.as_c_str(), kind, Mode::from_raw_mode(0o600), device).map_err(nowhere("create"))?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::empty()).map_err(nowhere("open"))?;
+        let (uid, gid) = self.ids(meta);
+        rustix::fs::chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(nowhere("set owner of"))?;
+        rustix::fs::chmod(self_path(&node), Mode::from_raw_mode(self.mode(meta, true))).map_err(nowhere("set mode of"))?;
+        rustix::fs::utimensat(parent.as_fd(), name.as_c_str(), &meta.times, AtFlags::SYMLINK_NOFOLLOW).map_err(nowhere("set times of"))
+    }
+
+    /// Owner first (the kernel drops set-id bits and capabilities with it), then attributes and mode.
+    fn apply(&self, fd: BorrowedFd<'_>, path: &[u8], meta: &Meta, file: bool) -> Result<(), CopyError> {
+        let (uid, gid) = self.ids(meta);
+        rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(|e| CopyError::io("set owner of", path, e))?;
+        for (name, value) in &meta.attributes {
+            if name.starts_with(b"security.") && self.is_foreign() {
+                continue;
+            }
+            match rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
+                // A file system without attributes keeps the file itself.
+                Ok(()) | Err(Errno::NOTSUP) => {}
+                Err(e) => return Err(CopyError::io("set attributes of", path, e)),
+            }
+        }
+        let mode = Mode::from_raw_mode(self.mode(meta, file));
+        rustix::fs::fchmod(fd, mode).map_err(|e| CopyError::io("set mode of", path, e))
+    }
+
+    fn ids(&self, meta: &Meta) -> (Uid, Gid) {
+        let (uid, gid) = match self.owner {
+            Owner::Keep(map) => map(meta.uid, meta.gid),
+            Owner::Fixed(uid, gid) => (uid, gid),
+        };
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Another's privileges must not become the invoking user's: a container's file changes owner on its way to the host.
+    fn is_foreign(&self) -> bool {
+        matches!((&self.scope, self.owner), (Scope::Beneath { .. }, Owner::Fixed(..)))
+    }
+
+    fn mode(&self, meta: &Meta, file: bool) -> u32 {
+        if file && self.is_foreign() { meta.mode & 0o1777 } else { meta.mode }
+    }
+
+    /// The directory an entry lies in (made if missing) and its name there.
+    fn place(&mut self, path: &[u8]) -> Result<(Rc<OwnedFd>, CString), CopyError> {
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&[][..], path),
+        };
+        let name = CString::new(name).map_err(|_| CopyError::io("create", path, Errno::INVAL))?;
+        if let Some((last, fd)) = &self.last
+            && last == parent
+        {
+            return Ok((fd.clone(), name));
+        }
+        let fd = Rc::new(self.make_directory(parent)?);
+        self.last = Some((parent.to_vec(), fd.clone()));
+        Ok((fd, name))
+    }
+
+    fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        match &self.scope {
+            Scope::InRoot { root, base } => {
+                let full = if path.is_empty() { base.clone() } else { [base.as_slice(), b"/", path].concat() };
+                open_in_root(*root, &full, OFlags::PATH | OFlags::DIRECTORY)
+            }
+            Scope::Beneath { dir } => {
+                let mut fd = rustix::fs::openat(dir, c".", OPEN_DIR, Mode::empty())?;
+                for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
+                    fd = rustix::fs::openat(&fd, component, OPEN_DIR, Mode::empty())?;
+                }
+                Ok(fd)
+            }
+        }
+    }
+
+    fn make_directory(&self, path: &[u8]) -> Result<OwnedFd, CopyError> {
+        match self.open_directory(path) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(CopyError::NotDirectory { path: lossy(path) }),
+            Err(e) => return Err(CopyError::io("open", path, e)),
+        }
+        if path.is_empty() {
+            return Err(CopyError::io("open", b".", Errno::NOENT));
+        }
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&[][..], path),
+        };
+        let parent = self.make_directory(parent)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(PARENT_MODE)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(CopyError::io("create directory", path, e)),
+        }
+        rustix::fs::openat(&parent, name, OPEN_DIR, Mode::empty()).map_err(|e| CopyError::io("open", path, e))
+    }
+}
+
+/// Opens a path as a process rooted at `root` would, and never outside of it.
+pub(super) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) if tries < RACE_TRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Removes a file that is in the way. True: it is a mount point, which must not be unlinked: from this mount namespace
+/// the kernel would let us, and take the mount from the container.
+fn clear(parent: BorrowedFd<'_>, name: &CString, path: &[u8]) -> Result<bool, CopyError> {
+    let found = match rustix::fs::statx(parent, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(CopyError::io("stat", path, e)),
+    };
+    if FileType::from_raw_mode(u32::from(found.stx_mode)) == FileType::Directory {
+        return Err(CopyError::IsDirectory { path: lossy(path) });
+    }
+    if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(true);
+    }
+    match rustix::fs::unlinkat(parent, name.as_c_str(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(false),
+        Err(Errno::BUSY) => Ok(true),
+        Err(e) => Err(CopyError::io("replace", path, e)),
+    }
+}
+
+fn refuse_mounted(mounted: bool, path: &[u8]) -> Result<(), CopyError> {
+    if mounted { Err(CopyError::io("replace", path, Errno::BUSY)) } else { Ok(()) }
+}
+
+/// The components of an archive's name joined again, without `.` and doubled slashes; empty for the top itself.
+fn clean(name: &[u8]) -> Result<Vec<u8>, CopyError> {
+    let mut out = Vec::with_capacity(name.len());
+    for component in name.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => return Err(CopyError::Escapes { path: lossy(name) }),
+            other => {
+                if !out.is_empty() {
+                    out.push(b'/');
+                }
+                out.extend_from_slice(other);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn link_name(entry: &tar::Entry<'_, &mut dyn Read>, path: &[u8]) -> Result<Vec<u8>, CopyError> {
+    entry.link_name_bytes().map(|n| n.into_owned()).ok_or_else(|| CopyError::io("read the target of", path, Errno::INVAL))
+}
+
+fn meta(entry: &mut tar::Entry<'_, &mut dyn Read>, path: &[u8]) -> Result<Meta, CopyError> {
+    let damaged = |e: std::io::Error| CopyError::io("read the header of", path, e);
+    let header = entry.header();
+    let mode = header.mode().map_err(damaged)? & 0o7777;
+    let id = |id: std::io::Result<u64>| id.and_then(|id| u32::try_from(id).map_err(std::io::Error::other)).map_err(damaged);
+    let (mut uid, mut gid) = (id(header.uid())?, id(header.gid())?);
+    let mut modified = (i64::try_from(header.mtime().map_err(damaged)?).unwrap_or(i64::MAX), 0);
+    let mut attributes = Vec::new();
+    if let Some(records) = entry.pax_extensions().map_err(damaged)? {
+        for record in records {
+            let record = record.map_err(damaged)?;
+            let (key, value) = (record.key_bytes(), record.value_bytes());
+            let number = || std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
+            match key {
+                b"mtime" => modified = std::str::from_utf8(value).ok().and_then(parse_time).unwrap_or(modified),
+                b"uid" => uid = number().unwrap_or(uid),
+                b"gid" => gid = number().unwrap_or(gid),
+                _ => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|n| is_portable_attribute(n)) {
+                        attributes.push((name.to_vec(), value.to_vec()));
+                    }
+                }
+            }
+        }
+    }
+    let at = Timespec { tv_sec: modified.0, tv_nsec: modified.1 };
+    Ok(Meta { mode, uid, gid, times: Timestamps { last_access: at, last_modification: at }, attributes })
+}
+
+/// `[-]seconds[.fraction]` as seconds and nanoseconds, the latter never negative.
+fn parse_time(text: &str) -> Option<(i64, i64)> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (seconds, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let seconds: i64 = seconds.parse().ok()?;
+    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some(match (negative, nanos) {
+        (false, _) => (seconds, nanos),
+        (true, 0) => (-seconds, 0),
+        (true, _) => (-seconds - 1, 1_000_000_000 - nanos),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn archive_names_cannot_climb() {
+        assert_eq!(clean(b"./a//b/./c/").unwrap(), b"a/b/c");
+        assert_eq!(clean(b"/etc/passwd").unwrap(), b"etc/passwd");
+        assert_eq!(clean(b"./").unwrap(), b"");
+        assert!(clean(b"a/../../b").is_err());
+    }
+
+    #[test]
+    fn pax_times_are_read() {
+        assert_eq!(parse_time("1.5"), Some((1, 500_000_000)));
+        assert_eq!(parse_time("-0.500000000"), Some((-1, 500_000_000)));
+        assert_eq!(parse_time("-2"), Some((-2, 0)));
+        assert_eq!(parse_time("12.0000000001"), Some((12, 0)));
+        assert_eq!(parse_time("x"), None);
+    }
+}

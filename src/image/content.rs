@@ -1,0 +1,228 @@
+//! The content store: blobs by digest, layers by directory, and what is on its way into them.
+//!
+//! Invariants: a file under `blobs/` was complete and had its digest when it was renamed there; a file under
+//! `ingest/` and a directory under `layers/` without a database row belong to whoever holds their lock, and to
+//! nobody if it is free.
+
+use super::lock::{self, Lock, Mode};
+use crate::base::fs::{self, Context, FsError};
+use crate::base::{Roots, random_hex};
+use crate::oci::Digest;
+use rustix::fs::FlockOperation;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Only root may look into images: their files may be setuid (CVE-2021-41091).
+const PRIVATE: u32 = 0o700;
+/// Ending of a download that can be resumed by another process.
+pub const PARTIAL: &str = "partial";
+
+/// Makes the directories of the store.
+///
+/// # Errors
+/// One of them cannot be made.
+pub fn prepare(roots: &Roots) -> Result<(), FsError> {
+    for path in [roots.data.clone(), roots.blobs(), roots.ingest(), roots.layers(), locks(roots)] {
+        fs::create_dir_all(&path, PRIVATE)?;
+    }
+    Ok(())
+}
+
+fn locks(roots: &Roots) -> PathBuf {
+    roots.data.join("locks")
+}
+
+/// Held shared by whoever relies on blobs that no record names yet; the sweep of blobs takes it exclusively.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn in_use(roots: &Roots) -> Result<Lock, FsError> {
+    lock::wait(&locks(roots).join("content"), Mode::Shared)
+}
+
+/// The lock for sweeping blobs; None while somebody uses the store.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn sweep(roots: &Roots) -> Result<Option<Lock>, FsError> {
+    lock::attempt(&locks(roots).join("content"), Mode::Exclusive)
+}
+
+fn chain_path(roots: &Roots, chain: &Digest) -> PathBuf {
+    locks(roots).join(format!("chain-{}", chain.hex()))
+}
+
+/// The right to make one layer, if nobody else is making it.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn try_chain(roots: &Roots, chain: &Digest) -> Result<Option<Lock>, FsError> {
+    Ok(lock::attempt(&chain_path(roots, chain), Mode::Exclusive)?.map(Lock::removed_on_release))
+}
+
+/// The right to make one layer; waits for whoever is making it.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn wait_chain(roots: &Roots, chain: &Digest) -> Result<Lock, FsError> {
+    Ok(lock::wait(&chain_path(roots, chain), Mode::Exclusive)?.removed_on_release())
+}
+
+/// Where a blob lies; its digest is a parsed type, so the path cannot leave the store.
+pub fn blob_path(roots: &Roots, digest: &Digest) -> PathBuf {
+    roots.data.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+}
+
+/// Opens a blob; None if it is not there.
+///
+/// # Errors
+/// It is there and cannot be opened.
+pub fn open_blob(roots: &Roots, digest: &Digest) -> Result<Option<File>, FsError> {
+    let path = blob_path(roots, digest);
+    match File::open(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).on("open", &path),
+    }
+}
+
+/// A file on its way into the store.
+#[derive(Debug)]
+pub struct Ingest {
+    pub file: File,
+    path: PathBuf,
+    /// Kept when dropped unfinished: the next pull goes on from it.
+    resumable: bool,
+    done: bool,
+}
+
+impl Ingest {
+    /// A fresh file under a random name.
+    ///
+    /// # Errors
+    /// It cannot be made or locked.
+    pub fn new(roots: &Roots) -> Result<Self, FsError> {
+        let path = roots.ingest().join(random_hex(16));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).on("create", &path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).on("lock", &path)?;
+        Ok(Ingest { file, path, resumable: false, done: false })
+    }
+
+    /// The unfinished download of this blob if nobody holds it, else a fresh file.
+    ///
+    /// # Errors
+    /// It cannot be made or locked.
+    pub fn resume(roots: &Roots, digest: &Digest) -> Result<Self, FsError> {
+        let path = roots.ingest().join(format!("{}.{PARTIAL}", digest.hex()));
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = file.open(&path).on("create", &path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => return Self::new(roots),
+                other => other.on("lock", &path)?,
+            }
+            if lock::still_there(&file, &path)? {
+                return Ok(Ingest { file, path, resumable: true, done: false });
+            }
+        }
+    }
+
+    /// Bytes that are there.
+    ///
+    /// # Errors
+    /// The file cannot be asked.
+    pub fn len(&self) -> Result<u64, FsError> {
+        Ok(self.file.metadata().on("read the metadata of", &self.path)?.len())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes turned out wrong: they are not kept.
+    pub fn spoil(&mut self) {
+        self.resumable = false;
+    }
+
+    /// Moves the verified file into the store.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn keep(mut self, roots: &Roots, digest: &Digest) -> Result<(), FsError> {
+        let target = blob_path(roots, digest);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent, PRIVATE)?;
+        }
+        self.file.set_permissions(std::fs::Permissions::from_mode(0o400)).on("set the mode of", &self.path)?;
+        std::fs::rename(&self.path, &target).on("move into the store", &target)?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if !self.done
+            && !self.resumable
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!("{error}: {}", error.source);
+        }
+    }
+}
+
+/// A layer directory being made: `layers/<name>/{diff,lock}`.
+#[derive(Debug)]
+pub struct LayerDir {
+    pub name: String,
+    path: PathBuf,
+    _lock: Lock,
+    kept: bool,
+}
+
+impl LayerDir {
+    /// # Errors
+    /// It cannot be made or locked.
+    pub fn new(roots: &Roots) -> Result<Self, FsError> {
+        let name = random_hex(16);
+        let path = roots.layers().join(&name);
+        fs::create_dir_all(&path, PRIVATE)?;
+        // The sweep may look at the directory before the lock is held; it takes the lock to do so, and a
+        // removed directory shows as a failure to make the next file.
+        let lock = lock::wait(&path.join("lock"), Mode::Exclusive)?;
+        let diff = path.join("diff");
+        fs::create_dir_all(&diff, 0o755)?;
+        std::fs::set_permissions(&diff, std::fs::Permissions::from_mode(0o755)).on("set the mode of", &diff)?;
+        Ok(LayerDir { name, path, _lock: lock, kept: false })
+    }
+
+    pub fn diff(&self) -> PathBuf {
+        self.path.join("diff")
+    }
+
+    /// A record names it now.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for LayerDir {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = fs::remove_tree(&self.path)
+        {
+            tracing::warn!("{error}: {}", error.source);
+        }
+    }
+}
+
+/// The one durability point of a pull or load: everything written so far reaches the disk.
+///
+/// # Errors
+/// The filesystem reports a failed write.
+pub fn sync(roots: &Roots) -> Result<(), FsError> {
+    let directory = File::open(&roots.data).on("open", &roots.data)?;
+    rustix::fs::syncfs(&directory).on("sync the filesystem of", &roots.data)
+}

@@ -1,0 +1,135 @@
+//! Why an image could not be pulled, loaded or saved.
+
+use super::layer::UnpackError;
+use crate::base::ErrorKind;
+use crate::base::fs::FsError;
+use crate::oci::{Digest, ManifestError};
+use std::io;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
+    #[error("pull access denied for {name}: the repository does not exist or needs a login")]
+    Denied { name: String },
+    #[error("registry {registry} refused the credentials for {name}")]
+    Credentials { registry: String, name: String },
+    #[error("no image {reference} in the registry")]
+    NotFound { reference: String },
+    #[error("registry {registry} limits the rate of requests: too many were made")]
+    RateLimited { registry: String },
+    #[error("cannot reach registry {registry} to {operation}")]
+    Unreachable {
+        registry: String,
+        operation: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("registry {registry} answered {status} when asked to {operation}{}", detail(message))]
+    Answer { registry: String, operation: String, status: u16, message: String },
+    #[error("registry {registry} asks for authentication in a way that is refused: {why}")]
+    Challenge { registry: String, why: String },
+    #[error("cannot use the credential helper docker-credential-{helper} for {registry}: {why}")]
+    Helper { helper: String, registry: String, why: String },
+    #[error("the docker config file is not valid JSON")]
+    DockerConfig(#[source] serde_json::Error),
+    #[error("{what} has the wrong digest: expected {expected}, got {actual}")]
+    Digest { what: String, expected: Digest, actual: Digest },
+    #[error("{what} has {actual} bytes where {expected} were announced")]
+    Size { what: String, expected: u64, actual: u64 },
+    #[error("{what} has more bytes than the limit of {limit}")]
+    TooLarge { what: String, limit: u64 },
+    #[error("cannot use the manifest of {reference}")]
+    Manifest {
+        reference: String,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("cannot use the config of {reference}: {why}")]
+    Config { reference: String, why: String },
+    #[error("no image of {reference} for platform {wanted}; there is {offered}")]
+    Platform { reference: String, wanted: String, offered: String },
+    #[error("{reference}: {why}")]
+    Unsupported { reference: String, why: String },
+    #[error("cannot unpack layer {layer}")]
+    Layer {
+        layer: String,
+        #[source]
+        source: UnpackError,
+    },
+    #[error("cannot decompress layer {layer}")]
+    Decompress {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("layer {layer} expands to more than {limit} bytes, which no honest image does")]
+    Expansion { layer: String, limit: u64 },
+    #[error("cannot read the image archive")]
+    ArchiveRead(#[source] UnpackError),
+    #[error("the image archive is not valid: {0}")]
+    Archive(String),
+    #[error("cannot write the image archive")]
+    ArchiveWrite(#[source] io::Error),
+    #[error("image {image} cannot be saved: the blob of layer {layer} was not kept")]
+    BlobMissing { image: String, layer: String },
+    #[error("cannot start {what}")]
+    Start {
+        what: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A layer that was there is gone: another process removed its last image meanwhile.
+    #[error("layer {0} was removed while the image was fetched")]
+    Vanished(String),
+    #[error("the blob stream of layer {0} ended early")]
+    CutOff(String),
+}
+
+fn detail(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } => ErrorKind::Unauthorized,
+            Error::Challenge { .. } => ErrorKind::Forbidden,
+            Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
+            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
+            Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
+            Error::Answer { .. } => ErrorKind::Unavailable,
+            Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => ErrorKind::Unsupported,
+            Error::Digest { .. } | Error::Size { .. } | Error::TooLarge { .. } | Error::Manifest { .. } | Error::Config { .. } => ErrorKind::Invalid,
+            Error::Decompress { .. } | Error::Expansion { .. } | Error::Archive(_) | Error::DockerConfig(_) => ErrorKind::Invalid,
+            Error::Layer { source, .. } | Error::ArchiveRead(source) => match source {
+                UnpackError::File { .. } | UnpackError::Read(_) => ErrorKind::Internal,
+                _ => ErrorKind::Invalid,
+            },
+            Error::BlobMissing { .. } => ErrorKind::Conflict,
+            Error::State(error) => error.kind(),
+            Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials".to_owned()),
+            Error::RateLimited { .. } => Some("log in to raise the limit, or wait".to_owned()),
+            Error::Platform { .. } => Some("choose another platform with --platform".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Trying again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) => true,
+            Error::Answer { status, .. } => matches!(status, 408 | 425 | 500..=599),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One layer: a tar stream unpacked into one directory in overlayfs form.
+//!
+//! Invariant: nothing a layer says makes us touch anything outside its directory. Names are split into single
+//! components, and every component is opened relative to a held directory with `O_NOFOLLOW`.
+
+pub mod fixup;
+pub mod tar;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod xattr;
+
+pub use fixup::{Fixups, apply as apply_fixups};
+pub use tree::unpack;
+
+use std::io;
+
+/// Most entries of one layer.
+pub const ENTRY_LIMIT: u64 = 10_000_000;
+/// Most bytes of one path (`PATH_MAX`).
+pub const PATH_LIMIT: usize = 4096;
+/// Most bytes of one path component (`NAME_MAX`).
+pub const NAME_LIMIT: usize = 255;
+/// Most bytes of one PAX or GNU extension header (CVE-2017-14992).
+pub const EXTENSION_LIMIT: u64 = 1 << 20;
+/// Most data extents of one sparse file.
+pub const EXTENT_LIMIT: usize = 1 << 20;
+
+/// Why a layer could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    #[error("cannot read the layer")]
+    Read(#[source] io::Error),
+    #[error("the tar is malformed: {0}")]
+    Malformed(String),
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit { what: &'static str, limit: u64 },
+    #[error("entry \"{path}\" is refused: {why}")]
+    Refused { path: String, why: &'static str },
+    #[error("cannot {operation} \"{path}\" of the layer")]
+    File {
+        operation: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What an unpacked layer amounts to.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Bytes of regular files.
+    pub size: u64,
+    pub entries: u64,
+    /// What can be finished only when the layers below are there.
+    pub fixups: Fixups,
+}
+
+/// A path as it may be shown: control characters escaped.
+fn shown(path: &[u8]) -> String {
+    path.escape_ascii().to_string()
+}

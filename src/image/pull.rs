@@ -1,0 +1,305 @@
+//! Pulling: resolve a reference to one manifest, fetch and unpack the missing layers several at once, record.
+
+use super::commit::{self, Candidate, Fresh, Missing, Planned};
+use super::content::{self, Ingest, LayerDir};
+use super::registry::{Fetched, RawManifest, Registry};
+use super::stream::{self, Expected};
+use super::{Error, Progress, Pulled, RegistryConfig};
+use crate::base::Roots;
+use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
+use crate::state::{Db, record};
+use bytes::Bytes;
+use futures_util::stream::{StreamExt, TryStreamExt};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::thread::Scope;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::oneshot;
+
+/// Layers fetched at once.
+const PARALLEL: usize = 4;
+/// Network pieces waiting for a slow unpacker.
+const QUEUE: usize = 32;
+/// Nested indexes that are followed.
+const INDEX_DEPTH: usize = 3;
+/// Plans anew when another process removed a layer meanwhile.
+const REPLANS: usize = 3;
+
+/// Where the bytes of a layer come from.
+enum Source {
+    Store(File),
+    Network(Ingest, u64),
+}
+
+/// One manifest, chosen and verified.
+struct Resolved {
+    /// What the tag or digest of the reference named: an index or the manifest itself.
+    top: Digest,
+    raw: RawManifest,
+    manifest: Manifest,
+}
+
+pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Reference, platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Pulled, Error> {
+    content::prepare(roots)?;
+    let in_use = content::in_use(roots)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
+    let registry = Registry::new(registry, reference)?;
+    let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
+    progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
+    if let Some(current) = runtime.block_on(up_to_date(db, &registry, reference, platform))? {
+        return Ok(current);
+    }
+    let resolved = runtime.block_on(resolve(&registry, reference, platform))?;
+    let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
+    let mut replans = 0;
+    let pulled = loop {
+        match fetch(roots, db, &runtime, &registry, reference, platform, &resolved, &config, progress) {
+            Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
+            other => break other,
+        }
+    };
+    drop(in_use);
+    pulled
+}
+
+/// The image a name already points to, if the registry still means the same and all of it is here.
+async fn up_to_date(db: &Db, registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Option<Pulled>, Error> {
+    let known = match reference.digest() {
+        Some(digest) => Some(digest.to_owned()),
+        None if db.image_named(&reference.to_string())?.is_none() => None,
+        None => registry.head().await.map(String::from),
+    };
+    let Some(digest) = known else { return Ok(None) };
+    let by_digest = reference.with_digest(&digest).to_string();
+    let Some(id) = db.image_named(&by_digest)? else { return Ok(None) };
+    // `name:tag@digest` records no tag, so there the digest alone decides.
+    if reference.digest().is_none() && db.image_named(&reference.to_string())?.as_deref() != Some(id.as_str()) {
+        return Ok(None);
+    }
+    let Some(image) = db.image(&id)? else { return Ok(None) };
+    if !suits(&image, platform) || db.layers(&image.layers).is_err() {
+        return Ok(None);
+    }
+    Ok(Some(Pulled { image, digest, changed: false }))
+}
+
+fn suits(image: &record::Image, platform: &Platform) -> bool {
+    let document: Result<crate::oci::ImageDocument, _> = serde_json::from_slice(&image.config);
+    document.is_ok_and(|d| platform.rank(&Platform::normalised(&d.os, &d.architecture, d.variant.as_deref())).is_some())
+}
+
+async fn resolve(registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Resolved, Error> {
+    let name = reference.familiar();
+    let wanted = reference.digest().or(reference.tag()).unwrap_or_default();
+    let mut raw = registry.manifest(wanted).await?;
+    let top = raw.digest.clone();
+    for _ in 0..=INDEX_DEPTH {
+        let document = Document::parse(&raw.bytes, raw.content_type.as_deref());
+        match document.map_err(|source| Error::Manifest { reference: name.clone(), source })? {
+            Document::Manifest(manifest) => return Ok(Resolved { top, raw, manifest }),
+            Document::Index(index) => {
+                let chosen = index.select(platform).ok_or_else(|| Error::Platform {
+                    reference: name.clone(),
+                    wanted: platform.to_string(),
+                    offered: index.platforms().join(", "),
+                })?;
+                raw = registry.manifest(chosen.digest.as_str()).await?;
+                if raw.bytes.len() as u64 != chosen.size {
+                    let what = format!("the manifest of {name}");
+                    return Err(Error::Size { what, expected: chosen.size, actual: raw.bytes.len() as u64 });
+                }
+            }
+        }
+    }
+    Err(Error::Unsupported { reference: name, why: format!("its indexes are nested deeper than {INDEX_DEPTH}") })
+}
+
+/// Reads the config after a look at the media types: an artifact is refused before anything large is fetched.
+async fn read_config(registry: &Registry, reference: &Reference, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let refuse = |why: String| Error::Unsupported { reference: reference.familiar(), why };
+    if !media::is_image_config(&manifest.config.media_type) {
+        let kind = manifest.config.media_type.escape_default();
+        return Err(refuse(format!("its config has media type {kind}: this is an artifact, not a container image")));
+    }
+    for layer in &manifest.layers {
+        media::layer(&layer.media_type).map_err(refuse)?;
+    }
+    registry.small_blob(&manifest.config, CONFIG_LIMIT, &format!("the config of {}", reference.familiar())).await
+}
+
+#[allow(clippy::too_many_arguments)]
+fn fetch(
+    roots: &Roots,
+    db: &Db,
+    runtime: &tokio::runtime::Runtime,
+    registry: &Registry,
+    reference: &Reference,
+    platform: &Platform,
+    resolved: &Resolved,
+    config: &[u8],
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Pulled, Error> {
+    let (document, layers) = commit::plan(&reference.familiar(), config, resolved.manifest.layers.clone())?;
+    let offered = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
+    if !document.os.is_empty() && platform.rank(&offered).is_none() {
+        progress(Progress::Note(format!("{}: the image is for {offered}, not for {platform}", reference.familiar())));
+    }
+    let missing = commit::missing(roots, db, &layers, progress)?;
+    for missing in &missing {
+        let blob = &missing.layer.blob;
+        progress(Progress::Layer { id: blob.digest.short().to_owned(), total: blob.size });
+    }
+    let fresh: Vec<Fresh> = std::thread::scope(|scope| {
+        runtime.block_on(async {
+            let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, progress));
+            futures_util::stream::iter(jobs).buffer_unordered(PARALLEL).try_collect().await
+        })
+    })?;
+    let by_digest = reference.with_digest(resolved.top.as_str()).to_string();
+    let mut names = vec![by_digest];
+    if reference.digest().is_none() {
+        names.extend(reference.tagged().map(|tagged| tagged.to_string()));
+    }
+    let id = resolved.manifest.config.digest.clone();
+    let before = db.image_named(names.last().map_or("", String::as_str))?;
+    let changed = !fresh.is_empty() || before.as_deref() != Some(id.as_str());
+    let kind = resolved.manifest.media_type.clone().or_else(|| resolved.raw.content_type.clone());
+    let kind = kind.filter(|kind| media::is_manifest(kind)).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
+    let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
+    let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
+    let image = commit::commit(roots, db, candidate, fresh)?;
+    Ok(Pulled { image, digest: resolved.top.to_string(), changed })
+}
+
+/// Fetches and unpacks one layer. Bytes that an earlier pull left are used, and dropped if they prove wrong.
+async fn fetch_layer<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    roots: &'scope Roots,
+    registry: &Registry,
+    missing: Missing,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Fresh, Error> {
+    let blob = missing.layer.blob.clone();
+    let id = blob.digest.short().to_owned();
+    let source = match content::open_blob(roots, &blob.digest)? {
+        Some(file) => Source::Store(file),
+        None => resume(roots, &missing.layer)?,
+    };
+    let leftover = matches!(source, Source::Store(_) | Source::Network(_, 1..));
+    let (dir, unpacked) = match attempt(scope, roots, registry, &missing.layer, source, progress).await {
+        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover => {
+            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of an earlier pull are damaged".to_owned() });
+            let source = Source::Network(Ingest::new(roots)?, 0);
+            attempt(scope, roots, registry, &missing.layer, source, progress).await?
+        }
+        other => other?,
+    };
+    progress(Progress::Done { id });
+    Ok(Fresh { missing, dir, unpacked })
+}
+
+fn resume(roots: &Roots, layer: &Planned) -> Result<Source, Error> {
+    let mut ingest = Ingest::resume(roots, &layer.blob.digest)?;
+    let mut have = ingest.len()?;
+    if have > layer.blob.size {
+        ingest.spoil();
+        ingest = Ingest::new(roots)?;
+        have = 0;
+    }
+    Ok(Source::Network(ingest, have))
+}
+
+async fn attempt<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    roots: &'scope Roots,
+    registry: &Registry,
+    layer: &Planned,
+    source: Source,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(LayerDir, super::layer::Unpacked), Error> {
+    let from = match &source {
+        Source::Store(_) => layer.blob.size,
+        Source::Network(_, have) => *have,
+    };
+    let (to, pieces) = channel::<Bytes>(QUEUE);
+    let (report, outcome) = oneshot::channel();
+    let layer_of_thread = layer.clone();
+    scope.spawn(move || {
+        // The receiver is gone only when the whole pull was given up.
+        drop(report.send(unpack(roots, &layer_of_thread, source, pieces)));
+    });
+    let fetched = if from < layer.blob.size { registry.blob(&layer.blob, from, &to, progress).await } else { Ok(Fetched::Complete) };
+    drop(to);
+    let outcome = outcome.await.unwrap_or_else(|_| Err(Error::CutOff(layer.blob.digest.short().to_owned())));
+    match (fetched, outcome) {
+        (Err(error), Err(Error::CutOff(_))) => Err(error),
+        (_, outcome) => outcome,
+    }
+}
+
+/// The blocking half: reads what the network thread sends, keeps and unpacks it.
+fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes>) -> Result<(LayerDir, super::layer::Unpacked), Error> {
+    let blob = &layer.blob;
+    let expected = Expected { layer: blob.digest.short().to_owned(), blob: Some((blob.digest.clone(), blob.size)), diff_id: layer.diff_id.clone() };
+    let dir = LayerDir::new(roots)?;
+    match source {
+        Source::Store(file) => {
+            let unpacked = stream::unpack(file, &expected, &dir.diff())?;
+            Ok((dir, unpacked))
+        }
+        Source::Network(mut ingest, have) => {
+            let feed = Feed { file: &ingest.file, stored: have, pieces, current: Bytes::new(), missing: blob.size.saturating_sub(have) };
+            match stream::unpack(feed, &expected, &dir.diff()) {
+                Ok(unpacked) => {
+                    ingest.keep(roots, &blob.digest)?;
+                    Ok((dir, unpacked))
+                }
+                Err(error) => {
+                    if !matches!(error, Error::CutOff(_)) {
+                        ingest.spoil();
+                    }
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// A blob as one stream: first what an earlier pull left on disk, then what arrives, which is written down.
+struct Feed<'a> {
+    file: &'a File,
+    /// Bytes on disk not read yet.
+    stored: u64,
+    pieces: Receiver<Bytes>,
+    current: Bytes,
+    /// Bytes that have not arrived.
+    missing: u64,
+}
+
+impl Read for Feed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stored > 0 {
+            let n = self.file.read(buffer)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.stored = self.stored.saturating_sub(n as u64);
+            return Ok(n);
+        }
+        if self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => {
+                    self.file.write_all(&piece)?;
+                    self.missing = self.missing.saturating_sub(piece.len() as u64);
+                    self.current = piece;
+                }
+                None if self.missing > 0 => return Err(stream::cut()),
+                None => return Ok(0),
+            }
+        }
+        let n = self.current.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&self.current.split_to(n));
+        Ok(n)
+    }
+}

@@ -1,0 +1,253 @@
+//! One pass over a layer blob: hash the compressed bytes, inflate, hash the tar, unpack.
+//!
+//! Two threads share the work: one reads, hashes and inflates (the slowest stage), the other hashes the tar
+//! while it is in the cache and writes the files.
+
+use super::Error;
+use super::layer::{self, UnpackError, Unpacked};
+use crate::oci::{Algorithm, Digest, DigestHasher};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Bytes handed from one thread to the other at once: large enough to hide the hand-over, small enough to
+/// stay in the second-level cache.
+const PIECE: usize = 256 << 10;
+/// Pieces on their way between the threads.
+const QUEUE: usize = 8;
+/// A layer may expand this many times …
+const EXPANSION_RATIO: u64 = 100;
+/// … plus this, before it is taken for a bomb.
+const EXPANSION_SLACK: u64 = 64 << 30;
+
+/// What the stream must turn out to be.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// Short name for messages.
+    pub layer: String,
+    /// Digest and size of the blob; None when only the DiffID is known (docker-archive).
+    pub blob: Option<(Digest, u64)>,
+    pub diff_id: Digest,
+}
+
+/// Counts and hashes what is read.
+struct Hashing<R> {
+    input: R,
+    hasher: Option<DigestHasher>,
+    count: u64,
+    /// Most bytes to read; one more shows as an error of size.
+    limit: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = (self.limit + 1).saturating_sub(self.count);
+        let take = usize::try_from(room).map_or(buffer.len(), |room| room.min(buffer.len()));
+        let n = self.input.read(&mut buffer[..take])?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..n]);
+        }
+        self.count += n as u64;
+        Ok(n)
+    }
+}
+
+/// The tar bytes as they come from the inflating thread.
+struct Pieces {
+    full: Receiver<Vec<u8>>,
+    /// Emptied buffers go back.
+    empty: SyncSender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+    hasher: DigestHasher,
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.current.len() {
+            let Ok(next) = self.full.recv() else { return Ok(&[]) };
+            self.hasher.update(&next);
+            let used = std::mem::replace(&mut self.current, next);
+            self.at = 0;
+            // A full return queue only means that the buffer is freed here.
+            drop(self.empty.try_send(used));
+        }
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.at += amount;
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let have = self.fill_buf()?;
+        let n = have.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&have[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// Decompresses by what the bytes say (magic numbers), whatever the media type claimed.
+///
+/// # Errors
+/// The first bytes cannot be read, or the decoder cannot be made.
+pub fn decompressor<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> {
+    let head = input.fill_buf()?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
+    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_zstd_skippable(head) {
+        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?))
+    } else {
+        Ok(Box::new(input))
+    }
+}
+
+/// zstd:chunked and seekable zstd begin with a skippable frame (RFC 8878, 3.1.2).
+fn is_zstd_skippable(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+/// Unpacks a blob into `diff` and verifies its digests.
+///
+/// # Errors
+/// Wrong digests or sizes, a stream that cannot be read or decompressed, a tar that cannot be unpacked. The
+/// directory is then worthless.
+pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Result<Unpacked, Error> {
+    let (full_in, full_out) = sync_channel::<Vec<u8>>(QUEUE);
+    let (empty_in, empty_out) = sync_channel::<Vec<u8>>(QUEUE + 1);
+    let hasher = DigestHasher::new(expected.diff_id.algorithm());
+    let pieces = Pieces { full: full_out, empty: empty_in, current: Vec::new(), at: 0, hasher };
+    let (inflated, unpacked) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(pieces, diff));
+        let inflated = inflate(input, expected, &full_in, &empty_out);
+        drop(full_in);
+        let unpacked = writer.join().expect("invariant: a panic aborts the process");
+        (inflated, unpacked)
+    });
+    match (inflated, unpacked) {
+        (Ok(()), Ok((unpacked, digest))) if digest == expected.diff_id => Ok(unpacked),
+        (Ok(()), Ok((_, actual))) => {
+            Err(Error::Digest { what: format!("the tar of layer {}", expected.layer), expected: expected.diff_id.clone(), actual })
+        }
+        // A failed write stops the inflating thread: the writer knows why.
+        (Err(Stopped::ByWriter) | Ok(()), Err(source)) => Err(Error::Layer { layer: expected.layer.clone(), source }),
+        (Err(Stopped::Error(error)), _) => Err(error),
+        (Err(Stopped::ByWriter), Ok(_)) => Err(Error::CutOff(expected.layer.clone())),
+    }
+}
+
+fn write(pieces: Pieces, diff: &Path) -> Result<(Unpacked, Digest), UnpackError> {
+    let mut reader = layer::tar::Reader::new(pieces);
+    let unpacked = layer::unpack(&mut reader, diff)?;
+    Ok((unpacked, reader.into_inner().hasher.finish()))
+}
+
+enum Stopped {
+    ByWriter,
+    Error(Error),
+}
+
+/// Reads the blob to its end and sends the tar on.
+fn inflate(input: impl Read, expected: &Expected, full: &SyncSender<Vec<u8>>, empty: &Receiver<Vec<u8>>) -> Result<(), Stopped> {
+    let algorithm = expected.blob.as_ref().map(|(digest, _)| digest.algorithm());
+    let limit = expected.blob.as_ref().map_or(u64::MAX - 1, |(_, size)| *size);
+    let hashing = Hashing { input, hasher: algorithm.map(DigestHasher::new), count: 0, limit };
+    let mut raw = BufReader::with_capacity(PIECE, hashing);
+    let outcome = pump(&mut raw, expected, full, empty);
+    let stopped = match outcome {
+        Ok(()) => None,
+        Err(Pump::Writer) => Some(Stopped::ByWriter),
+        Err(Pump::Bomb(limit)) => return Err(Stopped::Error(Error::Expansion { layer: expected.layer.clone(), limit })),
+        Err(Pump::Read(source)) if is_cut(&source) => return Err(Stopped::Error(Error::CutOff(expected.layer.clone()))),
+        Err(Pump::Read(source)) => Some(Stopped::Error(Error::Decompress { layer: expected.layer.clone(), source })),
+    };
+    // Damaged bytes fail in the decoder or the tar reader first; the digest is the truer reason, so the
+    // rest is read for it, except after a failed write (a full disk is no reason to read on).
+    if !matches!(stopped, Some(Stopped::ByWriter)) {
+        let drained = io::copy(&mut raw, &mut io::sink());
+        if drained.is_ok() {
+            verify(raw.into_inner(), expected)?;
+        } else if stopped.is_none() {
+            return Err(Stopped::Error(Error::CutOff(expected.layer.clone())));
+        }
+    }
+    stopped.map_or(Ok(()), Err)
+}
+
+fn verify<R>(hashed: Hashing<R>, expected: &Expected) -> Result<(), Stopped> {
+    let (Some((digest, size)), Some(hasher)) = (&expected.blob, hashed.hasher) else { return Ok(()) };
+    let what = || format!("the blob of layer {}", expected.layer);
+    if hashed.count != *size {
+        return Err(Stopped::Error(Error::Size { what: what(), expected: *size, actual: hashed.count }));
+    }
+    let actual = hasher.finish();
+    if actual == *digest { Ok(()) } else { Err(Stopped::Error(Error::Digest { what: what(), expected: digest.clone(), actual })) }
+}
+
+enum Pump {
+    Writer,
+    Bomb(u64),
+    Read(io::Error),
+}
+
+fn pump<R: Read>(raw: &mut BufReader<Hashing<R>>, expected: &Expected, full: &SyncSender<Vec<u8>>, empty: &Receiver<Vec<u8>>) -> Result<(), Pump> {
+    let blob_size = expected.blob.as_ref().map_or(u64::MAX, |(_, size)| *size);
+    let limit = blob_size.saturating_mul(EXPANSION_RATIO).saturating_add(EXPANSION_SLACK);
+    let mut decoder = decompressor(&mut *raw).map_err(Pump::Read)?;
+    let mut total = 0u64;
+    loop {
+        let mut piece = empty.try_recv().unwrap_or_default();
+        piece.resize(PIECE, 0);
+        let mut filled = 0;
+        while filled < PIECE {
+            match decoder.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Pump::Read(e)),
+            }
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        total += filled as u64;
+        if total > limit {
+            return Err(Pump::Bomb(limit));
+        }
+        piece.truncate(filled);
+        full.send(piece).map_err(|_| Pump::Writer)?;
+    }
+}
+
+/// The error with which a download says that it gave up.
+pub fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the download ended early")
+}
+
+fn is_cut(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionAborted
+}
+
+/// SHA-256 and length of a whole stream.
+///
+/// # Errors
+/// The stream cannot be read.
+pub fn digest_of(mut input: impl Read) -> io::Result<(Digest, u64)> {
+    let mut hasher = DigestHasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; PIECE];
+    let mut count = 0;
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), count)),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                count += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The client side of a monitor's socket, and starting a monitor.
+
+use super::frame::{Decoder, LIMIT, Request};
+use super::{Config, Error, Event, live};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, sendmsg,
+    socket_with, socketpair,
+};
+use std::ffi::{CStr, CString};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Descriptors in one message; the kernel allows 253 (`SCM_MAX_FD`).
+pub(super) const BATCH: usize = 200;
+
+/// What the name of a monitor process starts with; `main` knows the stage by it.
+pub(super) const STAGE: &str = "rcon-monitor: ";
+
+/// A connection to a monitor.
+pub struct Client {
+    socket: OwnedFd,
+    live_dir: PathBuf,
+    decoder: Decoder,
+    gone: bool,
+}
+
+impl Client {
+    /// Starts a monitor process (one exec of our own binary from a read-only view) and hands it config, the
+    /// container's network namespace and held port sockets. It creates the container at once (in parallel with the caller).
+    ///
+    /// # Errors
+    /// The process cannot be started or does not take its configuration.
+    pub fn spawn(config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(Error::spawn("make a socket for"))?;
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Error::spawn("open /dev/null for"))?;
+        let name = CString::new(format!("{STAGE}{}", config.id.short())).expect("invariant: an id has no NUL");
+        // Nothing of the caller's environment lives on for days in another process, but failpoints do.
+        let environment: Vec<CString> = std::env::vars_os()
+            .filter(|(key, _)| key.as_bytes().starts_with(b"RCON_"))
+            .filter_map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+            .collect();
+        let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
+        let executable = crate::runtime::protected_exe().map_err(|error| Error::Binary(Box::new(error)))?;
+        crate::sys::spawn::detached(executable.as_fd(), &[&name], &environment, null.as_fd(), theirs.as_fd()).map_err(Error::spawn("start"))?;
+        drop(theirs);
+        Client::configure(ours, config, netns, held)
+    }
+
+    /// Sends the first messages over the socket that the stage was given.
+    pub(super) fn configure(socket: OwnedFd, config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
+        let mut client = Client::on(socket, &config.live_dir);
+        let descriptors: Vec<BorrowedFd<'_>> = netns.iter().copied().chain(held.iter().copied()).collect();
+        for batch in descriptors.chunks(BATCH) {
+            client.hand_over(batch)?;
+        }
+        let json = serde_json::to_vec(config).map_err(|source| Error::Config { operation: "written", source })?;
+        client.send(&Request::Config { netns: netns.is_some(), json })?;
+        Ok(client)
+    }
+
+    fn hand_over(&mut self, batch: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fits = control.push(SendAncillaryMessage::ScmRights(batch));
+        debug_assert!(fits, "invariant: the space is made for a whole batch");
+        let frame = Request::Descriptors.encode();
+        let sent = sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL).map_err(Error::talk("hand descriptors to"))?;
+        self.send_bytes(&frame[sent..])
+    }
+
+    /// Connects to a running container's monitor.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]: no monitor listens there.
+    pub fn connect(live_dir: &Path) -> Result<Client, Error> {
+        let failed = |source: io::Error| Error::Connect { live_dir: live_dir.to_path_buf(), source };
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(|e| failed(e.into()))?;
+        let (_directory, address) = address(live_dir).map_err(failed)?;
+        connect(&socket, &address).map_err(|e| failed(e.into()))?;
+        Ok(Client::on(socket, live_dir))
+    }
+
+    /// A client on a connected socket.
+    pub(super) fn on(socket: OwnedFd, live_dir: &Path) -> Self {
+        Client { socket, live_dir: live_dir.to_path_buf(), decoder: Decoder::new(LIMIT), gone: false }
+    }
+
+    /// Opens the gate. The monitor answers Started or Failed.
+    ///
+    /// # Errors
+    /// [`Error::Talk`]: the connection is broken (so for every request below).
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.send(&Request::Start)
+    }
+
+    /// Abandons a created container: the monitor tears down without starting.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn abandon(&mut self) -> Result<(), Error> {
+        self.send(&Request::Abandon)
+    }
+
+    /// Subscribes to output (from now on) and, with `stdin`, becomes a writer of stdin.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn attach(&mut self, stdout: bool, stderr: bool, stdin: bool) -> Result<(), Error> {
+        self.send(&Request::Attach { stdout, stderr, stdin })
+    }
+
+    /// Blocks while the container does not read and the buffers on the way are full; events that arrive
+    /// meanwhile are kept for [`Client::next`]. A monitor that has gone is not an error here: `next` tells
+    /// how it ended.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn write_stdin(&mut self, data: &[u8]) -> Result<(), Error> {
+        for chunk in data.chunks(64 << 10) {
+            match self.send(&Request::Stdin(chunk.to_vec())) {
+                Err(Error::Lost) => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// This client writes no more (closes the container's stdin if it is the first and `stdin_once`).
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn close_stdin(&mut self) -> Result<(), Error> {
+        self.send(&Request::StdinEnd)
+    }
+
+    /// Sets the size of the container's terminal; without effect if it has none.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Error> {
+        self.send(&Request::Resize { columns, rows })
+    }
+
+    /// Tells the monitor that the user stops it: the restart policy rests; a pending restart is cancelled.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn stop_requested(&mut self) -> Result<(), Error> {
+        self.send(&Request::StopRequested)
+    }
+
+    fn send(&mut self, request: &Request) -> Result<(), Error> {
+        self.send_bytes(&request.encode())
+    }
+
+    /// Reads while it cannot write: the monitor may be waiting for us to take output before it takes more.
+    fn send_bytes(&mut self, mut data: &[u8]) -> Result<(), Error> {
+        while !data.is_empty() {
+            match send(&self.socket, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => data = &data[sent..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    if self.ready(PollFlags::IN | PollFlags::OUT, None)?.contains(PollFlags::IN) {
+                        self.receive()?;
+                    }
+                }
+                Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Err(Error::Lost),
+                Err(error) => return Err(Error::talk("send a request to")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived.
+    fn receive(&mut self) -> Result<(), Error> {
+        let mut buffer = [0u8; 32 << 10];
+        match recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => Err(Error::Lost),
+            Ok((count, _)) => {
+                self.decoder.push(&buffer[..count]);
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(Error::talk("read from")(error)),
+        }
+    }
+
+    /// Next message; blocks up to `timeout` (None: for ever). Ok(None): timeout.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] for a connection that was closed (also after `Gone`); a broken or malformed stream.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let frame = self.decoder.next().map_err(|malformed| Error::Malformed(malformed.0))?;
+            if let Some(frame) = frame {
+                let event = Event::decode(frame).map_err(|malformed| Error::Malformed(malformed.0))?;
+                self.gone |= event == Event::Gone;
+                return Ok(Some(event));
+            }
+            if self.ready(PollFlags::IN, deadline)?.is_empty() {
+                return Ok(None);
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Waits until the socket is ready in one of these ways, or broken, or the deadline (then: empty).
+    fn ready(&self, wanted: PollFlags, deadline: Option<Instant>) -> Result<PollFlags, Error> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let mut fds = [PollFd::new(&self.socket, wanted)];
+            let timeout = left.map(super::relay::timespec);
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => return Ok(fds[0].revents()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::talk("wait for")(error)),
+            }
+        }
+    }
+
+    /// For poll(2) together with other fds; after it is readable call `next` with a zero timeout until None.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Waits until the monitor has released everything (`Gone`, or its lock is free); false: timeout.
+    /// Output that still arrives is thrown away.
+    ///
+    /// # Errors
+    /// The connection is broken while the monitor lives.
+    pub fn wait_gone(&mut self, timeout: Duration) -> Result<bool, Error> {
+        let deadline = Instant::now() + timeout;
+        while !self.gone {
+            match self.next(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(false),
+                Err(_) if !live::is_alive(&self.live_dir) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and
+/// roots may be longer. The descriptor must live until the address was used.
+pub(super) fn address(live_dir: &Path) -> io::Result<(OwnedFd, SocketAddrUnix)> {
+    use rustix::fs::{Mode, OFlags, open};
+    let directory = open(live_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), live::SOCKET))?;
+    Ok((directory, address))
+}

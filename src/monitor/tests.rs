@@ -1,0 +1,381 @@
+//! The relay with real processes behind it: output, exit, restart, stdin, slow and dying clients.
+#![allow(clippy::unwrap_used)]
+
+use super::peer::Peer;
+use super::relay::{self, Monitor};
+use super::run::{Failure, Made, Run, Streams, non_blocking, terminal};
+use super::*;
+use crate::runtime::cgroup::Group;
+use crate::state::record::{LogSpec, RestartPolicy};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+/// A plain process in the place of a container.
+struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The script runs once a line arrived here.
+    gate: OwnedFd,
+}
+
+impl Run for Process {
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+    fn start(&mut self) -> Result<(), Failure> {
+        assert_eq!(rustix::io::write(&self.gate, b"\n"), Ok(1));
+        Ok(())
+    }
+    fn group(&self) -> Group {
+        serde_json::from_value(serde_json::json!({"path": "/none"})).unwrap()
+    }
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn oom_killed(&self) -> bool {
+        false
+    }
+    fn kill_all(&mut self) -> Result<(), Failure> {
+        let group = rustix::process::Pid::from_raw(self.pid).unwrap();
+        match rustix::process::kill_process_group(group, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fn delete(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn shell(script: &str, tty: bool) -> Made {
+    // Only the reader is inherited.
+    let (reader, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::empty()).unwrap();
+    rustix::io::fcntl_setfd(&gate, rustix::io::FdFlags::CLOEXEC).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("read g </proc/self/fd/{}; {script}", reader.as_raw_fd())]).process_group(0);
+    let streams = if tty {
+        let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+        let slave = || std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        command.stdin(slave()).stdout(slave()).stderr(slave());
+        Some(terminal(master).unwrap())
+    } else {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        None
+    };
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let streams = streams.unwrap_or_else(|| {
+        let streams = Streams {
+            stdin: Some(child.stdin.take().unwrap().into()),
+            stdout: Some(child.stdout.take().unwrap().into()),
+            stderr: Some(child.stderr.take().unwrap().into()),
+            console: None,
+        };
+        [&streams.stdin, &streams.stdout, &streams.stderr].into_iter().flatten().for_each(|fd| non_blocking(fd).unwrap());
+        streams
+    });
+    let pid = i32::try_from(child.id()).unwrap();
+    let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
+    Made { run: Box::new(Process { pid, pidfd, gate }), streams }
+}
+
+/// What the engine was asked, in order.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+struct Engine {
+    asked: Asked,
+    pauses: Vec<Duration>,
+}
+
+impl Lifecycle for Engine {
+    fn started(&mut self, _pid: i32, _at: Timestamp, restart_count: u32) {
+        self.asked.lock().unwrap().push(format!("started {restart_count}"));
+    }
+    fn exited(&mut self, exit: &Exit, _ran_for: Duration, stop_requested: bool) -> Option<Duration> {
+        self.asked.lock().unwrap().push(format!("exited {} {stop_requested}", exit.code));
+        if stop_requested { None } else { self.pauses.pop() }
+    }
+    fn restart_failed(&mut self, _error: &str) -> Option<Duration> {
+        None
+    }
+    fn finished(&mut self, exit: &Exit, error: Option<&str>) {
+        self.asked.lock().unwrap().push(format!("finished {} {}", exit.code, error.is_some()));
+    }
+}
+
+struct Setup {
+    client: Client,
+    thread: JoinHandle<()>,
+    config: Config,
+    asked: Asked,
+    base: PathBuf,
+}
+
+#[derive(Default, Clone)]
+struct Options {
+    tty: bool,
+    stdin_once: bool,
+    pauses: Vec<Duration>,
+    fails: bool,
+}
+
+fn setup(script: &'static str, options: Options) -> Setup {
+    let id = ContainerId::random();
+    // Longer than a socket address can hold.
+    let base = std::env::temp_dir().join(format!("rcon-monitor-{}", crate::base::random_hex(12)));
+    let root = base.join("x".repeat(120));
+    let config = Config {
+        live_dir: root.join("run").join(id.as_str()),
+        container_dir: root.join("data").join(id.as_str()),
+        data_root: root.join("data"),
+        run_root: root.join("run"),
+        id,
+        spec: serde_json::Value::Null,
+        root: runtime::Root::Directory(PathBuf::new()),
+        user: runtime::User::default(),
+        cgroup_path: String::new(),
+        reaper: false,
+        tty: options.tty,
+        console_size: (80, 25),
+        open_stdin: true,
+        stdin_once: options.stdin_once,
+        log: LogSpec::default(),
+        restart: RestartPolicy::No,
+        auto_remove: false,
+    };
+    std::fs::create_dir_all(&config.container_dir).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let asked = Asked::default();
+    let engine = Engine { asked: Arc::clone(&asked), pauses: options.pauses.clone() };
+    let for_thread = config.clone();
+    let lock = live::take_lock(&config.live_dir).unwrap();
+    let listener = relay::listen(&config.live_dir).unwrap();
+    let log = log::Writer::open(&config.container_dir, &config.log).unwrap();
+    let thread = std::thread::spawn(move || {
+        let creator = Peer::new(theirs.into(), true);
+        Monitor::new(for_thread, lock, listener, log, Box::new(engine), creator).run(&mut || {
+            if options.fails {
+                return Err(Failure { kind: FailureKind::NotFound, message: "no such command".to_owned() });
+            }
+            Ok(shell(script, options.tty))
+        });
+    });
+    Setup { client: Client::on(ours.into(), &config.live_dir), thread, config, asked, base }
+}
+
+impl Setup {
+    fn next(&mut self) -> Event {
+        self.client.next(PATIENCE).unwrap().expect("an event in time")
+    }
+
+    fn start(&mut self) {
+        assert!(matches!(self.next(), Event::Created { .. }));
+        self.client.attach(true, true, true).unwrap();
+        self.client.start().unwrap();
+        assert!(matches!(self.next(), Event::Started { .. }));
+    }
+
+    /// Ends the test: the monitor left nothing, and asked the engine this.
+    fn finish(self, asked: &[&str]) {
+        self.thread.join().unwrap();
+        assert!(!self.config.live_dir.exists());
+        assert!(!is_alive(&self.config.live_dir));
+        assert_eq!(*self.asked.lock().unwrap(), asked);
+        std::fs::remove_dir_all(&self.base).unwrap();
+    }
+}
+
+/// Everything up to `Gone`: stdout, stderr and the other events.
+fn collect(client: &mut Client) -> (Vec<u8>, Vec<u8>, Vec<Event>) {
+    let (mut out, mut err, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        match client.next(PATIENCE).unwrap().expect("an event in time") {
+            Event::Stdout(data) => out.extend(data),
+            Event::Stderr(data) => err.extend(data),
+            Event::Gone => return (out, err, rest),
+            other => rest.push(other),
+        }
+    }
+}
+
+fn exits(events: &[Event]) -> Vec<(i32, bool)> {
+    events.iter().filter_map(|event| if let Event::Exited { exit, restarting } = event { Some((exit.code, *restarting)) } else { None }).collect()
+}
+
+#[test]
+fn output_exit_log_and_end_come_in_order() {
+    let mut setup = setup("echo out; echo err >&2; read x; printf tail; exit 3", Options::default());
+    setup.start();
+    let live = Live::read(&setup.config.live_dir).unwrap();
+    assert!(live.pid.is_some() && live.start_ticks > 0 && is_alive(&setup.config.live_dir));
+    setup.client.write_stdin(b"\n").unwrap();
+    let (out, err, rest) = collect(&mut setup.client);
+    assert_eq!((out.as_slice(), err.as_slice()), (&b"out\ntail"[..], &b"err\n"[..]));
+    assert_eq!(exits(&rest), [(3, false)]);
+    assert!(setup.client.wait_gone(Duration::ZERO).unwrap());
+    assert!(matches!(setup.client.next(PATIENCE), Err(Error::Lost)));
+    let mut logged = Vec::new();
+    read_log(&setup.config.container_dir, &LogQuery::default(), &|| false, &mut |line| {
+        logged.push((line.stream, line.data));
+        true
+    })
+    .unwrap();
+    logged.sort();
+    assert_eq!(logged, [(1, b"out\n".to_vec()), (1, b"tail".to_vec()), (2, b"err\n".to_vec())]);
+    setup.finish(&["started 0", "exited 3 false", "finished 3 false"]);
+}
+
+#[test]
+fn a_signal_is_128_more_and_orphans_do_not_hold_the_end() {
+    let mut setup = setup("sleep 1000 & kill -9 $$", Options::default());
+    setup.start();
+    let (_, _, rest) = collect(&mut setup.client);
+    assert_eq!(exits(&rest), [(137, false)]);
+    setup.finish(&["started 0", "exited 137 false", "finished 137 false"]);
+}
+
+#[test]
+fn stdin_ends_once_and_all_of_it_comes_back() {
+    let mut setup = setup("cat", Options { stdin_once: true, ..Options::default() });
+    setup.start();
+    let data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    setup.client.write_stdin(&data).unwrap();
+    setup.client.close_stdin().unwrap();
+    let (out, _, rest) = collect(&mut setup.client);
+    assert!(out == data);
+    assert_eq!(exits(&rest), [(0, false)]);
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
+#[test]
+fn restarts_until_the_engine_says_no() {
+    let pause = Duration::from_millis(5);
+    let mut setup = setup("echo run; exit 7", Options { pauses: vec![pause, pause], ..Options::default() });
+    setup.start();
+    let (out, _, rest) = collect(&mut setup.client);
+    assert_eq!(out, b"run\nrun\nrun\n");
+    assert_eq!(exits(&rest), [(7, true), (7, true), (7, false)]);
+    setup.finish(&["started 0", "exited 7 false", "started 1", "exited 7 false", "started 2", "exited 7 false", "finished 7 false"]);
+}
+
+#[test]
+fn a_stop_cancels_a_pending_restart() {
+    let mut setup = setup("exit 1", Options { pauses: vec![Duration::from_secs(3600)], ..Options::default() });
+    setup.start();
+    assert!(matches!(setup.next(), Event::Exited { restarting: true, .. }));
+    let mut other = Client::connect(&setup.config.live_dir).unwrap();
+    other.stop_requested().unwrap();
+    let (_, _, rest) = collect(&mut setup.client);
+    assert_eq!(exits(&rest), [(1, false)]);
+    assert_eq!(exits(&collect(&mut other).2), [(1, false)]);
+    setup.finish(&["started 0", "exited 1 false", "finished 1 false"]);
+}
+
+#[test]
+fn the_container_outlives_its_creator_and_others_attach() {
+    let mut setup = setup("read x; echo got $x", Options::default());
+    setup.start();
+    let mut other = Client::connect(&setup.config.live_dir).unwrap();
+    // What a SIGKILL of the command does to its connection.
+    let (spare, _) = UnixStream::pair().unwrap();
+    drop(std::mem::replace(&mut setup.client, Client::on(spare.into(), &setup.config.live_dir)));
+    other.attach(true, true, true).unwrap();
+    other.write_stdin(b"hi\n").unwrap();
+    let (out, _, rest) = collect(&mut other);
+    assert_eq!(out, b"got hi\n");
+    assert_eq!(exits(&rest), [(0, false)]);
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
+#[test]
+fn an_abandoned_container_is_taken_down() {
+    let mut abandoned = setup("sleep 1000", Options::default());
+    assert!(matches!(abandoned.next(), Event::Created { .. }));
+    abandoned.client.abandon().unwrap();
+    assert_eq!(abandoned.next(), Event::Gone);
+    abandoned.finish(&[]);
+
+    let mut lost = setup("sleep 1000", Options::default());
+    assert!(matches!(lost.next(), Event::Created { .. }));
+    let (spare, _) = UnixStream::pair().unwrap();
+    drop(std::mem::replace(&mut lost.client, Client::on(spare.into(), &lost.config.live_dir)));
+    lost.finish(&["finished 128 true"]);
+}
+
+#[test]
+fn a_failed_creation_is_told() {
+    let mut setup = setup("", Options { fails: true, ..Options::default() });
+    assert_eq!(setup.next(), Event::Failed { kind: FailureKind::NotFound, message: "no such command".to_owned() });
+    assert_eq!(setup.next(), Event::Gone);
+    setup.finish(&[]);
+}
+
+#[test]
+fn a_slow_creator_loses_nothing_and_a_slow_attacher_is_dropped() {
+    let mut setup = setup("head -c 5000000 /dev/zero; echo end >&2", Options::default());
+    assert!(matches!(setup.next(), Event::Created { .. }));
+    let mut slow = Client::connect(&setup.config.live_dir).unwrap();
+    slow.attach(true, true, false).unwrap();
+    setup.client.attach(true, true, false).unwrap();
+    setup.client.start().unwrap();
+    let (out, err, rest) = collect(&mut setup.client);
+    assert_eq!(out.len(), 5_000_000);
+    assert_eq!(err, b"end\n");
+    assert_eq!(exits(&rest), [(0, false)]);
+    let mut events = Vec::new();
+    while let Ok(Some(event)) = slow.next(PATIENCE) {
+        events.push(event);
+    }
+    assert!(matches!(events.last(), Some(Event::Failed { .. })));
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
+#[test]
+fn a_terminal_is_one_stream_with_a_size() {
+    let mut setup = setup("read x; stty size; echo on stderr >&2", Options { tty: true, ..Options::default() });
+    setup.start();
+    setup.client.resize(123, 45).unwrap();
+    setup.client.write_stdin(b"\n").unwrap();
+    let (out, err, rest) = collect(&mut setup.client);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("45 123\r\n") && text.contains("on stderr\r\n"), "{text:?}");
+    assert!(err.is_empty());
+    assert_eq!(exits(&rest), [(0, false)]);
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
+#[test]
+fn configuration_and_descriptors_arrive_and_what_follows_is_kept() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let setup = setup("true", Options { fails: true, ..Options::default() });
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let held: Vec<BorrowedFd<'_>> = (0..450).map(|_| null.as_fd()).collect();
+    let mut creator = Peer::new(theirs.into(), true);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut client = Client::configure(ours.into(), &setup.config, Some(null.as_fd()), &held).unwrap();
+            client.start().unwrap();
+            client
+        });
+        let received = stage::receive(&mut creator).unwrap();
+        assert!(received.netns.is_some());
+        assert_eq!(received.held.len(), 450);
+        let config: Config = serde_json::from_slice(&received.json).unwrap();
+        assert_eq!(config.id, setup.config.id);
+        let _client = sender.join().unwrap();
+        creator.receive();
+        assert_eq!(creator.request(), Some(frame::Request::Start));
+    });
+    setup.finish(&[]);
+}

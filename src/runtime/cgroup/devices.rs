@@ -1,0 +1,300 @@
+//! Device rules: an ordered OCI list, where the last rule that matches decides, as an eBPF program (v2) or as
+//! `devices.allow`/`devices.deny` lines (v1).
+//!
+//! Invariant: what no rule admits is refused; a request for several kinds of access is admitted only when each one is.
+
+use super::Error;
+use crate::sys::bpf::Instruction;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+/// `BPF_DEVCG_*` (`include/uapi/linux/bpf.h`).
+const BLOCK: u32 = 1;
+const CHARACTER: u32 = 2;
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// A program has a verifier and a jump width; nobody names more devices.
+const MAX_RULES: usize = 4096;
+
+/// One rule in the kernel's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    allow: bool,
+    /// None: block and character devices.
+    kind: Option<u32>,
+    major: Option<i32>,
+    minor: Option<i32>,
+    access: u8,
+}
+
+/// What every container may use: making any node, and the nodes that the default `/dev` holds
+/// (null, zero, full, random, urandom, tty, console, ptmx and the pseudo-terminals).
+const DEFAULTS: [(u32, Option<i32>, Option<i32>, u8); 11] = [
+    (CHARACTER, None, None, MKNOD),
+    (BLOCK, None, None, MKNOD),
+    (CHARACTER, Some(1), Some(3), ALL),
+    (CHARACTER, Some(1), Some(5), ALL),
+    (CHARACTER, Some(1), Some(7), ALL),
+    (CHARACTER, Some(1), Some(8), ALL),
+    (CHARACTER, Some(1), Some(9), ALL),
+    (CHARACTER, Some(5), Some(0), ALL),
+    (CHARACTER, Some(5), Some(1), ALL),
+    (CHARACTER, Some(5), Some(2), ALL),
+    (CHARACTER, Some(136), None, ALL),
+];
+
+/// The list in force: the given rules, then the default devices, which a runtime must always supply.
+///
+/// # Errors
+/// A rule that is none.
+pub(super) fn rules(given: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
+    if given.len() > MAX_RULES {
+        let value = given.len().to_string();
+        return Err(Error::Invalid { option: "number of device rules", value, why: "4096 at most" });
+    }
+    let mut rules = given.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    rules.extend(DEFAULTS.map(|(kind, major, minor, access)| Rule { allow: true, kind: Some(kind), major, minor, access }));
+    Ok(rules)
+}
+
+fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
+    let invalid = |why| Error::Invalid { option: "device rule", value: rule.to_string(), why };
+    let kind = match rule.typ() {
+        None | Some(LinuxDeviceType::A) => None,
+        Some(LinuxDeviceType::B) => Some(BLOCK),
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(CHARACTER),
+        Some(LinuxDeviceType::P) => return Err(invalid("a FIFO is no device")),
+    };
+    let number = |number: Option<i64>| match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => i32::try_from(number).ok().filter(|number| *number >= 0).map(Some).ok_or_else(|| invalid("the number is out of range")),
+    };
+    let mut access = 0;
+    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            _ => return Err(invalid("access is made of r, w and m")),
+        };
+    }
+    // An empty text means the same as an absent one.
+    let access = if access == 0 { ALL } else { access };
+    Ok(Rule { allow: rule.allow(), kind, major: number(rule.major())?, minor: number(rule.minor())?, access })
+}
+
+impl Rule {
+    /// Matches every request there is.
+    fn is_total(&self) -> bool {
+        self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == ALL
+    }
+}
+
+/// Whether the list refuses nothing, so that no program is needed.
+pub(super) fn allows_all(rules: &[Rule]) -> bool {
+    let last_total = rules.iter().rposition(Rule::is_total);
+    last_total.is_some_and(|at| rules[at..].iter().all(|rule| rule.allow))
+}
+
+/// eBPF operation codes: class, operation and source (`linux/bpf_common.h`, `linux/bpf.h`).
+const LOAD_WORD: u8 = 0x61;
+const MOVE: u8 = 0xbf;
+const MOVE_VALUE: u8 = 0xb7;
+const AND_VALUE: u8 = 0x57;
+const SHIFT_RIGHT: u8 = 0x77;
+const JUMP_EQUAL: u8 = 0x15;
+const JUMP_UNEQUAL: u8 = 0x55;
+const EXIT: u8 = 0x95;
+
+/// Registers: the result, the context, the request's parts and a scratch.
+const RESULT: u8 = 0;
+const CONTEXT: u8 = 1;
+const KIND: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+const SCRATCH: u8 = 6;
+
+/// The program of a list. Rules are tried from the last to the first: a refusing rule refuses any access it names, an
+/// admitting one takes its access off the request and admits when nothing is left.
+pub(super) fn program(rules: &[Rule]) -> Vec<Instruction> {
+    // `struct bpf_cgroup_dev_ctx`: access << 16 | kind, major, minor.
+    let mut code = vec![
+        load(KIND, 0),
+        instruction(MOVE, ACCESS, KIND, 0, 0),
+        value(AND_VALUE, KIND, 0xffff),
+        value(SHIFT_RIGHT, ACCESS, 16),
+        load(MAJOR, 4),
+        load(MINOR, 8),
+    ];
+    for rule in rules.iter().rev() {
+        code.extend(block(rule));
+        if rule.is_total() {
+            // The verifier refuses code that nothing reaches.
+            return code;
+        }
+    }
+    code.extend(answer(0));
+    code
+}
+
+/// One rule; falls through when it does not decide.
+fn block(rule: &Rule) -> Vec<Instruction> {
+    let mut body = Vec::with_capacity(8);
+    if rule.allow {
+        if rule.access != ALL {
+            body.push(value(AND_VALUE, ACCESS, i32::from(ALL & !rule.access)));
+            body.push(instruction(JUMP_UNEQUAL, ACCESS, 0, 2, 0));
+        }
+        body.extend(answer(1));
+    } else {
+        if rule.access != ALL {
+            body.push(instruction(MOVE, SCRATCH, ACCESS, 0, 0));
+            body.push(value(AND_VALUE, SCRATCH, i32::from(rule.access)));
+            body.push(instruction(JUMP_EQUAL, SCRATCH, 0, 2, 0));
+        }
+        body.extend(answer(0));
+    }
+    let kind = rule.kind.and_then(|kind| i32::try_from(kind).ok());
+    for (register, wanted) in [(MINOR, rule.minor), (MAJOR, rule.major), (KIND, kind)] {
+        if let Some(wanted) = wanted {
+            let rest = i16::try_from(body.len()).expect("invariant: a rule has at most eight instructions");
+            body.insert(0, instruction(JUMP_UNEQUAL, register, 0, rest, wanted));
+        }
+    }
+    body
+}
+
+fn answer(result: i32) -> [Instruction; 2] {
+    [value(MOVE_VALUE, RESULT, result), instruction(EXIT, 0, 0, 0, 0)]
+}
+
+fn load(register: u8, offset: i16) -> Instruction {
+    instruction(LOAD_WORD, register, CONTEXT, offset, 0)
+}
+
+fn value(code: u8, register: u8, immediate: i32) -> Instruction {
+    instruction(code, register, 0, 0, immediate)
+}
+
+fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers: destination | source << 4, offset, immediate }
+}
+
+/// The v1 lines in order, each with whether it goes to `devices.allow`; the first takes everything away.
+pub(super) fn lines(rules: &[Rule]) -> Vec<(bool, String)> {
+    let mut lines = vec![(false, "a".to_owned())];
+    for rule in rules {
+        if rule.is_total() {
+            lines.push((rule.allow, "a".to_owned()));
+            continue;
+        }
+        let number = |number: Option<i32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+        let access: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+        // A bare `a` would mean everything whatever the numbers say, so it is spelt out.
+        for (kind, letter) in [(BLOCK, 'b'), (CHARACTER, 'c')] {
+            if rule.kind.is_none_or(|wanted| wanted == kind) {
+                lines.push((rule.allow, format!("{letter} {}:{} {access}", number(rule.major), number(rule.minor))));
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Runs a device program as the kernel would.
+    fn run(program: &[Instruction], kind: u32, access: u8, major: u32, minor: u32) -> bool {
+        let context = [u32::from(access) << 16 | kind, major, minor];
+        let mut registers = [0u64; 7];
+        let mut at = 0usize;
+        for _ in 0..100_000 {
+            let Instruction { code, registers: pair, offset, immediate } = program[at];
+            let (destination, source) = (usize::from(pair & 15), usize::from(pair >> 4));
+            let immediate = i64::from(immediate) as u64;
+            at += 1;
+            match code {
+                LOAD_WORD => registers[destination] = u64::from(context[usize::try_from(offset).unwrap() / 4]),
+                MOVE => registers[destination] = registers[source],
+                MOVE_VALUE => registers[destination] = immediate,
+                AND_VALUE => registers[destination] &= immediate,
+                SHIFT_RIGHT => registers[destination] >>= immediate,
+                JUMP_EQUAL | JUMP_UNEQUAL => {
+                    if (registers[destination] == immediate) == (code == JUMP_EQUAL) {
+                        at += usize::try_from(offset).unwrap();
+                    }
+                }
+                EXIT => return registers[0] == 1,
+                other => unreachable!("invariant: {other:#x} is not generated"),
+            }
+        }
+        unreachable!("invariant: jumps go forward")
+    }
+
+    fn parsed(json: &str) -> Vec<Rule> {
+        rules(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_last_match_decides_each_kind_of_access() {
+        let list = parsed(
+            r#"[{"allow":false,"access":"rwm"},
+                {"allow":true,"type":"c","major":10,"access":"rw"},
+                {"allow":false,"type":"c","major":10,"minor":229,"access":"w"},
+                {"allow":true,"type":"b","major":8,"minor":0,"access":"r"},
+                {"allow":true,"type":"b","major":8,"minor":0,"access":"w"},
+                {"allow":true,"type":"a","major":7,"minor":-1}]"#,
+        );
+        let program = program(&list);
+        for (kind, access, major, minor, wanted) in [
+            (CHARACTER, READ | WRITE, 1, 3, true),
+            (CHARACTER, READ, 1, 1, false),
+            (CHARACTER, MKNOD, 1, 1, true),
+            (CHARACTER, MKNOD | READ, 1, 1, false),
+            (BLOCK, READ, 1, 3, false),
+            (CHARACTER, READ | WRITE, 10, 200, true),
+            (CHARACTER, READ, 10, 229, true),
+            (CHARACTER, WRITE, 10, 229, false),
+            (CHARACTER, READ | WRITE, 10, 229, false),
+            (BLOCK, READ | WRITE, 8, 0, true),
+            (BLOCK, READ | WRITE, 8, 1, false),
+            (BLOCK, READ | WRITE, 7, 5, true),
+            (CHARACTER, READ | WRITE, 7, 5, true),
+            (CHARACTER, ALL, 136, 77, true),
+            (CHARACTER, READ, 1, 11, false),
+        ] {
+            assert_eq!(run(&program, kind, access, major, minor), wanted, "{kind} {access} {major}:{minor}");
+        }
+    }
+
+    #[test]
+    fn total_rules_end_the_program_and_privileged_needs_none() {
+        let privileged = parsed(r#"[{"allow":false},{"allow":true,"type":"a","access":"rwm"}]"#);
+        assert!(allows_all(&privileged));
+        assert!(run(&program(&privileged), BLOCK, READ, 8, 0));
+        let empty = parsed("[]");
+        assert!(!allows_all(&empty));
+        assert!(!run(&program(&empty), BLOCK, READ, 8, 0));
+        assert!(run(&program(&empty), CHARACTER, READ | WRITE, 1, 5));
+        assert!(!allows_all(&parsed(r#"[{"allow":true},{"allow":false,"type":"b"}]"#)));
+    }
+
+    #[test]
+    fn v1_lines_spell_out_wildcards_and_wrong_rules_are_refused() {
+        let list = parsed(r#"[{"allow":true,"type":"a","major":7},{"allow":false}]"#);
+        let lines = lines(&list);
+        assert_eq!(lines[0], (false, "a".into()));
+        assert_eq!(lines[1], (true, "b 7:* rwm".into()));
+        assert_eq!(lines[2], (true, "c 7:* rwm".into()));
+        assert_eq!(lines[3], (false, "a".into()));
+        for bad in [r#"[{"allow":true,"type":"p"}]"#, r#"[{"allow":true,"access":"x"}]"#, r#"[{"allow":true,"major":-2}]"#] {
+            assert!(rules(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(bad).unwrap()).is_err(), "{bad}");
+        }
+    }
+}

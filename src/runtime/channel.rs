@@ -1,0 +1,114 @@
+//! The socket between a stage and its parent: datagrams of one word, a failure, or a terminal.
+//!
+//! Invariant: the stage's end is close-on-exec, so the end of the stream after the gate means that `execve`
+//! succeeded; before it, that the stage is dead.
+
+use super::error::{At, Failure, REPORT_LIMIT};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Parent to stage: the id maps are written.
+pub(super) const MAPPED: u8 = b'M';
+/// Parent to stage: it is in its groups.
+pub(super) const JOINED: u8 = b'J';
+/// Parent to stage: the gate is open.
+pub(super) const GO: u8 = b'G';
+const READY: u8 = b'R';
+
+/// One end.
+pub(super) struct Channel(OwnedFd);
+
+/// What the parent hears.
+pub(super) enum Answer {
+    /// All is applied; the master of the terminal, if one was asked for.
+    Ready(Option<OwnedFd>),
+    Failed(Failure),
+    End,
+}
+
+impl Channel {
+    pub fn pair() -> Result<(Channel, Channel), Failure> {
+        let flags = SocketFlags::CLOEXEC;
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at("make a socket pair")?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// A word to the other end; one that is gone is noticed by the next read.
+    pub fn say(&self, word: u8) -> Result<(), Failure> {
+        self.send(&[word], None)
+    }
+
+    pub fn ready(&self, console: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        self.send(&[READY], console)
+    }
+
+    pub fn fail(&self, failure: &Failure) -> Result<(), Failure> {
+        self.send(&failure.encode(), None)
+    }
+
+    fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(Failure::step("pass the terminal", Errno::NOBUFS));
+        }
+        loop {
+            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+                Ok(_) | Err(Errno::PIPE) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Failure::step("send to the other stage", errno)),
+            }
+        }
+    }
+
+    /// Waits for exactly this word; another one, or the end, is an error.
+    pub fn expect(&self, word: u8) -> Result<(), Failure> {
+        let mut buffer = [0; 8];
+        let (length, _) = self.receive(&mut buffer)?;
+        if buffer.get(..length) == Some(&[word]) {
+            return Ok(());
+        }
+        Err(Failure::step("hear from the parent", Errno::PIPE))
+    }
+
+    pub fn answer(&self) -> Result<Answer, Failure> {
+        let mut buffer = vec![0; REPORT_LIMIT];
+        let (length, fd) = self.receive(&mut buffer)?;
+        match &buffer[..length] {
+            [] => Ok(Answer::End),
+            [READY] => Ok(Answer::Ready(fd)),
+            bytes => Failure::decode(bytes).map(Answer::Failed).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
+        }
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Failure> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Ok(message) => break message.bytes,
+                // The other end died with a word of ours unread: reported once, before its last words.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(errno) => return Err(Failure::step("hear from the other stage", errno)),
+            }
+        };
+        let mut passed = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+                passed = fds.next();
+            }
+        }
+        Ok((length, passed))
+    }
+}

@@ -1,0 +1,130 @@
+//! Becoming the process's user: limits, groups, ids, capabilities, `no_new_privs`.
+//!
+//! Invariant: in two halves. [`assume`] does all that needs rights and keeps only what the gate still
+//! needs; [`Final::apply`] runs right before `execve` and leaves exactly the sets of the plan.
+
+use super::error::{At, Failure};
+use super::process::{ProcessPlan, Sets};
+use super::user::Account;
+use super::seccomp;
+use rustix::io::Errno;
+use rustix::process::{Gid, Rlimit, Uid, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// `CAP_SYS_ADMIN`: loading a filter without `no_new_privs` needs it.
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// What is left to do right before `execve`.
+pub(super) struct Final {
+    filter: Option<super::process::Filter>,
+    sets: Sets,
+}
+
+/// Resource limits; beyond the hard limit only where raising is permitted, else to the hard limit.
+pub(super) fn limit(plan: &ProcessPlan) -> Result<(), Failure> {
+    for (limit, soft, hard) in &plan.rlimits {
+        let resource = limit.resource();
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        let wanted = Rlimit { current: finite(*soft), maximum: finite(*hard) };
+        match setrlimit(resource, wanted) {
+            Err(Errno::PERM) => {
+                let ceiling = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+                let capped = Rlimit { current: finite((*soft).min(ceiling)), maximum: finite((*hard).min(ceiling)) };
+                setrlimit(resource, capped).at(&format!("set resource limit {}", limit.0))?;
+            }
+            other => other.at(&format!("set resource limit {}", limit.0))?,
+        }
+    }
+    Ok(())
+}
+
+/// Changes to the account, with only the capabilities that [`Final::apply`] needs on top of the plan's.
+pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Failure> {
+    let mut sets = plan.capabilities;
+    if account.uid != 0 && matches!(plan.identity, super::process::Identity::Named { .. }) {
+        // The set of the config is root's; another user keeps what was made ambient for it.
+        sets.permitted = sets.ambient;
+        sets.effective = sets.ambient;
+        sets.inheritable = sets.ambient;
+    }
+    drop_bounding(sets.bounding)?;
+    rustix::thread::set_keep_capabilities(true).at("keep capabilities")?;
+    let groups: Vec<Gid> = account.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    rustix::thread::set_thread_groups(&groups).at("set supplementary groups")?;
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).at(&format!("become group {}", account.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).at(&format!("become user {}", account.uid))?;
+    rustix::thread::set_keep_capabilities(false).at("stop keeping capabilities")?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).at("forbid new privileges")?;
+    }
+    let held = rustix::thread::capabilities(None).at("read capabilities")?.permitted.bits();
+    // What the kernel does not know, or we do not hold, cannot be given.
+    sets.permitted &= held;
+    sets.effective &= sets.permitted;
+    let last = if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
+    let meanwhile = (sets.permitted | last) & held;
+    set(meanwhile, meanwhile, sets.inheritable)?;
+    raise_ambient(sets.ambient & sets.permitted & sets.inheritable)?;
+    Ok(Final { filter: plan.seccomp.clone(), sets })
+}
+
+impl Final {
+    /// Loads the filter and leaves the plan's sets. The filter must allow what follows: `capset` and
+    /// `execve`; with `no_new_privs` it is loaded after the sets are final.
+    pub fn apply(&self, no_new_privileges: bool) -> Result<(), Failure> {
+        if no_new_privileges {
+            self.drop_to_final()?;
+            return self.load();
+        }
+        self.load()?;
+        self.drop_to_final()
+    }
+
+    /// Leaves the plan's sets (also for a reaper, which loads no filter).
+    pub fn drop_to_final(&self) -> Result<(), Failure> {
+        set(self.sets.effective, self.sets.permitted, self.sets.inheritable)
+    }
+
+    fn load(&self) -> Result<(), Failure> {
+        let Some(filter) = &self.filter else { return Ok(()) };
+        match seccomp::load(&filter.program, filter.flags) {
+            Ok(_) => Ok(()),
+            Err(seccomp::Error::Load(error)) => Err(Failure::step("load the seccomp filter", error)),
+            Err(other) => Err(Failure::invalid(other.to_string())),
+        }
+    }
+}
+
+fn set(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Failure> {
+    let bits = CapabilitySet::from_bits_retain;
+    let sets = CapabilitySets { effective: bits(effective), permitted: bits(permitted), inheritable: bits(inheritable) };
+    rustix::thread::set_capabilities(None, sets).at("set capabilities")
+}
+
+fn drop_bounding(keep: u64) -> Result<(), Failure> {
+    for number in 0..64 {
+        if keep & 1 << number != 0 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            // Past the kernel's last capability.
+            Err(Errno::INVAL) => break,
+            other => other.at("drop a bounding capability")?,
+        }
+    }
+    Ok(())
+}
+
+/// The ambient set is empty after a change of users; what the plan names is raised.
+fn raise_ambient(ambient: u64) -> Result<(), Failure> {
+    match rustix::thread::clear_ambient_capability_set() {
+        Err(Errno::INVAL) | Ok(()) => {}
+        other => other.at("clear ambient capabilities")?,
+    }
+    for number in (0..64).filter(|number| ambient & 1 << number != 0) {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        rustix::thread::configure_capability_in_ambient_set(one, true).at("raise an ambient capability")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! `create` and `start`: the parent's side of the init stage, and the stage's entry.
+
+use super::channel::{self, Answer, Channel};
+use super::entry::{self, Streams};
+use super::error::{At, Error, Failure};
+use super::plan::{Plan, Request};
+use super::stage::Stage;
+use super::{Create, Init, cgroup};
+use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::namespace::unshare;
+use crate::sys::process as sys;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_link_name_space};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What the stage takes with it from the parent.
+struct Luggage<'a> {
+    plan: &'a Plan,
+    streams: Streams,
+    /// Namespaces to join: flag and descriptor, in order.
+    joins: Vec<(u64, OwnedFd)>,
+    netns: Option<BorrowedFd<'a>>,
+    reaper: bool,
+    proof: SingleThreaded,
+}
+
+/// See [`super::create`]; without a group the stage stays in the caller's.
+pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
+    let proof = SingleThreaded::check().ok_or(Error::Threads)?;
+    let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        user: request.user,
+        terminal,
+        netns: request.netns.is_some(),
+    })?;
+    let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
+    let streams = Streams::new(request.stdio)?;
+    let luggage = Luggage { plan: &plan, streams, joins, netns: request.netns, reaper: request.reaper, proof };
+    let (ours, theirs) = Channel::pair()?;
+    let born = group.and_then(cgroup::Group::clone_fd);
+    let forked = hidden(|| {
+        in_pid_namespace(pid_namespace.as_ref().map(AsFd::as_fd), || {
+            fork(proof, plan.namespaces.new, born.as_ref().map(AsFd::as_fd)).at("clone the init stage")
+        })
+    })?;
+    match forked {
+        Forked::Child => {
+            drop(ours);
+            stage(&luggage, &theirs)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop((theirs, luggage));
+            match attend(&ours, pid, &plan, group) {
+                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
+                Err(error) => Err(bury(pidfd.as_fd(), error)),
+            }
+        }
+    }
+}
+
+/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
+fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
+    if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+        write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
+        write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
+        channel.say(channel::MAPPED)?;
+    }
+    score(pid, plan.process.oom_score_adj)?;
+    if let Some(group) = group {
+        group.join(pid).map_err(Error::Cgroup)?;
+    }
+    channel.say(channel::JOINED)?;
+    match channel.answer()? {
+        Answer::Ready(console) => Ok(console),
+        Answer::Failed(failure) => Err(failure.into()),
+        Answer::End => Err(Error::Lost(String::new())),
+    }
+}
+
+fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    // One write: the kernel takes a map whole (user_namespaces(7)).
+    let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
+    rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
+}
+
+/// Sets the OOM score from outside, where nothing of the container can be in the way. Lowering it may not
+/// be permitted: then it stays.
+pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
+    let Some(value) = value else { return Ok(()) };
+    match write_proc(pid, "oom_score_adj", &value.to_string()) {
+        Err(failure) if [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&failure.errno) => Ok(()),
+        other => other,
+    }
+}
+
+/// Kills and reaps a stage that failed; a stage that died silently is described by how.
+pub(super) fn bury(pidfd: BorrowedFd<'_>, error: Error) -> Error {
+    // A process that is gone already needs no signal.
+    drop(pidfd_send_signal(pidfd, Signal::KILL));
+    let status = loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            other => break other.ok().flatten(),
+        }
+    };
+    match (error, status) {
+        (Error::Lost(_), Some(status)) => Error::Lost(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("ended with code {code} before it was ready"),
+            (None, Some(signal)) => format!("was killed by signal {signal} before it was ready"),
+            (None, None) => "ended before it was ready".to_owned(),
+        }),
+        (Error::Lost(_), None) => Error::Lost("ended before it was ready".to_owned()),
+        (error, _) => error,
+    }
+}
+
+/// Runs `act` while this process cannot be traced, so that its child is born so.
+pub(super) fn hidden(act: impl FnOnce() -> Result<Forked, Failure>) -> Result<Forked, Failure> {
+    let before = dumpable_behavior().at("read the dumpable flag")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide before the clone")?;
+    let forked = act();
+    // The kernel refuses to set "readable by root" by hand; such a process stays hidden.
+    if !matches!(forked, Ok(Forked::Child)) && before == DumpableBehavior::Dumpable {
+        set_dumpable_behavior(before).at("unhide after the clone")?;
+    }
+    forked
+}
+
+/// Runs `act`, a fork, with the children's pid namespace set: the child is then both the caller's own and the
+/// namespace's, without a process in between.
+pub(super) fn in_pid_namespace(target: Option<BorrowedFd<'_>>, act: impl FnOnce() -> Result<Forked, Failure>) -> Result<Forked, Failure> {
+    let Some(target) = target else { return act() };
+    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open our pid namespace")?;
+    // A pidfd names the namespaces of its process, a namespace descriptor itself.
+    let flags = ThreadNameSpaceType::PROCESS_ID;
+    rustix::thread::move_into_thread_name_spaces(target, flags).at("join the pid namespace")?;
+    let forked = act();
+    if !matches!(forked, Ok(Forked::Child)) {
+        rustix::thread::move_into_thread_name_spaces(own.as_fd(), flags).at("return to our pid namespace")?;
+    }
+    forked
+}
+
+/// Opens the namespaces to join; the pid namespace apart.
+#[allow(clippy::type_complexity)]
+fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Option<OwnedFd>), Failure> {
+    let (mut joins, mut pid) = (Vec::new(), None);
+    for (kind, path) in list {
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open namespace", path)?;
+        if *kind == libc::CLONE_NEWPID as u64 {
+            pid = Some(fd);
+        } else {
+            joins.push((*kind, fd));
+        }
+    }
+    Ok((joins, pid))
+}
+
+/// The stage's whole life.
+fn stage(luggage: &Luggage<'_>, channel: &Channel) -> ! {
+    let failure = match build(luggage, channel) {
+        Ok(mut prepared) => match go(luggage, channel, &mut prepared) {
+            Ok(()) => prepared.execute(),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    // If the parent is gone there is nobody to tell.
+    drop(channel.fail(&failure));
+    sys::exit(125)
+}
+
+fn go(luggage: &Luggage<'_>, channel: &Channel, prepared: &mut entry::Prepared) -> Result<(), Failure> {
+    channel.expect(channel::GO)?;
+    if luggage.reaper {
+        prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
+    }
+    Ok(())
+}
+
+fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Failure> {
+    let plan = luggage.plan;
+    let mut keep = luggage.streams.fds();
+    keep.push(channel.fd());
+    keep.extend(luggage.netns);
+    keep.extend(luggage.joins.iter().map(|(_, fd)| fd.as_fd()));
+    entry::begin(&keep)?;
+    let label = entry::open_label(&plan.process)?;
+    enter_namespaces(luggage, channel)?;
+    let mut stage = Stage::new(channel, luggage.streams.size());
+    stage.run(plan)?;
+    let pty = stage.pty.take();
+    drop(stage);
+    let prepared = entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label)?;
+    channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
+    Ok(prepared)
+}
+
+fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
+    let namespaces = &luggage.plan.namespaces;
+    let mut user = false;
+    for (kind, fd) in &luggage.joins {
+        move_into_link_name_space(fd.as_fd(), None).at("join a namespace by path")?;
+        user |= *kind == libc::CLONE_NEWUSER as u64;
+    }
+    if namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+        channel.expect(channel::MAPPED)?;
+        user = true;
+    }
+    if user {
+        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
+    }
+    if let Some(netns) = luggage.netns {
+        move_into_link_name_space(netns, Some(rustix::thread::LinkNameSpaceType::Network)).at("join the network namespace")?;
+    }
+    if let Some(offsets) = &namespaces.time {
+        enter_time(offsets)?;
+    }
+    Ok(())
+}
+
+/// Offsets can be set only while nothing is inside; then the stage itself goes in.
+fn enter_time(offsets: &str) -> Result<(), Failure> {
+    unshare(UnshareFlags::NEWTIME).at("unshare time namespace")?;
+    if !offsets.is_empty() {
+        let path = Path::new("/proc/self/timens_offsets");
+        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)?;
+        rustix::io::write(&file, offsets.as_bytes()).at_path("write", path)?;
+    }
+    let path = Path::new("/proc/self/ns/time_for_children");
+    let own = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)?;
+    move_into_link_name_space(own.as_fd(), None).at("enter the time namespace")
+}
+
+/// Opens the gate and waits for the outcome of `execve`.
+pub(super) fn start(init: &mut Init) -> Result<(), Error> {
+    init.gate.say(channel::GO)?;
+    match init.gate.answer()? {
+        Answer::End => Ok(()),
+        Answer::Failed(failure) => Err(failure.into()),
+        Answer::Ready(_) => Err(Error::Lost("answered twice".to_owned())),
+    }
+}

@@ -1,0 +1,165 @@
+//! Resolving and making paths beneath a container's root, by descriptor only.
+//!
+//! Invariant: no path leaves the root and no magic link is followed, whatever another process does to the
+//! tree meanwhile; what was resolved once is held and never named again.
+
+use super::error::{At, Failure};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, readlinkat};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Symbolic links followed while making one path (the kernel's own limit, path_resolution(7)).
+const LINK_LIMIT: usize = 40;
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// What [`make`] creates at the end of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Directory,
+    File,
+}
+
+/// Opens an existing path; symbolic links are resolved as if `root` were `/`.
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    retry(|| openat2(root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT))
+}
+
+/// Like [`open`], refusing symbolic links anywhere (ELOOP).
+pub(super) fn open_plain(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    retry(|| openat2(root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve))
+}
+
+/// The path as openat2 takes it below the root: never empty.
+fn inner(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new("/") } else { path }
+}
+
+/// RESOLVE_IN_ROOT answers EAGAIN when a rename raced with `..`; the kernel asks for a retry.
+fn retry(mut call: impl FnMut() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
+    for _ in 0..64 {
+        match call() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// An `O_PATH` descriptor of `path`, made with mode 0755 directories (and an empty 0644 file) where absent.
+pub(super) fn make(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<OwnedFd, Failure> {
+    let found = match open(root, path, OFlags::PATH) {
+        Err(Errno::NOENT) => walk(root, path, leaf).at_path("make mount point", path)?,
+        other => other.at_path("open mount point", path)?,
+    };
+    let is_directory = kind_of(found.as_fd()).at_path("examine", path)? == FileType::Directory;
+    match (leaf, is_directory) {
+        (Leaf::Directory, false) => Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
+        (Leaf::File, true) => Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
+        _ => Ok(found),
+    }
+}
+
+pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode))
+}
+
+/// Component by component from the root: what exists is opened without following, links are expanded by
+/// hand, what is absent is made in the directory held by descriptor.
+fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<OwnedFd> {
+    let mut queue = VecDeque::new();
+    push_front(&mut queue, path.as_os_str());
+    let mut done = PathBuf::from("/");
+    let mut held = open_plain(root, &done, OFlags::PATH)?;
+    let mut links = 0;
+    while let Some(name) = queue.pop_front() {
+        if name == ".." {
+            done.pop();
+            held = open_plain(root, &done, OFlags::PATH)?;
+            continue;
+        }
+        let next = done.join(&name);
+        let opened = match open_plain(root, &next, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                if queue.is_empty() && leaf == Leaf::File {
+                    create_file(held.as_fd(), &name)?;
+                } else {
+                    ignore_exist(mkdirat(&held, &name, Mode::from_raw_mode(0o755)))?;
+                }
+                open_plain(root, &next, OFlags::PATH | OFlags::NOFOLLOW)?
+            }
+            other => other?,
+        };
+        if kind_of(opened.as_fd())? == FileType::Symlink {
+            links += 1;
+            if links > LINK_LIMIT {
+                return Err(Errno::LOOP);
+            }
+            let target = OsString::from_vec(readlinkat(&opened, "", Vec::new())?.into_bytes());
+            if target.as_bytes().first() == Some(&b'/') {
+                done = PathBuf::from("/");
+                held = open_plain(root, &done, OFlags::PATH)?;
+            }
+            push_front(&mut queue, &target);
+        } else {
+            held = opened;
+            done = next;
+        }
+    }
+    Ok(held)
+}
+
+fn push_front(queue: &mut VecDeque<OsString>, path: &OsStr) {
+    for name in path.as_bytes().split(|byte| *byte == b'/').rev() {
+        if !name.is_empty() && name != b"." {
+            queue.push_front(OsStr::from_bytes(name).to_owned());
+        }
+    }
+}
+
+fn create_file(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    ignore_exist(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop))
+}
+
+/// Somebody else made it first; the open that follows examines what it is.
+pub(super) fn ignore_exist(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match result {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{Leaf, make, open};
+    use rustix::fs::OFlags;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    #[test]
+    fn links_stay_in_the_root() {
+        let base = std::env::temp_dir().join(format!("rcon-tree-{}", crate::base::random_hex(8)));
+        let root = base.join("root");
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        symlink("../../../x/y", root.join("a/up")).unwrap();
+        symlink("/abs", root.join("to-abs")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let fd = std::fs::File::open(&root).unwrap();
+        make(fd.as_fd(), Path::new("/a/up/z"), Leaf::Directory).unwrap();
+        assert!(root.join("x/y/z").is_dir());
+        make(fd.as_fd(), Path::new("to-abs/file"), Leaf::File).unwrap();
+        assert!(root.join("abs/file").is_file());
+        make(fd.as_fd(), Path::new("/../../b"), Leaf::Directory).unwrap();
+        assert!(root.join("b").is_dir() && !base.join("b").exists());
+        assert!(make(fd.as_fd(), Path::new("/loop/x"), Leaf::Directory).is_err());
+        assert!(make(fd.as_fd(), Path::new("/abs/file"), Leaf::Directory).is_err());
+        assert!(open(fd.as_fd(), Path::new("/to-abs"), OFlags::PATH).is_ok());
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}

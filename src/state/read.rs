@@ -1,0 +1,247 @@
+//! The queries. They serve [`Db`] and, inside a transaction, [`super::Tx`] alike.
+
+use super::record::{Container, Image, Layer, Network, Protocol, PublishedPort, Volume};
+use super::{Db, Error};
+use crate::base::{ContainerId, Timestamp, VolumeName};
+use rusqlite::{OptionalExtension, Params, Row};
+use serde::de::DeserializeOwned;
+use std::net::Ipv4Addr;
+
+/// At most one row.
+fn one<T>(db: &Db, what: impl Fn() -> String, sql: &str, params: impl Params, map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, Error> {
+    let run = || db.connection.prepare(sql)?.query_row(params, map).optional();
+    run().map_err(|source| Error::Sqlite { operation: format!("read {}", what()), path: db.path.clone(), source })
+}
+
+/// All rows.
+fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+    let run = || db.connection.prepare(sql)?.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>();
+    run().map_err(|source| Error::Sqlite { operation: format!("read {what}"), path: db.path.clone(), source })
+}
+
+pub(super) fn document<T: DeserializeOwned>(db: &Db, object: impl FnOnce() -> String, text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|source| Error::Document { object: object(), path: db.path.clone(), source })
+}
+
+pub(super) fn container_id(db: &Db, text: String) -> Result<ContainerId, Error> {
+    text.parse().map_err(|_| Error::Damaged { what: "container id", value: text, path: db.path.clone() })
+}
+
+/// The name column is the truth (a rename changes nothing else).
+fn to_container(db: &Db, (name, text): (String, String)) -> Result<Container, Error> {
+    let mut container: Container = document(db, || format!("container \"{name}\""), &text)?;
+    if container.name.as_str() != name {
+        container.name = name.parse().map_err(|_| Error::Damaged { what: "container name", value: name, path: db.path.clone() })?;
+    }
+    Ok(container)
+}
+
+fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+pub(super) fn container(db: &Db, id: &ContainerId) -> Result<Option<Container>, Error> {
+    let what = || format!("container {}", id.short());
+    one(db, what, "SELECT name, document FROM containers WHERE id=?1", [id.as_str()], pair)?.map(|row| to_container(db, row)).transpose()
+}
+
+pub(super) fn containers(db: &Db) -> Result<Vec<Container>, Error> {
+    let rows = all(db, "containers", "SELECT name, document FROM containers ORDER BY created DESC, id", [], pair)?;
+    rows.into_iter().map(|row| to_container(db, row)).collect()
+}
+
+pub(super) fn find_container(db: &Db, text: &str) -> Result<Option<Container>, Error> {
+    if let Ok(id) = text.parse::<ContainerId>()
+        && let Some(found) = container(db, &id)?
+    {
+        return Ok(Some(found));
+    }
+    let what = || format!("container \"{text}\"");
+    let named = one(db, what, "SELECT name, document FROM containers WHERE name=?1", [text], pair)?;
+    if let Some(row) = named {
+        return to_container(db, row).map(Some);
+    }
+    if text.is_empty() || text.len() >= 64 || !is_hex(text) {
+        return Ok(None);
+    }
+    // "g" follows every hexadecimal digit.
+    let fits: Vec<String> = all(
+        db,
+        &what(),
+        "SELECT id FROM containers WHERE id>=?1 AND id<?2 ORDER BY id LIMIT 50",
+        [text, &format!("{text}g")],
+        |row| row.get(0),
+    )?;
+    let mut fits = fits.into_iter().map(|id| container_id(db, id)).collect::<Result<Vec<_>, _>>()?;
+    match fits.len() {
+        0 => Ok(None),
+        1 => container(db, &fits.remove(0)),
+        _ => Err(Error::Ambiguous { prefix: text.to_owned(), fits }),
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+const IMAGE: &str = "SELECT id, config, manifest_digest, manifest, manifest_type, size, created, pulled FROM images";
+
+fn to_image(row: &Row<'_>) -> rusqlite::Result<Image> {
+    Ok(Image {
+        id: row.get(0)?,
+        config: row.get(1)?,
+        manifest_digest: row.get(2)?,
+        manifest: row.get(3)?,
+        manifest_type: row.get(4)?,
+        layers: Vec::new(),
+        size: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
+        created: Timestamp::from_nanos(row.get(6)?),
+        pulled: Timestamp::from_nanos(row.get(7)?),
+    })
+}
+
+fn with_layers(db: &Db, mut image: Image) -> Result<Image, Error> {
+    let what = format!("the layers of image {}", image.id);
+    image.layers = all(db, &what, "SELECT chain_id FROM image_layers WHERE image_id=?1 ORDER BY position", [&image.id], |row| row.get(0))?;
+    Ok(image)
+}
+
+pub(super) fn image(db: &Db, id: &str) -> Result<Option<Image>, Error> {
+    let found = one(db, || format!("image {id}"), &format!("{IMAGE} WHERE id=?1"), [id], to_image)?;
+    found.map(|image| with_layers(db, image)).transpose()
+}
+
+pub(super) fn images(db: &Db) -> Result<Vec<Image>, Error> {
+    let rows = all(db, "images", &format!("{IMAGE} ORDER BY created DESC, id"), [], to_image)?;
+    rows.into_iter().map(|image| with_layers(db, image)).collect()
+}
+
+pub(super) fn names(db: &Db) -> Result<Vec<(String, String)>, Error> {
+    all(db, "image names", "SELECT reference, image_id FROM names ORDER BY reference", [], pair)
+}
+
+pub(super) fn image_named(db: &Db, reference: &str) -> Result<Option<String>, Error> {
+    one(db, || format!("image name {reference}"), "SELECT image_id FROM names WHERE reference=?1", [reference], |row| row.get(0))
+}
+
+pub(super) fn images_by_prefix(db: &Db, hex: &str) -> Result<Vec<String>, Error> {
+    if !is_hex(hex) {
+        return Ok(Vec::new());
+    }
+    let from = format!("sha256:{hex}");
+    all(db, "images", "SELECT id FROM images WHERE id>=?1 AND id<?2 ORDER BY id", [&from, &format!("{from}g")], |row| row.get(0))
+}
+
+pub(super) fn layer(db: &Db, chain_id: &str) -> Result<Option<Layer>, Error> {
+    let what = || format!("layer {chain_id}");
+    let text: Option<String> = one(db, what, "SELECT document FROM layers WHERE chain_id=?1", [chain_id], |row| row.get(0))?;
+    text.map(|text| document(db, what, &text)).transpose()
+}
+
+pub(super) fn all_layers(db: &Db) -> Result<Vec<Layer>, Error> {
+    let rows = all(db, "layers", "SELECT chain_id, document FROM layers ORDER BY chain_id", [], pair)?;
+    rows.into_iter().map(|(chain_id, text)| document(db, || format!("layer {chain_id}"), &text)).collect()
+}
+
+pub(super) fn volume(db: &Db, name: &VolumeName) -> Result<Option<Volume>, Error> {
+    let what = || format!("volume \"{name}\"");
+    let text: Option<String> = one(db, what, "SELECT document FROM volumes WHERE name=?1", [name.as_str()], |row| row.get(0))?;
+    text.map(|text| document(db, what, &text)).transpose()
+}
+
+pub(super) fn volumes(db: &Db) -> Result<Vec<Volume>, Error> {
+    let rows = all(db, "volumes", "SELECT name, document FROM volumes ORDER BY name", [], pair)?;
+    rows.into_iter().map(|(name, text)| document(db, || format!("volume \"{name}\""), &text)).collect()
+}
+
+pub(super) fn volume_users(db: &Db, name: &VolumeName) -> Result<Vec<ContainerId>, Error> {
+    let sql = "SELECT container FROM container_volumes WHERE volume=?1 ORDER BY container";
+    let ids: Vec<String> = all(db, &format!("the users of volume \"{name}\""), sql, [name.as_str()], |row| row.get(0))?;
+    ids.into_iter().map(|id| container_id(db, id)).collect()
+}
+
+pub(super) fn network(db: &Db, name: &str) -> Result<Option<Network>, Error> {
+    let what = || format!("network \"{name}\"");
+    let text: Option<String> = one(db, what, "SELECT document FROM networks WHERE name=?1", [name], |row| row.get(0))?;
+    text.map(|text| document(db, what, &text)).transpose()
+}
+
+/// One row of the table of ports.
+pub(super) struct PortRow {
+    pub(super) owner: String,
+    protocol: String,
+    host_ip: String,
+    host_port: u16,
+    container_port: u16,
+}
+
+impl PortRow {
+    pub(super) fn from(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(PortRow { owner: row.get(0)?, protocol: row.get(1)?, host_ip: row.get(2)?, host_port: row.get(3)?, container_port: row.get(4)? })
+    }
+
+    pub(super) fn port(&self, db: &Db) -> Result<PublishedPort, Error> {
+        let damaged = |what, value: &str| Error::Damaged { what, value: value.to_owned(), path: db.path.clone() };
+        let host_ip = match self.host_ip.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| damaged("host address", text))?),
+        };
+        let protocol = match self.protocol.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(damaged("protocol", other)),
+        };
+        Ok(PublishedPort { host_ip, host_port: self.host_port, container_port: self.container_port, protocol })
+    }
+}
+
+/// The ports of one protocol and number, whatever their address.
+pub(super) fn ports_numbered(db: &Db, protocol: &str, number: u16) -> Result<Vec<PortRow>, Error> {
+    let sql = "SELECT owner, protocol, host_ip, host_port, container_port FROM ports WHERE protocol=?1 AND host_port=?2";
+    all(db, "published ports", sql, (protocol, number), PortRow::from)
+}
+
+pub(super) fn published(db: &Db) -> Result<Vec<(ContainerId, Ipv4Addr, PublishedPort)>, Error> {
+    let sql = "SELECT p.owner, p.protocol, p.host_ip, p.host_port, p.container_port, a.address \
+               FROM ports p JOIN addresses a ON a.owner=p.owner ORDER BY p.host_port, p.protocol, p.host_ip";
+    let rows = all(db, "published ports", sql, [], |row| Ok((PortRow::from(row)?, row.get::<_, u32>(5)?)))?;
+    rows.into_iter()
+        .map(|(row, address)| Ok((container_id(db, row.owner.clone())?, Ipv4Addr::from_bits(address), row.port(db)?)))
+        .collect()
+}
+
+/// Addresses leased in a network, ascending.
+pub(super) fn leased(db: &Db, network: &str) -> Result<Vec<u32>, Error> {
+    let what = format!("the addresses of network \"{network}\"");
+    all(db, &what, "SELECT address FROM addresses WHERE network=?1 ORDER BY address", [network], |row| row.get(0))
+}
+
+pub(super) fn address_of(db: &Db, network: &str, owner: &ContainerId) -> Result<Option<u32>, Error> {
+    let what = || format!("the address of container {}", owner.short());
+    one(db, what, "SELECT address FROM addresses WHERE owner=?1 AND network=?2", (owner.as_str(), network), |row| row.get(0))
+}
+
+pub(super) fn name_holder(db: &Db, name: &str) -> Result<Option<ContainerId>, Error> {
+    let what = || format!("container \"{name}\"");
+    let id: Option<String> = one(db, what, "SELECT id FROM containers WHERE name=?1", [name], |row| row.get(0))?;
+    id.map(|id| container_id(db, id)).transpose()
+}
+
+/// Names and containers that refer to an image.
+pub(super) fn image_users(db: &Db, id: &str) -> Result<(Vec<String>, Vec<ContainerId>), Error> {
+    let what = format!("the users of image {id}");
+    let names = all(db, &what, "SELECT reference FROM names WHERE image_id=?1 ORDER BY reference", [id], |row| row.get(0))?;
+    let ids: Vec<String> = all(db, &what, "SELECT id FROM containers WHERE image_id=?1 ORDER BY id", [id], |row| row.get(0))?;
+    let containers = ids.into_iter().map(|id| container_id(db, id)).collect::<Result<_, _>>()?;
+    Ok((names, containers))
+}
+
+/// The first volume that this container refers to and that does not exist.
+pub(super) fn missing_volume(db: &Db, id: &ContainerId) -> Result<Option<String>, Error> {
+    let sql = "SELECT volume FROM container_volumes WHERE container=?1 AND volume NOT IN (SELECT name FROM volumes) LIMIT 1";
+    one(db, || format!("the volumes of container {}", id.short()), sql, [id.as_str()], |row| row.get(0))
+}
+
+pub(super) fn exists(db: &Db, what: &str, sql: &str, key: &str) -> Result<bool, Error> {
+    Ok(one(db, || format!("{what} {key}"), sql, [key], |_| Ok(()))?.is_some())
+}

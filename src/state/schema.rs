@@ -1,0 +1,83 @@
+//! The tables, as a list of migrations. `user_version` counts how many were applied.
+
+/// Applied in order, each in the same transaction as its `user_version`. Never edit a released one.
+pub(super) const MIGRATIONS: &[&str] = &[r"
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    image_id TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX containers_by_image ON containers (image_id);
+
+CREATE TABLE container_volumes (
+    container TEXT NOT NULL,
+    volume TEXT NOT NULL,
+    PRIMARY KEY (container, volume)
+) WITHOUT ROWID;
+CREATE INDEX container_volumes_by_volume ON container_volumes (volume);
+
+CREATE TABLE addresses (
+    network TEXT NOT NULL,
+    address INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (network, address),
+    UNIQUE (owner, network)
+) WITHOUT ROWID;
+
+-- host_ip is empty for 'all addresses'.
+CREATE TABLE ports (
+    protocol TEXT NOT NULL,
+    host_port INTEGER NOT NULL,
+    host_ip TEXT NOT NULL,
+    container_port INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (protocol, host_port, host_ip)
+) WITHOUT ROWID;
+CREATE INDEX ports_by_owner ON ports (owner);
+
+CREATE TABLE images (
+    id TEXT PRIMARY KEY NOT NULL,
+    config BLOB NOT NULL,
+    manifest_digest TEXT,
+    manifest BLOB,
+    manifest_type TEXT,
+    size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    pulled INTEGER NOT NULL
+);
+
+CREATE TABLE image_layers (
+    image_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    chain_id TEXT NOT NULL,
+    PRIMARY KEY (image_id, position)
+) WITHOUT ROWID;
+CREATE INDEX image_layers_by_chain ON image_layers (chain_id);
+
+CREATE TABLE names (
+    reference TEXT PRIMARY KEY NOT NULL,
+    image_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX names_by_image ON names (image_id);
+
+CREATE TABLE layers (
+    chain_id TEXT PRIMARY KEY NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE volumes (
+    name TEXT PRIMARY KEY NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE networks (
+    name TEXT PRIMARY KEY NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+"];
+
+/// The schema this build reads and writes.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -1,0 +1,323 @@
+//! Records, leases and migrations against real files.
+#![allow(clippy::unwrap_used)]
+
+use super::record::*;
+use super::*;
+use crate::base::{ContainerName, ErrorKind, Timestamp};
+use std::net::IpAddr;
+
+struct Place(Roots);
+
+impl Place {
+    fn new() -> Self {
+        let base = std::env::temp_dir().join(format!("rcon-state-{}", crate::base::random_hex(12)));
+        Place(Roots { data: base.join("data"), run: base.join("run") })
+    }
+    fn db(&self) -> Db {
+        Db::open(&self.0).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(self.0.data.parent().unwrap()).unwrap();
+    }
+}
+
+fn container(name: &str) -> Container {
+    Container {
+        id: ContainerId::random(),
+        name: name.parse().unwrap(),
+        created: Timestamp::now(),
+        phase: Phase::Created,
+        started: Timestamp::NEVER,
+        finished: Timestamp::NEVER,
+        exit_code: 0,
+        oom_killed: false,
+        error: String::new(),
+        restart_count: 0,
+        stopped_by_user: false,
+        address: None,
+        published: Vec::new(),
+        spec: ContainerSpec::default(),
+    }
+}
+
+fn volume(name: &str) -> Volume {
+    Volume {
+        name: name.parse().unwrap(),
+        created: Timestamp::now(),
+        driver: "local".to_owned(),
+        labels: Default::default(),
+        options: Default::default(),
+        anonymous: false,
+    }
+}
+
+fn mounting(name: &str, volume: &str) -> Container {
+    let mut made = container(name);
+    made.spec.mounts.push(Mount {
+        destination: "/data".into(),
+        kind: MountKind::Volume { name: volume.parse().unwrap(), anonymous: false, no_copy: false, subpath: None },
+        read_only: false,
+        mode: String::new(),
+        propagation: String::new(),
+    });
+    made
+}
+
+fn network(prefix: u8) -> Network {
+    Network {
+        name: "bridge".to_owned(),
+        id: "n".to_owned(),
+        created: Timestamp::now(),
+        bridge: "rcon0".to_owned(),
+        subnet: Ipv4Addr::new(172, 30, 0, 0),
+        prefix,
+        gateway: Ipv4Addr::new(172, 30, 0, 1),
+    }
+}
+
+fn insert(db: &Db, made: &Container) -> Result<(), Error> {
+    db.write(false, |tx| tx.insert_container(made))
+}
+
+#[test]
+fn containers_round_trip_and_are_found() {
+    let place = Place::new();
+    let db = place.db();
+    let mut made = container("web");
+    insert(&db, &made).unwrap();
+    assert_eq!(db.container(&made.id).unwrap().as_ref(), Some(&made));
+    made.phase = Phase::Exited;
+    made.exit_code = 3;
+    db.write(true, |tx| tx.update_container(&made)).unwrap();
+    let other: ContainerName = "api".parse().unwrap();
+    db.write(false, |tx| tx.rename_container(&made.id, &other)).unwrap();
+    made.name = other;
+    for text in [made.id.as_str(), "api", made.id.short(), &made.id.as_str()[..1]] {
+        assert_eq!(db.find_container(text).unwrap().as_ref(), Some(&made), "{text}");
+    }
+    for text in ["", "web", "zz", "API"] {
+        assert_eq!(db.find_container(text).unwrap(), None, "{text}");
+    }
+    db.write(false, |tx| tx.delete_container(&made.id)).unwrap();
+    assert!(db.containers().unwrap().is_empty());
+    let gone = db.write(false, |tx| tx.update_container(&made)).unwrap_err();
+    assert!(matches!(gone, Error::ContainerMissing { .. }));
+}
+
+#[test]
+fn an_ambiguous_prefix_is_an_error_but_a_name_wins() {
+    let place = Place::new();
+    let db = place.db();
+    for (first, name) in [("a", "one"), ("a", "two"), ("b", "ab")] {
+        let mut made = container(name);
+        made.id = format!("{first}{}", &made.id.as_str()[1..]).parse().unwrap();
+        insert(&db, &made).unwrap();
+    }
+    assert!(matches!(db.find_container("a"), Err(Error::Ambiguous { fits, .. }) if fits.len() == 2));
+    assert_eq!(db.find_container("ab").unwrap().unwrap().name.as_str(), "ab");
+}
+
+#[test]
+fn twenty_threads_race_for_one_name_and_a_new_database() {
+    let place = Place::new();
+    let wins: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let db = place.db();
+                    match insert(&db, &container("same")) {
+                        Ok(()) => 1,
+                        Err(Error::NameTaken { name, .. }) if name == "same" => 0,
+                        Err(other) => panic!("{other:?}"),
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(wins, 1);
+    assert_eq!(place.db().containers().unwrap().len(), 1);
+}
+
+#[test]
+fn a_failed_transaction_changes_nothing() {
+    let place = Place::new();
+    let db = place.db();
+    let net = network(24);
+    let made = container("web");
+    let failed: Result<(), Error> = db.write(true, |tx| {
+        tx.insert_container(&made)?;
+        tx.lease_address(&net, &made.id)?;
+        Err(Error::NetworkFull { network: "x".to_owned() })
+    });
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(db.containers().unwrap().is_empty());
+    insert(&db, &made).unwrap();
+}
+
+#[test]
+fn addresses_are_lowest_first_and_run_out() {
+    let place = Place::new();
+    let db = place.db();
+    let net = network(29);
+    let ids: Vec<ContainerId> = (0..6).map(|_| ContainerId::random()).collect();
+    let lease = |id: &ContainerId| db.write(false, |tx| tx.lease_address(&net, id));
+    for (id, last) in ids.iter().zip(2..7) {
+        assert_eq!(lease(id).unwrap(), Ipv4Addr::new(172, 30, 0, last));
+    }
+    assert_eq!(lease(&ids[0]).unwrap(), Ipv4Addr::new(172, 30, 0, 2));
+    assert!(matches!(lease(&ids[5]), Err(Error::NetworkFull { network }) if network == "bridge"));
+    db.write(false, |tx| tx.release_leases(&ids[2])).unwrap();
+    assert_eq!(lease(&ids[5]).unwrap(), Ipv4Addr::new(172, 30, 0, 4));
+}
+
+#[test]
+fn ports_conflict_as_sockets_do() {
+    let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let table = [
+        (None, ip("127.0.0.1"), true),
+        (ip("0.0.0.0"), ip("10.0.0.1"), true),
+        (ip("10.0.0.1"), ip("10.0.0.2"), false),
+        (ip("0.0.0.0"), ip("::1"), false),
+        (ip("::"), None, true),
+        (ip("10.0.0.1"), ip("10.0.0.1"), true),
+    ];
+    for (first, second, taken) in table {
+        let place = Place::new();
+        let db = place.db();
+        let port = |host_ip| PublishedPort { host_ip, host_port: 8080, container_port: 80, protocol: Protocol::Tcp };
+        let (a, b) = (ContainerId::random(), ContainerId::random());
+        let lease = |id: &ContainerId, port: &PublishedPort| db.write(false, |tx| tx.lease_port(id, port));
+        lease(&a, &port(first)).unwrap();
+        lease(&a, &port(first)).unwrap();
+        let answer = lease(&b, &port(second));
+        assert_eq!(matches!(&answer, Err(Error::PortTaken { holder, .. }) if *holder == a), taken, "{first:?} {second:?} {answer:?}");
+        lease(&b, &PublishedPort { protocol: Protocol::Udp, ..port(second) }).unwrap();
+        db.write(false, |tx| tx.lease_address(&network(24), &a)).unwrap();
+        assert_eq!(db.published().unwrap(), [(a.clone(), Ipv4Addr::new(172, 30, 0, 2), port(first))]);
+    }
+}
+
+#[test]
+fn volumes_in_use_stay() {
+    let place = Place::new();
+    let db = place.db();
+    let made = mounting("web", "data");
+    assert!(matches!(insert(&db, &made), Err(Error::VolumeMissing { name, .. }) if name == "data"));
+    let data = volume("data");
+    let fresh: Result<bool, Error> = db.write(false, |tx| {
+        tx.insert_container(&made)?;
+        tx.insert_volume(&data)
+    });
+    assert!(fresh.unwrap());
+    assert!(!db.write(false, |tx| tx.insert_volume(&data)).unwrap());
+    assert_eq!(db.volume_users(&data.name).unwrap(), std::slice::from_ref(&made.id));
+    let refused = db.write(false, |tx| tx.delete_volume(&data.name)).unwrap_err();
+    assert!(matches!(&refused, Error::VolumeInUse { holders, .. } if holders == std::slice::from_ref(&made.id)));
+    db.write(false, |tx| tx.delete_container(&made.id)).unwrap();
+    db.write(false, |tx| tx.delete_volume(&data.name)).unwrap();
+    assert!(db.volumes().unwrap().is_empty());
+}
+
+#[test]
+fn images_hold_their_layers_and_are_held_by_names_and_containers() {
+    let place = Place::new();
+    let db = place.db();
+    let layer = |n: &str| Layer {
+        chain_id: format!("sha256:{n}"),
+        diff_id: String::new(),
+        blob: None,
+        blob_size: 0,
+        media_type: String::new(),
+        dir: n.to_owned(),
+        size: 1,
+    };
+    let image = Image {
+        id: "sha256:ab12".to_owned(),
+        config: b"{}".to_vec(),
+        manifest_digest: None,
+        manifest: Some(vec![0, 255]),
+        manifest_type: None,
+        layers: vec!["sha256:2".to_owned(), "sha256:1".to_owned()],
+        size: 2,
+        created: Timestamp::now(),
+        pulled: Timestamp::now(),
+    };
+    assert!(matches!(db.write(false, |tx| tx.put_image(&image)), Err(Error::LayerMissing { .. })));
+    let done: Result<(), Error> = db.write(false, |tx| {
+        for n in ["1", "2", "3"] {
+            tx.put_layer(&layer(n))?;
+        }
+        tx.put_image(&image)?;
+        tx.put_name("docker.io/library/a:1", &image.id)
+    });
+    done.unwrap();
+    assert_eq!(db.image(&image.id).unwrap().as_ref(), Some(&image));
+    assert_eq!(db.images_by_prefix("ab").unwrap(), ["sha256:ab12"]);
+    assert!(db.images_by_prefix("b").unwrap().is_empty());
+    assert_eq!(db.image_named("docker.io/library/a:1").unwrap().as_deref(), Some("sha256:ab12"));
+    assert_eq!(db.layers(&image.layers).unwrap()[0].dir, "2");
+    assert_eq!(db.write(false, |tx| tx.delete_unused_layers()).unwrap(), [layer("3")]);
+
+    let mut made = container("web");
+    made.spec.image_id = image.id.clone();
+    insert(&db, &made).unwrap();
+    assert!(matches!(db.write(false, |tx| tx.delete_image(&image.id)), Err(Error::ImageInUse { names, containers, .. }) if names.len() == 1 && containers.len() == 1));
+    let done: Result<(), Error> = db.write(false, |tx| {
+        tx.delete_name("docker.io/library/a:1")?;
+        tx.delete_container(&made.id)?;
+        tx.delete_image(&image.id)
+    });
+    done.unwrap();
+    assert!(matches!(insert(&db, &made), Err(Error::ImageMissing { .. })));
+    assert_eq!(db.write(false, |tx| tx.delete_unused_layers()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let place = Place::new();
+    let db = place.db();
+    db.connection.execute_batch("PRAGMA user_version=99").unwrap();
+    open::checkpoint(&db, 0).unwrap();
+    drop(db);
+    let before = std::fs::read(place.0.database()).unwrap();
+    assert!(matches!(Db::open(&place.0), Err(Error::TooNew { found: 99, .. })));
+    assert_eq!(std::fs::read(place.0.database()).unwrap(), before);
+}
+
+#[test]
+fn damage_names_the_file() {
+    let place = Place::new();
+    let db = place.db();
+    db.connection.execute_batch("DROP TABLE containers").unwrap();
+    let error = db.containers().unwrap_err();
+    assert!(error.to_string().contains("rcon.db"), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("containers"));
+    drop(db);
+    std::fs::write(place.0.database(), b"this is not a database, not at all").unwrap();
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", place.0.database().display())).unwrap();
+    }
+    let error = Db::open(&place.0).err().unwrap();
+    assert!(error.to_string().contains("rcon.db"), "{error}");
+}
+
+#[test]
+fn the_data_root_is_private_and_the_log_is_folded_back() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let db = place.db();
+    assert_eq!(std::fs::metadata(&place.0.data).unwrap().permissions().mode() & 0o777, 0o700);
+    let mut made = container("web");
+    insert(&db, &made).unwrap();
+    made.error = "x".repeat(LARGE_WAL as usize);
+    db.write(false, |tx| tx.update_container(&made)).unwrap();
+    let log = || std::fs::metadata(format!("{}-wal", place.0.database().display())).unwrap().len();
+    assert!(log() > LARGE_WAL);
+    db.checkpoint_if_large().unwrap();
+    assert_eq!(log(), 0);
+    assert_eq!(place.db().container(&made.id).unwrap().unwrap(), made);
+}

@@ -1,0 +1,362 @@
+//! Transactions: every change of records and leases.
+
+use super::record::{Container, Image, Layer, MountKind, Network, Phase, Protocol, PublishedPort, Volume};
+use super::{Db, Error, Tx, read};
+use crate::base::{ContainerId, ContainerName, VolumeName};
+use rusqlite::Params;
+use serde::Serialize;
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// See [`Db::write`].
+pub(super) fn transaction<T, E: From<Error>>(db: &Db, durable: bool, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+    let run = |operation: &'static str, sql: &str| db.connection.execute_batch(sql).map_err(Error::sqlite(operation, &db.path));
+    // `synchronous` can only change outside of a transaction.
+    run("begin a transaction", if durable { "PRAGMA synchronous=FULL; BEGIN IMMEDIATE" } else { "BEGIN IMMEDIATE" })?;
+    let tx = Tx { db, inserted: RefCell::default() };
+    let outcome = work(&tx).and_then(|value| {
+        tx.check_references()?;
+        run("commit a transaction", "COMMIT")?;
+        Ok(value)
+    });
+    if outcome.is_err() && !db.connection.is_autocommit() {
+        // The first error is what the caller must see; closing the connection rolls back just the same.
+        if let Err(error) = run("roll back a transaction", "ROLLBACK") {
+            tracing::warn!("{error}");
+        }
+    }
+    if durable {
+        run("relax the sync mode", "PRAGMA synchronous=NORMAL")?;
+    }
+    outcome
+}
+
+impl Tx<'_> {
+    /// What a container inserted here refers to must exist at the end of the transaction.
+    fn check_references(&self) -> Result<(), Error> {
+        for container in self.inserted.borrow().iter() {
+            if let Some(name) = read::missing_volume(self.db, container)? {
+                return Err(Error::VolumeMissing { name, container: container.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes one statement and returns the number of rows it changed.
+    fn run(&self, what: impl FnOnce() -> String, sql: &str, params: impl Params) -> Result<usize, Error> {
+        let run = || self.db.connection.prepare(sql)?.execute(params);
+        run().map_err(|source| Error::Sqlite { operation: what(), path: self.db.path.clone(), source })
+    }
+
+    fn text(&self, object: impl FnOnce() -> String, value: &impl Serialize) -> Result<String, Error> {
+        serde_json::to_string(value).map_err(|source| Error::Document { object: object(), path: self.db.path.clone(), source })
+    }
+
+    /// Inserts a new container (spec, name, and image/volume references).
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`] if the name is held; [`Error::ImageMissing`] if its image (when it names one)
+    /// is not there; at commit [`Error::VolumeMissing`] if a volume it mounts has no record.
+    pub fn insert_container(&self, container: &Container) -> Result<(), Error> {
+        let what = || format!("insert container \"{}\"", container.name);
+        if let Some(holder) = read::name_holder(self.db, container.name.as_str())? {
+            return Err(Error::NameTaken { name: container.name.to_string(), holder });
+        }
+        let image = &container.spec.image_id;
+        if !image.is_empty() && !read::exists(self.db, "image", "SELECT 1 FROM images WHERE id=?1", image)? {
+            return Err(Error::ImageMissing { id: image.clone() });
+        }
+        let text = self.text(|| format!("container \"{}\"", container.name), container)?;
+        self.run(
+            what,
+            "INSERT INTO containers (id, name, image_id, created, phase, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            (container.id.as_str(), container.name.as_str(), image, container.created.nanos(), phase_text(container.phase), text),
+        )?;
+        for mount in &container.spec.mounts {
+            if let MountKind::Volume { name, .. } = &mount.kind {
+                let sql = "INSERT OR IGNORE INTO container_volumes (container, volume) VALUES (?1, ?2)";
+                self.run(what, sql, (container.id.as_str(), name.as_str()))?;
+            }
+        }
+        self.inserted.borrow_mut().push(container.id.clone());
+        Ok(())
+    }
+
+    /// Writes back everything but name and leases.
+    ///
+    /// # Errors
+    /// [`Error::ContainerMissing`] if it was removed.
+    pub fn update_container(&self, container: &Container) -> Result<(), Error> {
+        let text = self.text(|| format!("container {}", container.id.short()), container)?;
+        let changed = self.run(
+            || format!("update container {}", container.id.short()),
+            "UPDATE containers SET phase=?2, document=?3 WHERE id=?1",
+            (container.id.as_str(), phase_text(container.phase), text),
+        )?;
+        self.present(changed, &container.id)
+    }
+
+    fn present(&self, changed: usize, id: &ContainerId) -> Result<(), Error> {
+        if changed == 0 { Err(Error::ContainerMissing { id: id.clone() }) } else { Ok(()) }
+    }
+
+    /// One container by full id, as this transaction sees it.
+    ///
+    /// # Errors
+    /// Why the database cannot be read.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        read::container(self.db, id)
+    }
+
+    /// Gives a container another name; its own name is fine.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`] if another container holds it; [`Error::ContainerMissing`].
+    pub fn rename_container(&self, id: &ContainerId, name: &ContainerName) -> Result<(), Error> {
+        match read::name_holder(self.db, name.as_str())? {
+            Some(holder) if holder != *id => return Err(Error::NameTaken { name: name.to_string(), holder }),
+            _ => {}
+        }
+        let what = || format!("rename container {} to \"{name}\"", id.short());
+        let changed = self.run(what, "UPDATE containers SET name=?2 WHERE id=?1", (id.as_str(), name.as_str()))?;
+        self.present(changed, id)
+    }
+
+    /// Removes the row with its name, references and leases; a missing one is fine.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn delete_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let what = || format!("delete container {}", id.short());
+        self.release_leases(id)?;
+        self.run(what, "DELETE FROM container_volumes WHERE container=?1", [id.as_str()])?;
+        self.run(what, "DELETE FROM containers WHERE id=?1", [id.as_str()])?;
+        Ok(())
+    }
+
+    /// Leases the lowest free address of the network (not network, gateway or broadcast address).
+    /// Idempotent per owner.
+    ///
+    /// # Errors
+    /// [`Error::NetworkFull`] when none is free.
+    pub fn lease_address(&self, network: &Network, owner: &ContainerId) -> Result<Ipv4Addr, Error> {
+        if let Some(held) = read::address_of(self.db, &network.name, owner)? {
+            return Ok(Ipv4Addr::from_bits(held));
+        }
+        let leased = read::leased(self.db, &network.name)?;
+        let address = lowest_free(network, &leased).ok_or_else(|| Error::NetworkFull { network: network.name.clone() })?;
+        self.run(
+            || format!("lease address {address} to container {}", owner.short()),
+            "INSERT INTO addresses (network, address, owner) VALUES (?1, ?2, ?3)",
+            (&network.name, address.to_bits(), owner.as_str()),
+        )?;
+        Ok(address)
+    }
+
+    /// Records a published port (0.0.0.0, `::` and none conflict with every address of their family).
+    /// The same port leased again by its owner is fine.
+    ///
+    /// # Errors
+    /// [`Error::PortTaken`] if it is held.
+    pub fn lease_port(&self, owner: &ContainerId, port: &PublishedPort) -> Result<(), Error> {
+        let protocol = protocol_text(port.protocol);
+        for row in read::ports_numbered(self.db, protocol, port.host_port)? {
+            let other = row.port(self.db)?;
+            if row.owner == owner.as_str() && other == *port {
+                return Ok(());
+            }
+            if overlap(other.host_ip, port.host_ip) {
+                return Err(Error::PortTaken { port: port.clone(), holder: read::container_id(self.db, row.owner)? });
+            }
+        }
+        self.run(
+            || format!("lease port {}/{protocol} to container {}", port.host_port, owner.short()),
+            "INSERT INTO ports (protocol, host_port, host_ip, container_port, owner) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (protocol, port.host_port, port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(), port.container_port, owner.as_str()),
+        )?;
+        Ok(())
+    }
+
+    /// Gives back address and ports of a container.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn release_leases(&self, owner: &ContainerId) -> Result<(), Error> {
+        let what = || format!("release the leases of container {}", owner.short());
+        self.run(what, "DELETE FROM addresses WHERE owner=?1", [owner.as_str()])?;
+        self.run(what, "DELETE FROM ports WHERE owner=?1", [owner.as_str()])?;
+        Ok(())
+    }
+
+    /// Inserts an image, or replaces the one with this id.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`] if one of its layers was removed meanwhile: unpack it again.
+    pub fn put_image(&self, image: &Image) -> Result<(), Error> {
+        let what = || format!("insert image {}", image.id);
+        for chain_id in &image.layers {
+            if !read::exists(self.db, "layer", "SELECT 1 FROM layers WHERE chain_id=?1", chain_id)? {
+                return Err(Error::LayerMissing { chain_id: chain_id.clone() });
+            }
+        }
+        self.run(
+            what,
+            "INSERT OR REPLACE INTO images (id, config, manifest_digest, manifest, manifest_type, size, created, pulled) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            (
+                &image.id,
+                &image.config,
+                &image.manifest_digest,
+                &image.manifest,
+                &image.manifest_type,
+                i64::try_from(image.size).unwrap_or(i64::MAX),
+                image.created.nanos(),
+                image.pulled.nanos(),
+            ),
+        )?;
+        self.run(what, "DELETE FROM image_layers WHERE image_id=?1", [&image.id])?;
+        for (position, chain_id) in (0i64..).zip(&image.layers) {
+            let sql = "INSERT INTO image_layers (image_id, position, chain_id) VALUES (?1, ?2, ?3)";
+            self.run(what, sql, (&image.id, position, chain_id))?;
+        }
+        Ok(())
+    }
+
+    /// Points a full normalised reference at an image (moves it silently).
+    ///
+    /// # Errors
+    /// [`Error::ImageMissing`] if there is no such image.
+    pub fn put_name(&self, reference: &str, image_id: &str) -> Result<(), Error> {
+        if !read::exists(self.db, "image", "SELECT 1 FROM images WHERE id=?1", image_id)? {
+            return Err(Error::ImageMissing { id: image_id.to_owned() });
+        }
+        let sql = "INSERT OR REPLACE INTO names (reference, image_id) VALUES (?1, ?2)";
+        self.run(|| format!("name image {image_id} {reference}"), sql, (reference, image_id)).map(|_| ())
+    }
+
+    /// Removes a reference; a missing one is fine.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn delete_name(&self, reference: &str) -> Result<(), Error> {
+        self.run(|| format!("delete image name {reference}"), "DELETE FROM names WHERE reference=?1", [reference]).map(|_| ())
+    }
+
+    /// Removes the image row; a missing one is fine.
+    ///
+    /// # Errors
+    /// [`Error::ImageInUse`] while names or containers refer to it.
+    pub fn delete_image(&self, id: &str) -> Result<(), Error> {
+        let (names, containers) = read::image_users(self.db, id)?;
+        if !names.is_empty() || !containers.is_empty() {
+            return Err(Error::ImageInUse { id: id.to_owned(), names, containers });
+        }
+        let what = || format!("delete image {id}");
+        self.run(what, "DELETE FROM image_layers WHERE image_id=?1", [id])?;
+        self.run(what, "DELETE FROM images WHERE id=?1", [id]).map(|_| ())
+    }
+
+    /// Inserts a layer or replaces the one with this chain id.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn put_layer(&self, layer: &Layer) -> Result<(), Error> {
+        let text = self.text(|| format!("layer {}", layer.chain_id), layer)?;
+        let sql = "INSERT OR REPLACE INTO layers (chain_id, document) VALUES (?1, ?2)";
+        self.run(|| format!("insert layer {}", layer.chain_id), sql, (&layer.chain_id, text)).map(|_| ())
+    }
+
+    /// Deletes rows of layers no image refers to and returns them (their directories are then removed by the caller).
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn delete_unused_layers(&self) -> Result<Vec<Layer>, Error> {
+        let run = || {
+            let sql = "DELETE FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) RETURNING document";
+            self.db.connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
+        };
+        let texts = run().map_err(Error::sqlite("delete unused layers", &self.db.path))?;
+        texts.iter().map(|text| read::document(self.db, || "an unused layer".to_owned(), text)).collect()
+    }
+
+    /// Inserts; returns false if the name existed already (then nothing changed).
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn insert_volume(&self, volume: &Volume) -> Result<bool, Error> {
+        let text = self.text(|| format!("volume \"{}\"", volume.name), volume)?;
+        let sql = "INSERT OR IGNORE INTO volumes (name, document) VALUES (?1, ?2)";
+        Ok(self.run(|| format!("insert volume \"{}\"", volume.name), sql, (volume.name.as_str(), text))? == 1)
+    }
+
+    /// Removes; a missing one is fine.
+    ///
+    /// # Errors
+    /// [`Error::VolumeInUse`] while containers refer to it.
+    pub fn delete_volume(&self, name: &VolumeName) -> Result<(), Error> {
+        let holders = read::volume_users(self.db, name)?;
+        if !holders.is_empty() {
+            return Err(Error::VolumeInUse { name: name.clone(), holders });
+        }
+        self.run(|| format!("delete volume \"{name}\""), "DELETE FROM volumes WHERE name=?1", [name.as_str()]).map(|_| ())
+    }
+
+    /// Inserts a network or replaces the one with this name.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn put_network(&self, network: &Network) -> Result<(), Error> {
+        let text = self.text(|| format!("network \"{}\"", network.name), network)?;
+        let sql = "INSERT OR REPLACE INTO networks (name, document) VALUES (?1, ?2)";
+        self.run(|| format!("insert network \"{}\"", network.name), sql, (&network.name, text)).map(|_| ())
+    }
+
+    /// One network by name, as this transaction sees it.
+    ///
+    /// # Errors
+    /// Why the database cannot be read.
+    pub fn network(&self, name: &str) -> Result<Option<Network>, Error> {
+        read::network(self.db, name)
+    }
+}
+
+fn phase_text(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Created => "created",
+        Phase::Started => "started",
+        Phase::Exited => "exited",
+        Phase::Removing => "removing",
+    }
+}
+
+fn protocol_text(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// Whether sockets bound to these addresses (None: all) would collide.
+fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    match (a, b) {
+        (None, _) | (_, None) => true,
+        (Some(a), Some(b)) => a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())),
+    }
+}
+
+/// The lowest address of the subnet that is neither in `leased` (ascending) nor network, gateway or broadcast.
+fn lowest_free(network: &Network, leased: &[u32]) -> Option<Ipv4Addr> {
+    let host_bits = 32u32.checked_sub(u32::from(network.prefix)).filter(|bits| (2..=31).contains(bits))?;
+    let first = network.subnet.to_bits() & (u32::MAX << host_bits);
+    let broadcast = first | !(u32::MAX << host_bits);
+    let mut leased = leased.iter().copied().peekable();
+    for candidate in first + 1..broadcast {
+        while leased.peek().is_some_and(|held| *held < candidate) {
+            leased.next();
+        }
+        if candidate != network.gateway.to_bits() && leased.peek() != Some(&candidate) {
+            return Some(Ipv4Addr::from_bits(candidate));
+        }
+    }
+    None
+}

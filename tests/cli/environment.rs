@@ -1,0 +1,185 @@
+//! A hermetic engine per test: own data and run roots, own network namespace, cleared environment.
+//! Dropping it removes every container and fails the test if anything is left on the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Environment {
+    pub root: PathBuf,
+    /// Holds the network namespace that stands for the host.
+    host: Child,
+}
+
+/// What a command did.
+#[must_use]
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Done {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "exit code; stderr: {}", self.err);
+        self.out.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &str) {
+        assert_eq!(self.code, code, "exit code; stderr: {}", self.err);
+        assert!(self.err.to_lowercase().contains(&words.to_lowercase()), "stderr lacks «{words}»: {}", self.err);
+    }
+}
+
+fn fixtures() -> PathBuf {
+    std::env::var_os("RCON_TEST_FIXTURES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures"), PathBuf::from)
+}
+
+/// Waits for a condition with a deadline; never sleeps longer than it must.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Environment {
+    /// An engine with the busybox image.
+    pub fn new() -> Self {
+        let environment = Environment::empty();
+        environment.rcon(&["load", "-q", "-i", fixtures().join("busybox.tar").to_str().unwrap()]).ok();
+        environment
+    }
+
+    /// An engine without any image.
+    pub fn empty() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "these tests need root: make test");
+        assert!(fixtures().join("busybox.tar").exists(), "fixtures are missing: make test builds them");
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("rcon-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(root.join("home")).unwrap();
+        let host = Command::new("unshare").args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"])
+            .stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let environment = Environment { root, host };
+        let mine = fs::read_link("/proc/self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", environment.host.id());
+        eventually("own network namespace", || fs::read_link(&theirs).is_ok_and(|ns| ns != mine));
+        environment
+    }
+
+    /// The command, ready to run inside the test's namespace.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.host.id())).arg("--").arg(env!("CARGO_BIN_EXE_rcon"));
+        command.args(["--root", self.root.join("data").to_str().unwrap(), "--run-root", self.root.join("run").to_str().unwrap()]).args(args);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.root.join("home")).current_dir(&self.root);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn rcon(&self, args: &[&str]) -> Done {
+        Done::from(self.command(args).output().unwrap())
+    }
+
+    /// With text on standard input.
+    pub fn rcon_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+        use std::io::Write;
+        let mut child = self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let done = Done::from(child.wait_with_output().unwrap());
+        drop(writer.join().unwrap());
+        done
+    }
+
+    /// `inspect -f`.
+    pub fn see(&self, name: &str, format: &str) -> String {
+        self.rcon(&["inspect", "-f", format, name]).ok()
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let root = self.root.to_str().unwrap();
+        for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(root)) {
+            left.push(format!("mount: {line}"));
+        }
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+            let text = String::from_utf8_lossy(&line).replace('\0', " ");
+            let holds = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten()
+                .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(root)));
+            if text.starts_with("rcon-monitor") && holds {
+                left.push(format!("process: {} {text}", entry.file_name().display()));
+            }
+        }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            for base in [hierarchy.path().join("rcon"), PathBuf::from("/sys/fs/cgroup/rcon")] {
+                for id in self.seen_ids() {
+                    if base.join(&id).exists() {
+                        left.push(format!("cgroup: {}", base.join(id).display()));
+                    }
+                }
+            }
+        }
+        for entry in fs::read_dir(self.root.join("run/containers")).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                left.push(format!("live files: {}", entry.path().display()));
+            }
+        }
+        let links = Command::new("nsenter").args([&format!("--net=/proc/{}/ns/net", self.host.id()), "ip", "-o", "link"]).output().unwrap();
+        for line in String::from_utf8_lossy(&links.stdout).lines().filter(|l| l.contains(": rc") && !l.contains(": rcon0")) {
+            left.push(format!("link: {line}"));
+        }
+        let rules = Command::new("nsenter").args([&format!("--net=/proc/{}/ns/net", self.host.id()), "nft", "list", "ruleset"]).output().unwrap();
+        for line in String::from_utf8_lossy(&rules.stdout).lines().filter(|l| l.contains("elements")) {
+            left.push(format!("port element: {line}"));
+        }
+        left
+    }
+
+    /// Every container id this test ever made, from the ids that the engine logged as directories.
+    fn seen_ids(&self) -> Vec<String> {
+        fs::read_to_string(self.root.join("ids")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Done {
+        use std::os::unix::process::ExitStatusExt;
+        Done {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let ids = self.rcon(&["ps", "-aq", "--no-trunc"]).out;
+        fs::write(self.root.join("ids"), &ids).unwrap();
+        for id in ids.lines() {
+            drop(self.rcon(&["rm", "-f", "-v", id]));
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut left = self.leftovers();
+        while !left.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            left = self.leftovers();
+        }
+        self.host.kill().unwrap();
+        self.host.wait().unwrap();
+        fs::remove_dir_all(&self.root).unwrap();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+        }
+    }
+}
