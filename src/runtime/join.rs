@@ -34,7 +34,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         Forked::Parent { pid, pidfd } => {
             drop((theirs, streams));
             match attend(&ours, pid, &plan, group) {
-                Ok(console) => Ok(Running { pid, pidfd, console }),
+                Ok(console) => Ok(Running { pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
