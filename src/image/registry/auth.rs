@@ -179,7 +179,8 @@ fn parse_token(bytes: &[u8]) -> Option<(String, u64)> {
 }
 
 /// A token server is spoken to over HTTPS; in plain HTTP only if the registry itself is. An address of a
-/// private network is taken only if it is the registry's own: a registry must not aim us at our own network.
+/// private network is taken only if it is the registry's own: a registry must not aim us at our own network. One on
+/// this host already may.
 fn check_realm(endpoint: &Endpoint, realm: &str) -> Result<Url, Error> {
     let refused = |why: &str| Error::Challenge { registry: endpoint.host.clone(), why: why.to_owned() };
     let url = Url::parse(realm).map_err(|_| refused("the address of its token server is not valid"))?;
@@ -195,7 +196,8 @@ fn check_realm(endpoint: &Endpoint, realm: &str) -> Result<Url, Error> {
         std::net::IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
         std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
     });
-    if private && !same_host {
+    let here = super::endpoint::is_loopback(base.host_str().unwrap_or_default()) && literal.is_some_and(|address| address.is_loopback());
+    if private && !same_host && !here {
         return Err(refused("its token server is an address of a private network"));
     }
     Ok(url)
@@ -294,6 +296,9 @@ mod tests {
         let local = endpoint("http://127.0.0.1:5000", true);
         assert!(check_realm(&local, "http://127.0.0.1:5001/token").is_ok());
         assert!(check_realm(&local, "http://10.0.0.1/token").is_err());
+        let named = endpoint("http://localhost:5000", true);
+        assert!(check_realm(&named, "http://127.0.0.1:5001/token").is_ok());
+        assert!(check_realm(&named, "http://169.254.169.254/token").is_err());
     }
 
     fn plain_client() -> reqwest::Client {
