@@ -213,7 +213,7 @@ impl Relay<'_> {
                 return Err(Failure::invalid(message).with_code(code));
             }
             Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
-            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } | Event::Paused(_) => Ok(()),
+            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

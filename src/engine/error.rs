@@ -72,6 +72,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
+            Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => Some("remove what is left of it with `rcon rm -f`".to_owned()),
+            Error::State(error) => error.hint(),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::request::{CreateContainer, MountSource};
 use super::super::{Created, Engine, Error, Result};
+use super::locks::{self, OperationLock};
 use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
@@ -49,7 +50,7 @@ impl Engine {
     /// # Errors
     /// The request contradicts itself or the host, the image cannot be had, or the name is taken.
     pub fn create(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Created> {
-        let mut prepared = self.prepare(request, progress)?;
+        let (_lock, mut prepared) = self.prepare(request, progress)?;
         self.commit_new(&mut prepared, |tx, prepared| insert(tx, &prepared.record, &prepared.volumes))?;
         failpoint_at("engine.create.recorded")?;
         let (record, warnings) = prepared.keep();
@@ -80,8 +81,8 @@ impl Engine {
         Ok(self.db.find_container(name.as_str())?.filter(|c| c.name == *name))
     }
 
-    /// All but the transaction.
-    pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Prepared> {
+    /// All but the transaction. The lock is held from before the first directory: see [`super::sweep`].
+    pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<(OperationLock, Prepared)> {
         let facts = HostFacts::read();
         validate::request(request, &facts)?;
         crate::monitor::check_log_options(&request.host.log)?;
@@ -109,11 +110,12 @@ impl Engine {
         etc::check(&record)?;
         mounts::prepare_binds(&request.mounts)?;
         let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new() };
+        let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
         failpoint_at("engine.create.directories")?;
         self.make_volumes(&mut prepared, &merged)?;
         failpoint_at("engine.create.volumes")?;
-        Ok(prepared)
+        Ok((lock, prepared))
     }
 
     /// `container:X` modes must name an existing container; they are recorded by id, so that a rename breaks nothing.

@@ -1,5 +1,6 @@
 //! Reconciliation: what a dead monitor, a killed command or a reboot left behind is ended here, by the next command.
-//! Cheap when there is nothing to do: one look at the records and one lock probe for each started container.
+//! Cheap when there is nothing to do: an indexed look at the active records, one lock probe for each of them, and one
+//! listing of the run root.
 
 use super::super::{Engine, Result};
 use super::{locks, remove};
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_EXIT: i32 = 255;
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Processes that outlive SIGKILL for longer hang in the kernel; the next command tries again.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals).
@@ -22,12 +24,13 @@ impl Engine {
     /// The first failure, after trying all containers.
     pub fn reconcile(&self) -> Result<()> {
         let mut first = None;
-        for record in self.db.containers()? {
-            if matches!(record.phase, Phase::Started | Phase::Removing)
-                && let Err(error) = self.settle(record)
-            {
+        for record in self.db.active_containers()? {
+            if let Err(error) = self.settle(record) {
                 first.get_or_insert(error);
             }
+        }
+        if let Err(error) = self.sweep_if_killed() {
+            first.get_or_insert(error);
         }
         first.map_or(Ok(()), Err)
     }
@@ -37,7 +40,8 @@ impl Engine {
         let roots = &self.privilege.roots;
         match record.phase {
             Phase::Created | Phase::Exited => return Ok(Some(record)),
-            Phase::Started if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
+            // The monitor of a `--rm` container removes it at its end.
+            Phase::Started | Phase::Removing if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
             Phase::Started | Phase::Removing => {}
         }
         // Whoever starts or removes it right now holds the lock and brings it to an end.
@@ -45,7 +49,7 @@ impl Engine {
         let Some(record) = self.reread(&record.id)? else { return Ok(None) };
         match record.phase {
             Phase::Started if !monitor::is_alive(&roots.live(&record.id)) => end_dead(&self.db, roots, record),
-            Phase::Removing => remove::finish_removal(&self.db, roots, &record).map(|()| None),
+            Phase::Removing if !monitor::is_alive(&roots.live(&record.id)) => remove::finish_removal(&self.db, roots, &record).map(|()| None),
             _ => Ok(Some(record)),
         }
     }

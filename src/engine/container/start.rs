@@ -72,10 +72,7 @@ impl Engine {
         let held = hold(&record).and_then(|held| self.reserve_existing(&mut record, &held).map(|()| held));
         let held = match held {
             Ok(held) => held,
-            Err(error) => {
-                self.record_failure(&mut record, &error)?;
-                return Err(error);
-            }
+            Err(error) => return Err(self.record_failure(&mut record, error)),
         };
         self.bring_up_or_take_back(record, netns, &held, attach, console)
     }
@@ -85,8 +82,7 @@ impl Engine {
     /// # Errors
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
     pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
-        let mut prepared = self.prepare(request, progress)?;
-        let _lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
+        let (_lock, mut prepared) = self.prepare(request, progress)?;
         let netns = spawn_netns(&prepared.record);
         let held = match hold(&prepared.record) {
             Ok(held) => held,
@@ -172,8 +168,7 @@ impl Engine {
                 if let Some(client) = monitor {
                     self.abandon(client, &record);
                 }
-                self.record_failure(&mut record, &error)?;
-                Err(error)
+                Err(self.record_failure(&mut record, error))
             }
         }
     }
@@ -191,8 +186,17 @@ impl Engine {
         }
     }
 
-    /// Takes the reservations back and writes why: `created` (or `exited`) stays, with `--rm` nothing does.
-    fn record_failure(&self, record: &mut Container, error: &Error) -> Result<()> {
+    /// Takes the reservations back and gives the error on to the caller, who must see it whatever else fails.
+    fn record_failure(&self, record: &mut Container, error: Error) -> Error {
+        if let Err(second) = self.take_reservations_back(record, &error) {
+            // The record stays `Started` without a monitor: the next command takes it back.
+            tracing::warn!("cannot take back the start of container \"{}\": {}", record.name, describe(&second));
+        }
+        error
+    }
+
+    /// Writes why too: `created` (or `exited`) stays, with `--rm` nothing does.
+    fn take_reservations_back(&self, record: &mut Container, error: &Error) -> Result<()> {
         let roots = &self.privilege.roots;
         unmount_shm(&roots.live(&record.id));
         reconcile::release_network(record)?;
@@ -347,6 +351,7 @@ impl Engine {
             log: record.spec.host.log.clone(),
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
+            reserved: record.started,
         })
     }
 
