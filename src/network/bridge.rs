@@ -205,7 +205,7 @@ fn ensure_forwarding() -> Result<(), Error> {
 fn rejoin(fd: BorrowedFd<'_>, bridge: u32) -> Result<(), Error> {
     for link in link::list(fd).on("list", "links")? {
         if is_endpoint(&link) && link.master.is_none() {
-            link::set_master(fd, link.index, bridge).on("rejoin", &link.name)?;
+            link::set_master(fd, &link, bridge).on("rejoin", &link.name)?;
         }
     }
     Ok(())
@@ -249,11 +249,10 @@ pub fn attach(network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<(
         }
         other => other.on("create", &name)?,
     }
-    configure(network, netns, endpoint).map_err(|error| {
+    configure(network, netns, endpoint).inspect_err(|_| {
         if let Err(left) = link::remove(fd, &name) {
             tracing::warn!("cannot take back link {name}: {left}");
         }
-        error
     })
 }
 
