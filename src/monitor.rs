@@ -69,6 +69,8 @@ pub struct Config {
     pub log: crate::state::record::LogSpec,
     pub restart: crate::state::record::RestartPolicy,
     pub auto_remove: bool,
+    /// When the record was marked as started for this monitor: a record marked at another time is another run's.
+    pub reserved: Timestamp,
 }
 
 /// Live facts, `<live>/live.json` (replaced by rename).
@@ -122,8 +124,6 @@ pub enum Event {
     Exited { exit: Exit, restarting: bool },
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
-    /// Init's process list changed owner etc. — none yet.
-    Paused(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

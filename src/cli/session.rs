@@ -120,8 +120,9 @@ impl Session<'_> {
         if relay.over {
             // The name, the ports and the record of a `--rm` container are free again when the command returns, as scripts
             // expect. A monitor that takes longer finishes on its own.
-            let released = relay.session.client.wait_gone(RELEASE);
-            unsent(released.map(drop));
+            if !relay.session.client.wait_gone(RELEASE) {
+                tracing::warn!("the container's monitor is still releasing what it held");
+            }
         }
         end
     }
@@ -227,7 +228,7 @@ impl Relay<'_> {
                 return Err(Failure::invalid(message).with_code(code));
             }
             Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
-            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } | Event::Paused(_) => Ok(()),
+            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

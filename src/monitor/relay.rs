@@ -182,7 +182,9 @@ impl<'a> Monitor<'a> {
                 return Err(None);
             }
             let failure = match self.make_again(make) {
-                Ok(run) => return Ok(run),
+                Ok(Some(run)) => return Ok(run),
+                // Back to the test above.
+                Ok(None) => continue,
                 Err(failure) => failure,
             };
             match self.lifecycle.restart_failed(&failure.message) {
@@ -195,13 +197,20 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn make_again(&mut self, make: &mut Maker<'_>) -> Result<Box<dyn Run>, Failure> {
+    /// None: the user stopped it meanwhile.
+    fn make_again(&mut self, make: &mut Maker<'_>) -> Result<Option<Box<dyn Run>>, Failure> {
         let Made { mut run, streams } = make()?;
         self.take_streams(streams);
+        // A stop that came while it was made wins.
+        self.turn(None, Some(Duration::ZERO));
+        if self.stop_requested {
+            self.clear(run.as_mut());
+            return Ok(None);
+        }
         match run.start() {
             Ok(()) => {
                 self.restart_count = self.restart_count.saturating_add(1);
-                Ok(run)
+                Ok(Some(run))
             }
             Err(failure) => {
                 self.clear(run.as_mut());
@@ -297,6 +306,9 @@ impl<'a> Monitor<'a> {
         if let Err(failure) = run.delete() {
             tracing::warn!("container {}: {}", self.config.id.short(), failure.message);
         }
+        // An init that never ran was killed with its group; its status is of no interest, but a restart policy may
+        // make many of them. One that ran was reaped already.
+        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.outputs = [None, None];
         self.stdin = None;
         self.console = None;
@@ -305,8 +317,6 @@ impl<'a> Monitor<'a> {
     /// A run that never started: the creator takes back what it did.
     fn tear_down(mut self, run: &mut dyn Run) {
         self.clear(run);
-        // A waiting init was killed with its group; its status is of no interest.
-        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.leave();
     }
 

@@ -101,7 +101,8 @@ fn become_monitor() -> Result<i32, Error> {
 pub(super) fn receive(creator: &mut Peer) -> Result<Received, Error> {
     let mut descriptors = Vec::new();
     let mut decoder = Decoder::new(CONFIG_LIMIT);
-    let mut buffer = [0u8; 64 << 10];
+    // Not on the stack: the pages that a stack has once touched stay this process's for days.
+    let mut buffer = vec![0u8; 64 << 10];
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

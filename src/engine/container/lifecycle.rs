@@ -6,7 +6,7 @@ use super::remove::{begin_removal, finish_removal, unmount_shm};
 use crate::base::{Roots, Timestamp};
 use crate::monitor::{self, Config, Exit, Lifecycle};
 use crate::state::Db;
-use crate::state::record::{Phase, RestartPolicy};
+use crate::state::record::{Container, Phase, RestartPolicy};
 use std::time::Duration;
 
 /// Docker's back-off: 100 ms, doubled at each restart, at most one minute, back to the start after ten good seconds.
@@ -70,21 +70,43 @@ impl EngineLifecycle {
         let roots = self.roots();
         let db = Db::open(&roots)?;
         let Some(mut record) = db.container(&self.config.id)? else { return Ok(()) };
-        // Another command (a failed start, a removal) decided already.
-        if record.phase != Phase::Started {
+        // Another command (a failed start, a removal) decided already, or the record is a later run's: a monitor whose
+        // starter was killed may still be on its way out when the next one starts.
+        if !self.owns(&record) {
             return Ok(());
         }
         release_network(&record)?;
         unmount_shm(&self.config.live_dir);
-        record.exit_code = exit.code;
         if self.config.auto_remove && !self.config.live_dir.join(KEEP).exists() {
             begin_removal(&db, &mut record, true)?;
             finish_removal(&db, &roots, &record)?;
             return Ok(db.checkpoint_if_large()?);
         }
+        db.write(false, |tx| -> super::super::Result<()> {
+            // Read again: an `update` may have changed it meanwhile.
+            match tx.container(&self.config.id)? {
+                Some(mut now) if self.owns(&now) => {
+                    self.write_outcome(&mut now, exit, error);
+                    tx.update_container(&now)?;
+                    Ok(tx.release_leases(&now.id)?)
+                }
+                _ => Ok(()),
+            }
+        })?;
+        // Nobody closes the database for long: the monitors, which nobody waits for, keep its log short.
+        Ok(db.checkpoint_if_large()?)
+    }
+
+    /// Whether the record still is that of this monitor's run.
+    fn owns(&self, record: &Container) -> bool {
+        record.phase == Phase::Started && record.started == self.config.reserved
+    }
+
+    fn write_outcome(&self, record: &mut Container, exit: &Exit, error: Option<&str>) {
         record.phase = Phase::Exited;
         record.address = None;
         record.published.clear();
+        record.exit_code = exit.code;
         record.finished = exit.at;
         record.oom_killed = exit.oom_killed;
         error.unwrap_or_default().clone_into(&mut record.error);
@@ -93,12 +115,6 @@ impl EngineLifecycle {
         if !self.started.is_never() {
             record.started = self.started;
         }
-        db.write(false, |tx| -> super::super::Result<()> {
-            tx.update_container(&record)?;
-            Ok(tx.release_leases(&record.id)?)
-        })?;
-        // Nobody closes the database for long: the monitors, which nobody waits for, keep its log short.
-        Ok(db.checkpoint_if_large()?)
     }
 }
 

@@ -1,5 +1,5 @@
 //! One operation at a time on a container: an advisory lock on `<run>/containers/<id>.op`, held by the process that
-//! starts or removes it. The kernel frees it when that process dies, which is how a dead starter is recognised.
+//! creates, starts or removes it. The kernel frees it when that process dies, which is how a dead starter is recognised.
 
 use super::super::{Error, Result};
 use crate::base::fs::Context;
@@ -10,6 +10,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What follows the id in the name of a lock file.
+pub(super) const SUFFIX: &str = ".op";
 /// How long an operation waits for another one on the same container before it says so.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,7 @@ impl Drop for OperationLock {
 }
 
 fn lock_path(roots: &Roots, id: &ContainerId) -> PathBuf {
-    roots.run.join("containers").join(format!("{id}.op"))
+    roots.run.join("containers").join(format!("{id}{SUFFIX}"))
 }
 
 fn open(path: &Path) -> Result<File> {

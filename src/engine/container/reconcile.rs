@@ -1,5 +1,6 @@
 //! Reconciliation: what a dead monitor, a killed command or a reboot left behind is ended here, by the next command.
-//! Cheap when there is nothing to do: one look at the records and one lock probe for each started container.
+//! Cheap when there is nothing to do: an indexed look at the active records, one lock probe for each of them, and one
+//! listing of the run root.
 
 use super::super::{Engine, Result};
 use super::{locks, remove};
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_EXIT: i32 = 255;
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Processes that outlive SIGKILL for longer hang in the kernel; the next command tries again.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals).
@@ -22,37 +24,15 @@ impl Engine {
     /// The first failure, after trying all containers.
     pub fn reconcile(&self) -> Result<()> {
         let mut first = None;
-        for record in self.db.containers()? {
-            if matches!(record.phase, Phase::Started | Phase::Removing)
-                && let Err(error) = self.settle(record)
-            {
+        for record in self.db.active_containers()? {
+            if let Err(error) = self.settle(record) {
                 first.get_or_insert(error);
             }
         }
-        if let Err(error) = self.sweep() {
+        if let Err(error) = self.sweep_if_killed() {
             first.get_or_insert(error);
         }
         first.map_or(Ok(()), Err)
-    }
-
-    /// Removes the directories of creates that died before their transaction: nothing else knows of them. A create
-    /// holds the operation lock from before its directory is made until after its transaction.
-    fn sweep(&self) -> Result<()> {
-        let roots = &self.privilege.roots;
-        // No directory yet: there has never been a container.
-        let Ok(entries) = std::fs::read_dir(roots.containers()) else { return Ok(()) };
-        for entry in entries.flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
-            if self.reread(&id)?.is_some() {
-                continue;
-            }
-            let Some(_lock) = locks::try_lock(roots, &id)? else { continue };
-            // Under the lock: the create may have come to its end since.
-            if self.reread(&id)?.is_none() {
-                crate::base::fs::remove_tree(&roots.container(&id))?;
-            }
-        }
-        Ok(())
     }
 
     /// Brings one record up to date; None when the container is gone after that.
@@ -60,7 +40,8 @@ impl Engine {
         let roots = &self.privilege.roots;
         match record.phase {
             Phase::Created | Phase::Exited => return Ok(Some(record)),
-            Phase::Started if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
+            // The monitor of a `--rm` container removes it at its end.
+            Phase::Started | Phase::Removing if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
             Phase::Started | Phase::Removing => {}
         }
         // Whoever starts or removes it right now holds the lock and brings it to an end.
@@ -68,7 +49,7 @@ impl Engine {
         let Some(record) = self.reread(&record.id)? else { return Ok(None) };
         match record.phase {
             Phase::Started if !monitor::is_alive(&roots.live(&record.id)) => end_dead(&self.db, roots, record),
-            Phase::Removing => remove::finish_removal(&self.db, roots, &record).map(|()| None),
+            Phase::Removing if !monitor::is_alive(&roots.live(&record.id)) => remove::finish_removal(&self.db, roots, &record).map(|()| None),
             _ => Ok(Some(record)),
         }
     }
