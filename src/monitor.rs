@@ -85,6 +85,9 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// When that run ended.
+    #[serde(default)]
+    pub last_end: Timestamp,
     pub cgroup: runtime::cgroup::Group,
 }
 

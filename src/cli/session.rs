@@ -25,6 +25,9 @@ use terminal::RawMode;
 /// Bytes read from stdin at once: small enough that a writable socket takes them without blocking.
 const CHUNK: usize = 16 << 10;
 
+/// How long the monitor may take to record the end of a container.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Signals that are never forwarded: they are about this process (its children, pipes and terminal), or come
 /// from its own faults.
 const OWN_SIGNALS: &[i32] = &[
@@ -97,6 +100,8 @@ struct Relay<'a> {
     pending: Vec<u8>,
     /// Close the container's stdin once `pending` is gone.
     closing: bool,
+    /// The container has ended for good: its monitor records that and leaves.
+    leaving: bool,
 }
 
 impl Session<'_> {
@@ -108,10 +113,19 @@ impl Session<'_> {
         let signals = SignalFd::block(&caught(self.proxy.is_some())).map_err(|e| Failure::caused("cannot catch signals", &e))?;
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
         let reading = self.stdin;
-        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false };
+        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false, leaving: false };
         relay.resize();
         let end = relay.run();
         drop(raw);
+        if relay.leaving && end.is_ok() {
+            // The code is known, but the next command must find it recorded, and name, port and volumes of a `--rm`
+            // container free. What the monitor cannot finish, that command does.
+            match relay.session.client.wait_gone(END_PATIENCE) {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!("the end of the container is not recorded yet"),
+                Err(error) => tracing::debug!("the container's monitor left early: {error}"),
+            }
+        }
         end
     }
 }
@@ -203,7 +217,10 @@ impl Relay<'_> {
             Event::Stdout(data) if self.session.stdout => write_all(&mut io::stdout(), &data),
             // A terminal has one stream; whoever attached only stderr gets nothing, as with Docker.
             Event::Stderr(data) if self.session.stderr => write_all(&mut io::stderr(), &data),
-            Event::Exited { exit, .. } => return Ok(Some(End::Exited(exit.code))),
+            Event::Exited { exit, restarting } => {
+                self.leaving = !restarting;
+                return Ok(Some(End::Exited(exit.code)));
+            }
             Event::Failed { kind, message } => {
                 let code = match kind {
                     FailureKind::NotFound => 127,

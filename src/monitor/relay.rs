@@ -37,6 +37,8 @@ pub(super) struct Monitor<'a> {
     pub(super) lock: File,
     pub(super) listener: OwnedFd,
     pub(super) log: Option<log::Writer>,
+    /// Sockets of published ports, until the very end.
+    pub(super) held: Vec<OwnedFd>,
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     peers: Vec<Peer>,
     outputs: [Option<OwnedFd>; 2],
@@ -84,6 +86,7 @@ impl<'a> Monitor<'a> {
             lock,
             listener,
             log,
+            held: Vec::new(),
             lifecycle,
             peers: vec![creator],
             outputs: [None, None],
@@ -165,6 +168,7 @@ impl<'a> Monitor<'a> {
             started: Timestamp::NEVER,
             restart_count: self.restart_count,
             last_exit: exit.code,
+            last_end: exit.at,
             cgroup,
         };
         self.publish(&facts);
@@ -230,6 +234,7 @@ impl<'a> Monitor<'a> {
             started: at,
             restart_count: self.restart_count,
             last_exit: 0,
+            last_end: Timestamp::NEVER,
             cgroup: run.group(),
         };
         self.publish(&facts);
@@ -333,6 +338,8 @@ impl<'a> Monitor<'a> {
             tracing::warn!("{error}");
         }
         self.accept();
+        // Whoever hears `Gone` may publish the same ports.
+        self.held.clear();
         if let Err(error) = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock) {
             tracing::warn!("cannot free the lock of container {}: {error}", self.config.id.short());
         }

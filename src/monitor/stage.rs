@@ -67,8 +67,9 @@ fn supervise(config: Config, held: Vec<OwnedFd>, mut make: Containers, creator: 
         Err(error) => return refuse(creator, error.into()),
     };
     let engine = lifecycle(&config);
-    Monitor::new(config, lock, listener, log, engine, creator).run(&mut || make.make());
-    drop(held);
+    let mut monitor = Monitor::new(config, lock, listener, log, engine, creator);
+    monitor.held = held;
+    monitor.run(&mut || make.make());
     ExitCode::SUCCESS
 }
 

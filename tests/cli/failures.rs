@@ -70,7 +70,7 @@ fn several_objects_are_all_tried() {
 fn kill_nine_at_every_step_leaves_nothing() {
     let engine = Environment::new();
     for point in engine_failpoints() {
-        let done = engine.command(&["run", "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"])
+        let done = engine.command(&[if point == "engine.create.recorded" { "create" } else { "run" }, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"])
             .env("RCON_FAILPOINT", format!("{point}=kill")).output().unwrap();
         assert!(!done.status.success(), "{point} was never reached");
         let again = engine.rcon(&["rm", "-f", "-v", "victim"]);
@@ -79,8 +79,46 @@ fn kill_nine_at_every_step_leaves_nothing() {
         eventually("gone", || engine.rcon(&["ps", "-aq"]).out.is_empty());
     }
     assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "");
+    let volumes = engine.root.join("data/volumes");
+    assert_eq!(std::fs::read_dir(&volumes).map_or(0, Iterator::count), 0, "{}", volumes.display());
     let left: Vec<_> = std::fs::read_dir(engine.root.join("data/containers")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A monitor that does not move hides nothing and is no obstacle; what else waits for it says why.
+#[test]
+fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
+    let engine = Environment::new();
+    let id = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "100"]).ok();
+    let facts = std::fs::read_to_string(engine.root.join("run/containers").join(&id).join("live.json")).unwrap();
+    let pid = facts.split("\"monitor_pid\":").nth(1).unwrap().split(',').next().unwrap();
+    assert!(std::process::Command::new("kill").args(["-STOP", pid]).status().unwrap().success());
+    assert_eq!(engine.rcon(&["ps", "--format", "{{.Names}}"]).ok(), "web");
+    engine.rcon(&["rm", "-f", "web"]).ok();
+    assert_eq!(engine.rcon(&["ps", "-aq"]).ok(), "");
+    engine.rcon(&["run", "--rm", "--name", "web", "busybox", "true"]).ok();
+}
+
+#[test]
+fn a_stop_during_a_start_stops_what_was_started() {
+    let engine = Environment::new();
+    engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "100"]).ok();
+    let mut starting = engine.command(&["start", "slow"]).env("RCON_FAILPOINT", "engine.start.created=sleep:500").spawn().unwrap();
+    let locks = engine.root.join("run/containers");
+    eventually("the start is in flight", || std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op"))));
+    engine.rcon(&["stop", "-t", "0", "slow"]).ok();
+    assert!(starting.wait().unwrap().success());
+    assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
+}
+
+/// `--rm` in the foreground has ended when the next one can have its name, port and volume.
+#[test]
+fn runs_with_rm_follow_each_other_at_once() {
+    let engine = Environment::new();
+    for _ in 0..10 {
+        engine.rcon(&["run", "--rm", "--name", "same", "-p", "18081:80", "-v", "/data", "busybox", "true"]).ok();
+    }
+    assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "");
 }
 
 /// The failpoints of create and start, read from the source so that a new one is tested at once.
