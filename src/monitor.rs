@@ -29,6 +29,7 @@ mod stage;
 mod stdin;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use client::Client;
 pub use error::Error;

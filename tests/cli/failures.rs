@@ -111,6 +111,20 @@ fn a_stop_during_a_start_stops_what_was_started() {
     assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
 }
 
+/// A full disk: the monitor cannot write the record. The code is not lost, and the reason can be read.
+#[test]
+fn an_end_that_could_not_be_recorded_is_recorded_by_the_next_command() {
+    let engine = Environment::new();
+    let run = engine.command(&["run", "--name", "lost", "busybox", "sh", "-c", "exit 7"]).env("RCON_FAILPOINT", "engine.finish.record=error").output().unwrap();
+    assert_eq!(run.status.code(), Some(7));
+    let warnings = engine.see("lost", "{{.Id}}");
+    let warnings = std::fs::read_to_string(engine.root.join("data/containers").join(warnings).join("monitor.log")).unwrap();
+    assert!(warnings.contains("cannot record the end"), "{warnings}");
+    assert_eq!(engine.see("lost", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}"), "exited 7");
+    engine.rcon(&["start", "lost"]).ok();
+    assert_eq!(engine.rcon(&["wait", "lost"]).ok(), "7");
+}
+
 /// `--rm` in the foreground has ended when the next one can have its name, port and volume.
 #[test]
 fn runs_with_rm_follow_each_other_at_once() {

@@ -54,9 +54,10 @@ fn follow(mut client: Client, condition: WaitFor) -> Option<i32> {
     let mut code = None;
     loop {
         match client.next(None) {
-            Ok(Some(Event::Exited { exit, restarting })) => {
+            Ok(Some(Event::Exited { exit, .. })) => {
                 code = Some(exit.code);
-                if condition == WaitFor::NextExit || (condition == WaitFor::NotRunning && !restarting) {
+                // Otherwise to the last word: by then the end is recorded.
+                if condition == WaitFor::NextExit {
                     return code;
                 }
             }
