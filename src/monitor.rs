@@ -29,6 +29,7 @@ mod stage;
 mod stdin;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use client::Client;
 pub use error::Error;
@@ -85,6 +86,9 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// When that run ended.
+    #[serde(default)]
+    pub last_end: Timestamp,
     pub cgroup: runtime::cgroup::Group,
 }
 

@@ -246,7 +246,6 @@ impl Client {
             }
         }
     }
-
 }
 
 /// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and

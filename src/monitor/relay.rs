@@ -27,6 +27,11 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// some 10 ms for an RCU grace period, during which nothing is relayed and an exit is not seen.
 const SETTLE: Duration = Duration::from_millis(60);
 
+/// Connected clients at a time; others wait in the socket's queue. Keeps descriptors and buffers bounded.
+const MOST_PEERS: usize = 256;
+/// Before the next try when the kernel is out of memory.
+const SHORTAGE: Duration = Duration::from_millis(20);
+
 pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(duration.subsec_nanos()) }
 }
@@ -37,6 +42,8 @@ pub(super) struct Monitor<'a> {
     pub(super) lock: File,
     pub(super) listener: OwnedFd,
     pub(super) log: Option<log::Writer>,
+    /// Sockets of published ports, until the very end.
+    pub(super) held: Vec<OwnedFd>,
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     peers: Vec<Peer>,
     outputs: [Option<OwnedFd>; 2],
@@ -84,6 +91,7 @@ impl<'a> Monitor<'a> {
             lock,
             listener,
             log,
+            held: Vec::new(),
             lifecycle,
             peers: vec![creator],
             outputs: [None, None],
@@ -165,6 +173,7 @@ impl<'a> Monitor<'a> {
             started: Timestamp::NEVER,
             restart_count: self.restart_count,
             last_exit: exit.code,
+            last_end: exit.at,
             cgroup,
         };
         self.publish(&facts);
@@ -230,6 +239,7 @@ impl<'a> Monitor<'a> {
             started: at,
             restart_count: self.restart_count,
             last_exit: 0,
+            last_end: Timestamp::NEVER,
             cgroup: run.group(),
         };
         self.publish(&facts);
@@ -333,6 +343,8 @@ impl<'a> Monitor<'a> {
             tracing::warn!("{error}");
         }
         self.accept();
+        // Whoever hears `Gone` may publish the same ports.
+        self.held.clear();
         if let Err(error) = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock) {
             tracing::warn!("cannot free the lock of container {}: {error}", self.config.id.short());
         }
@@ -377,7 +389,12 @@ impl<'a> Monitor<'a> {
         let ready = match self.wait(run, timeout) {
             Ok(ready) => ready,
             Err(rustix::io::Errno::INTR) => return Turn::default(),
-            Err(error) => unreachable!("invariant: poll on open descriptors cannot fail: {error}"),
+            Err(error) => {
+                // The kernel lacks memory for a moment: no reason to take the container down.
+                tracing::warn!("container {}: cannot wait for events: {error}", self.config.id.short());
+                std::thread::sleep(SHORTAGE);
+                return Turn::default();
+            }
         };
         let mut turn = Turn { exited: false, idle: ready.is_empty() };
         for (source, flags) in ready {
@@ -400,8 +417,10 @@ impl<'a> Monitor<'a> {
             sources.push(Source::Init);
             fds.push(PollFd::from_borrowed_fd(run.pidfd(), PollFlags::IN));
         }
-        sources.push(Source::Listener);
-        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        if self.peers.len() < MOST_PEERS {
+            sources.push(Source::Listener);
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
         if let Some(stdin) = self.stdin.as_ref().filter(|stdin| stdin.has_pending()) {
             sources.push(Source::Stdin);
             fds.push(PollFd::new(&stdin.pipe, PollFlags::OUT));
@@ -431,7 +450,7 @@ impl<'a> Monitor<'a> {
     }
 
     fn accept(&mut self) {
-        loop {
+        while self.peers.len() < MOST_PEERS {
             let socket = match accept_with(&self.listener, SocketFlags::CLOEXEC) {
                 Ok(socket) => socket,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,

@@ -113,7 +113,7 @@ impl Engine {
         let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
         failpoint_at("engine.create.directories")?;
-        self.make_volumes(&mut prepared, &merged)?;
+        self.make_volumes(&mut prepared, &merged, &lock)?;
         failpoint_at("engine.create.volumes")?;
         Ok((lock, prepared))
     }
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Directories of new volumes, and copy-up into empty ones.
-    fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts) -> Result<()> {
+    fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts, operation: &OperationLock) -> Result<()> {
         let volumes = self.privilege.roots.volumes();
         let mut image_root = None;
         // In one order everywhere, so that two creates with the same volumes cannot lock each other out.
@@ -165,6 +165,9 @@ impl Engine {
         ordered.sort_by(|a, b| a.name.cmp(&b.name));
         for volume in ordered {
             let directory = volumes.join(volume.name.as_str());
+            if !directory.exists() {
+                operation.note_volume(&volume.name)?;
+            }
             crate::base::fs::create_dir_all(&directory, 0o700)?;
             let lock = copy_up::open_directory(&directory)?;
             // Until our transaction is through, nobody else looks whether this volume is empty.

@@ -2,7 +2,7 @@
 //! held while the container runs.
 
 use super::reconcile::release_network;
-use super::remove::{begin_removal, finish_removal, unmount_shm};
+use super::remove::{begin_removal, failpoint_at, finish_removal, unmount_shm};
 use crate::base::{Roots, Timestamp};
 use crate::monitor::{self, Config, Exit, Lifecycle};
 use crate::state::Db;
@@ -18,6 +18,9 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 pub(super) const KEEP: &str = "keep";
 /// In the live directory: the restart policy that `update` set since the start (JSON).
 pub(super) const POLICY: &str = "restart.json";
+
+/// In the live directory: the [`Exit`] (JSON) of a run whose end the monitor could not record (a full disk).
+pub(super) const EXIT: &str = "exit.json";
 
 /// Decides about restarts; pure, so that the back-off is testable.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl EngineLifecycle {
     }
 
     fn finish(&self, exit: &Exit, error: Option<&str>) -> super::super::Result<()> {
+        failpoint_at("engine.finish.record")?;
         let roots = self.roots();
         let db = Db::open(&roots)?;
         let Some(mut record) = db.container(&self.config.id)? else { return Ok(()) };
@@ -138,8 +142,13 @@ impl Lifecycle for EngineLifecycle {
 
     fn finished(&mut self, exit: &Exit, error: Option<&str>) {
         if let Err(failure) = self.finish(exit, error) {
-            // The record stays `Started` without a monitor: the next command reconciles it.
-            tracing::warn!("cannot record the end of container {}: {failure}", self.config.id);
+            // The record stays `Started` without a monitor: the next command reconciles it, with what is left here on
+            // another file system.
+            tracing::warn!("cannot record the end of container {}: {}", self.config.id, super::start::describe(&failure));
+            let text = serde_json::to_vec(exit).expect("invariant: an exit is plain data");
+            if let Err(second) = crate::base::fs::replace(&self.config.live_dir.join(EXIT), &text, 0o600) {
+                tracing::warn!("{second}: {}", second.source);
+            }
         }
     }
 }

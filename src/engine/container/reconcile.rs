@@ -3,7 +3,7 @@
 //! listing of the run root.
 
 use super::super::{Engine, Result};
-use super::{locks, remove};
+use super::{lifecycle, locks, remove};
 use crate::base::{ContainerId, Roots, Timestamp};
 use crate::monitor;
 use crate::network;
@@ -82,22 +82,35 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container) ->
     group.kill_all(KILL_PATIENCE)?;
     group.delete()?;
     release_network(&record)?;
-    remove::unmount_shm(&roots.live(&record.id));
-    crate::base::fs::remove_tree(&roots.live(&record.id))?;
+    let live_dir = roots.live(&record.id);
+    let seen = std::fs::read(live_dir.join(lifecycle::EXIT)).ok().and_then(|text| serde_json::from_slice::<monitor::Exit>(&text).ok());
+    remove::unmount_shm(&live_dir);
     if record.spec.host.auto_remove {
         remove::begin_removal(db, &mut record, true)?;
         remove::finish_removal(db, roots, &record)?;
         return Ok(None);
     }
-    record.phase = Phase::Exited;
-    record.address = None;
-    record.published.clear();
-    record.exit_code = UNKNOWN_EXIT;
-    record.finished = Timestamp::now();
-    "the container's monitor died, or the host was restarted".clone_into(&mut record.error);
+    write_end(&mut record, seen);
     db.write(false, |tx| -> Result<()> {
         tx.update_container(&record)?;
         Ok(tx.release_leases(&record.id)?)
     })?;
+    // Last: what it tells of the end is recorded now.
+    crate::base::fs::remove_tree(&live_dir)?;
     Ok(Some(record))
+}
+
+/// `seen`: what the monitor left when it could not record the end itself.
+fn write_end(record: &mut record::Container, seen: Option<monitor::Exit>) {
+    record.phase = Phase::Exited;
+    record.address = None;
+    record.published.clear();
+    match seen {
+        Some(exit) => (record.exit_code, record.finished, record.oom_killed) = (exit.code, exit.at, exit.oom_killed),
+        None => {
+            record.exit_code = UNKNOWN_EXIT;
+            record.finished = Timestamp::now();
+            "the container's monitor died, or the host was restarted".clone_into(&mut record.error);
+        }
+    }
 }

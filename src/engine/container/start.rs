@@ -308,7 +308,7 @@ impl Engine {
         let roots = &self.privilege.roots;
         let (container_dir, live_dir) = (roots.container(&record.id), roots.live(&record.id));
         crate::base::fs::create_dir_all(&live_dir, 0o700)?;
-        for stale in [lifecycle::KEEP, lifecycle::POLICY] {
+        for stale in [lifecycle::KEEP, lifecycle::POLICY, lifecycle::EXIT] {
             crate::base::fs::remove_file(&live_dir.join(stale))?;
         }
         let facts = HostFacts::read();
@@ -508,7 +508,7 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
 }
 
 /// The error with its causes on one line, for `State.Error`.
-fn describe(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {

@@ -17,6 +17,9 @@ const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 /// After SIGKILL the kernel needs no help but time; beyond this the process hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a monitor may live without its socket, which it makes second and removes last but one.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a wait on a monitor saw.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -119,10 +122,15 @@ impl Engine {
 
 /// Connects to the monitor; None when there is none (any more).
 pub(super) fn connect(live_dir: &Path) -> Result<Option<Client>> {
-    match Client::connect(live_dir) {
-        Ok(client) => Ok(Some(client)),
-        Err(_) if !monitor::is_alive(live_dir) => Ok(None),
-        Err(error) => Err(error.into()),
+    let deadline = Instant::now() + SOCKET_PATIENCE;
+    loop {
+        match Client::connect(live_dir) {
+            Ok(client) => return Ok(Some(client)),
+            Err(_) if !monitor::is_alive(live_dir) => return Ok(None),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            // It lives a little longer than its socket: it is beginning, or leaving.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 

@@ -1,13 +1,15 @@
-//! Directories of containers that have no record: what a command that was killed in the middle of a create left.
+//! Directories of containers and volumes that have no record: what a command that was killed in the middle of a create left.
 //!
 //! Invariant: whoever makes such a directory holds the container's operation lock until the record exists. So a
 //! directory without a record whose lock is free is debris, and a lock file that nobody holds tells that there is some.
 
 use super::super::{Engine, Result};
 use super::locks;
-use crate::base::ContainerId;
 use crate::base::fs::{Context, remove_tree};
+use crate::base::{ContainerId, VolumeName};
 use crate::monitor;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 use std::path::Path;
 
 impl Engine {
@@ -16,9 +18,33 @@ impl Engine {
         let mut killed = false;
         for id in ids_in(&self.privilege.roots.run.join("containers"), locks::SUFFIX)? {
             // Taking it and letting go removes the file.
-            killed |= locks::try_lock(&self.privilege.roots, &id)?.is_some();
+            if let Some(lock) = locks::try_lock(&self.privilege.roots, &id)? {
+                killed = true;
+                for volume in lock.noted_volumes()? {
+                    self.sweep_volume(&volume)?;
+                }
+            }
         }
         if killed { self.sweep_containers() } else { Ok(()) }
+    }
+
+    /// Removes the directory of a volume that has no record and that nobody fills.
+    fn sweep_volume(&self, name: &VolumeName) -> Result<()> {
+        let path = self.privilege.roots.volumes().join(name.as_str());
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = match open(&path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.on("open", &path)?,
+        };
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            // Another create is at it: it clears what it finds, and its record will tell whose it is.
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            other => other.on("lock", &path)?,
+        }
+        if self.db.volume(name)?.is_none() {
+            remove_tree(&path)?;
+        }
+        Ok(())
     }
 
     /// Removes the directories of containers that have no record and that nobody is making.
