@@ -33,6 +33,7 @@ mod exe;
 mod hierarchy;
 mod init;
 mod join;
+mod mapped;
 mod options;
 mod plan;
 mod process;
