@@ -15,23 +15,25 @@ at ip link set lo up; at ip addr add 198.51.100.2/24 dev eth0; at ip link set et
 
 rcon run -d --name web -p 8080:80 -p 127.0.0.1:8081:80 -p 5353:53/udp busybox sh -c '
     mkdir -p /www; echo hello > /www/index.html; httpd -h /www -p 80
-    while :; do nc -u -l -p 53 -e cat; done' > /dev/null
-fetch="busybox wget -q -T 3 -O -"
-wait_for 5 $fetch http://127.0.0.1:8080/
-expect "published port from the host's loopback" hello "$($fetch http://127.0.0.1:8080/)"
-expect "from the host's own address" hello "$($fetch http://198.51.100.1:8080/)"
-expect "from outside" hello "$(at $fetch http://198.51.100.1:8080/)"
-expect "a loopback-only port from loopback" hello "$($fetch http://127.0.0.1:8081/)"
-expect "and not from outside" "" "$(at $fetch http://198.51.100.1:8081/ 2> /dev/null)"
-expect "from another container through the host's address" hello "$(rcon run --rm busybox wget -q -T 3 -O - http://198.51.100.1:8080/)"
-expect "hairpin: from itself through the host's address" hello "$(rcon exec web wget -q -T 3 -O - http://198.51.100.1:8080/)"
-expect "UDP" ping "$(echo ping | at timeout 3 busybox nc -u -w 1 198.51.100.1 5353)"
+    exec probe udp-echo 53' > /dev/null
+# One small HTTP client for both sides: busybox's nc.
+fetch() { printf 'GET / HTTP/1.0\r\n\r\n' | timeout 3 busybox nc "$1" "$2" | tail -n 1; }
+at_fetch() { printf 'GET / HTTP/1.0\r\n\r\n' | at timeout 3 busybox nc "$1" "$2" | tail -n 1; }
+answers() { [ "$(fetch 127.0.0.1 8080)" = hello ]; }
+wait_for 5 answers
+expect "published port from the host's loopback" hello "$(fetch 127.0.0.1 8080)"
+expect "from the host's own address" hello "$(fetch 198.51.100.1 8080)"
+expect "from outside" hello "$(at_fetch 198.51.100.1 8080)"
+expect "a loopback-only port from loopback" hello "$(fetch 127.0.0.1 8081)"
+expect "and not from outside" "" "$(at_fetch 198.51.100.1 8081 2> /dev/null)"
+expect "from another container through the host's address" hello "$(rcon run --rm busybox sh -c 'printf "GET / HTTP/1.0\r\n\r\n" | timeout 3 nc 198.51.100.1 8080 | tail -n 1')"
+expect "hairpin: from itself through the host's address" hello "$(rcon exec web sh -c 'printf "GET / HTTP/1.0\r\n\r\n" | timeout 3 nc 198.51.100.1 8080 | tail -n 1')"
+expect "UDP" ping "$(at timeout 3 bash -c 'exec 3<> /dev/udp/198.51.100.1/5353; echo ping >&3; read -r -t 2 line <&3; echo "$line"')"
 address=$(rcon inspect -f '{{.NetworkSettings.IPAddress}}' web)
 at ip route add default via 198.51.100.1
-expect "an unpublished port is unreachable from outside, also on the container's address" "" "$(at $fetch "http://$address:80/" 2> /dev/null)"
+expect "an unpublished port is unreachable from outside, also on the container's address" "" "$(at_fetch $address 80 2> /dev/null)"
 at busybox httpd -p 8000 -h /proc/sys/kernel
-expect "containers reach the outside" "$(cat /proc/sys/kernel/ostype)" "$(rcon run --rm busybox wget -q -T 3 -O - http://198.51.100.2:8000/ostype)"
-rcon run -d --name seen -p 8090:80 busybox sh -c 'nc -lk -p 80 -e sh -c "netstat -tn | grep :80 | head -n 1"' > /dev/null
+expect "containers reach the outside" "$(cat /proc/sys/kernel/ostype)" "$(rcon run --rm busybox sh -c 'printf "GET /ostype HTTP/1.0\r\n\r\n" | timeout 3 nc 198.51.100.2 8000 | tail -n 1')"
 expect "a taken port is refused" 125 "$(rcon run -d -p 8080:80 busybox true > /dev/null 2> "$work/taken"; echo $?)"
 expect "by name" 1 "$(grep -c 8080 "$work/taken")"
 busybox nc -l -p 8099 < /dev/zero > /dev/null & holder=$!
@@ -40,9 +42,9 @@ expect "a port of another program is refused" 125 "$(rcon run -d -p 8099:80 busy
 kill $holder
 expect "an ephemeral port is shown" 1 "$(rcon run -d --name eph -p 80 busybox sleep 60 > /dev/null; rcon ps --format '{{.Ports}}' -f name=eph | grep -cE '^0\.0\.0\.0:[0-9]+->80/tcp')"
 rcon stop -t 0 web > /dev/null
-expect "after stop the port is closed" "" "$($fetch http://127.0.0.1:8080/ 2> /dev/null)"
-rcon start web > /dev/null; wait_for 5 $fetch http://127.0.0.1:8080/
-expect "and open again after start" hello "$($fetch http://127.0.0.1:8080/)"
+expect "after stop the port is closed" "" "$(fetch 127.0.0.1 8080 2> /dev/null)"
+rcon start web > /dev/null; wait_for 5 answers
+expect "and open again after start" hello "$(fetch 127.0.0.1 8080)"
 expect "--network host sees the host's links" 1 "$(rcon run --rm --network host busybox ip -o link show up0 | wc -l)"
 expect "--network none has only lo" 1 "$(rcon run --rm --network none busybox ip -o link | wc -l)"
 expect "--network container: shares" "$address" "$(rcon run --rm --network container:web busybox ip -o -4 addr show eth0 | awk '{sub("/.*","",$4); print $4}')"

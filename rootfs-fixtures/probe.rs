@@ -113,7 +113,23 @@ fn devices() -> String {
     object(all)
 }
 
+/// `probe udp-echo PORT`: sends each datagram back (Debian's busybox has no UDP server).
+fn echo(port: &str) -> std::io::Result<()> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", port.parse().expect("a port number")))?;
+    let mut buffer = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&buffer[..length], from)?;
+    }
+}
+
 fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, verb, port] = words.as_slice()
+        && verb == "udp-echo"
+    {
+        echo(port).expect("the socket works");
+    }
     let fields = [
         ("pid", std::process::id().to_string()),
         ("args", list(std::env::args().map(|a| quoted(&a)))),

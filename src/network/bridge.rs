@@ -249,7 +249,11 @@ pub fn attach(network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<(
         }
         other => other.on("create", &name)?,
     }
-    configure(network, netns, endpoint).map_err(|error| {
+    let host_side = || {
+        let port = link::find(fd, &name).on("look up", &name)?.ok_or_else(|| Error::MissingLink(name.clone()))?;
+        link::set_hairpin(fd, port.index).on("configure", &name)
+    };
+    host_side().and_then(|()| configure(network, netns, endpoint)).map_err(|error| {
         if let Err(left) = link::remove(fd, &name) {
             tracing::warn!("cannot take back link {name}: {left}");
         }

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -18,12 +19,15 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 
 const AF_INET: u8 = 2;
+const AF_BRIDGE: u8 = 7;
 const IFF_UP: u32 = 1;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -134,6 +138,14 @@ pub(super) fn set_up(fd: BorrowedFd<'_>, index: u32) -> Result<(), NetlinkError>
 
 pub(super) fn set_master(fd: BorrowedFd<'_>, index: u32, master: u32) -> Result<(), NetlinkError> {
     message::request(fd, RTM_NEWLINK, &ifinfomsg(index, 0)[..], |a| a.number(IFLA_MASTER, master)).map(drop)
+}
+
+/// Lets a bridge port send a frame back where it came from. With `br_netfilter` in the kernel a container's packet to
+/// its own published port is turned round inside the bridge, which drops it otherwise.
+pub(super) fn set_hairpin(fd: BorrowedFd<'_>, index: u32) -> Result<(), NetlinkError> {
+    let mut header = ifinfomsg(index, 0);
+    header[0] = AF_BRIDGE;
+    message::request(fd, RTM_SETLINK, &header[..], |a| a.nest(IFLA_PROTINFO, |a| a.put(IFLA_BRPORT_MODE, &[1]))).map(drop)
 }
 
 /// Removes a link; a missing one is fine. Returns whether it was there.

@@ -195,7 +195,9 @@ fn check_realm(endpoint: &Endpoint, realm: &str) -> Result<Url, Error> {
         std::net::IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
         std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
     });
-    if private && !same_host {
+    // A registry of this machine may have its token server beside it under another loopback name or port.
+    let both_here = literal.is_some_and(|address| address.is_loopback()) && super::endpoint::is_loopback(&endpoint.host);
+    if private && !same_host && !both_here {
         return Err(refused("its token server is an address of a private network"));
     }
     Ok(url)
