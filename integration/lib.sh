@@ -28,7 +28,7 @@ wait_for() {
 # What an engine may leave behind on this host, as text; compared before and after.
 footprint() {
     echo "mounts:"; grep -cF "$work" /proc/self/mountinfo
-    echo "monitors:"; pgrep -f "^rcon-monitor" | while read -r p; do grep -qsF "$work" "/proc/$p/mountinfo" || ls -l "/proc/$p/fd" 2> /dev/null | grep -qF "$work" && echo x; done | wc -l
+    echo "monitors:"; pgrep -f "^rcon-monitor" | while read -r p; do ls -l "/proc/$p/fd" 2> /dev/null | grep -qF " $work/" && echo x; done | wc -l
     echo "links:"; ip -o link show | grep -c ': rc[0-9a-f]\{12\}@' || true
     echo "port elements:"; nft list ruleset 2> /dev/null | grep -c 'elements' || true
     echo "cgroups:"; find /sys/fs/cgroup -type d -path '*/rcon/*' 2> /dev/null | wc -l

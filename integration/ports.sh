@@ -28,7 +28,7 @@ expect "a loopback-only port from loopback" hello "$(fetch 127.0.0.1 8081)"
 expect "and not from outside" "" "$(at_fetch 198.51.100.1 8081 2> /dev/null)"
 expect "from another container through the host's address" hello "$(rcon run --rm busybox sh -c 'printf "GET / HTTP/1.0\r\n\r\n" | timeout 3 nc 198.51.100.1 8080 | tail -n 1')"
 expect "hairpin: from itself through the host's address" hello "$(rcon exec web sh -c 'printf "GET / HTTP/1.0\r\n\r\n" | timeout 3 nc 198.51.100.1 8080 | tail -n 1')"
-expect "UDP" ping "$(at timeout 3 bash -c 'exec 3<> /dev/udp/198.51.100.1/5353; echo ping >&3; read -r -t 2 line <&3; echo "$line"')"
+expect "UDP" ping "$(at timeout 3 bash -c 'exec 3<> /dev/udp/198.51.100.1/5353; echo ping >&3; timeout 2 dd bs=100 count=1 status=none <&3')"
 address=$(rcon inspect -f '{{.NetworkSettings.IPAddress}}' web)
 at ip route add default via 198.51.100.1
 expect "an unpublished port is unreachable from outside, also on the container's address" "" "$(at_fetch $address 80 2> /dev/null)"

@@ -23,6 +23,9 @@ const CHUNK: usize = 32 << 10;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an attached client other than the creator may take to read the last messages.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a container must run before it joins the hierarchies that only count: on cgroup v1 the first attach waits
+/// some 10 ms for an RCU grace period, during which nothing is relayed and an exit is not seen.
+const SETTLE: Duration = Duration::from_millis(60);
 
 pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(duration.subsec_nanos()) }
@@ -131,7 +134,10 @@ impl<'a> Monitor<'a> {
         loop {
             let started = Instant::now();
             self.announce(run.as_mut());
-            while !self.turn(Some(run.as_ref()), None).exited {}
+            if !self.watch(run.as_ref(), Some(SETTLE)) {
+                self.settle(run.as_mut());
+                self.watch(run.as_ref(), None);
+            }
             let exit = self.ended(run.as_mut());
             // Requests that were sent before the end count: a stop is announced before its signal.
             self.turn(None, Some(Duration::ZERO));
@@ -225,6 +231,24 @@ impl<'a> Monitor<'a> {
         self.publish(&facts);
         self.tell(&Event::Started { pid, at });
         self.lifecycle.started(pid, at, self.restart_count);
+    }
+
+    /// Relays until init has ended (true), or until `limit` has passed since the call (false).
+    fn watch(&mut self, run: &dyn Run, limit: Option<Duration>) -> bool {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if self.turn(Some(run), left).exited {
+                return true;
+            }
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+        }
+    }
+
+    /// What a container that stays needs and one that ends at once does not.
+    fn settle(&self, run: &mut dyn Run) {
         if let Err(failure) = run.settle() {
             tracing::warn!("container {}: {}", self.config.id.short(), failure.message);
         }

@@ -223,7 +223,7 @@ fn ensure_forwarding() -> Result<(), Error> {
 fn rejoin(fd: BorrowedFd<'_>, bridge: u32) -> Result<(), Error> {
     for link in link::list(fd).on("list", "links")? {
         if is_endpoint(&link) && link.master.is_none() {
-            link::set_master(fd, link.index, bridge).on("rejoin", &link.name)?;
+            link::set_master(fd, &link, bridge).on("rejoin", &link.name)?;
         }
     }
     Ok(())
@@ -267,15 +267,10 @@ pub fn attach(network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<(
         }
         other => other.on("create", &name)?,
     }
-    let host_side = || {
-        let port = link::find(fd, &name).on("look up", &name)?.ok_or_else(|| Error::MissingLink(name.clone()))?;
-        link::set_hairpin(fd, port.index).on("configure", &name)
-    };
-    host_side().and_then(|()| configure(network, netns, endpoint)).map_err(|error| {
+    configure(network, netns, endpoint).inspect_err(|_| {
         if let Err(left) = link::remove(fd, &name) {
             tracing::warn!("cannot take back link {name}: {left}");
         }
-        error
     })
 }
 

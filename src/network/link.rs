@@ -11,7 +11,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -19,19 +18,19 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 
 const AF_INET: u8 = 2;
-const AF_BRIDGE: u8 = 7;
 const IFF_UP: u32 = 1;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
-const IFLA_PROTINFO: u16 = 12;
-const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 
 const IFA_ADDRESS: u16 = 1;
@@ -89,6 +88,7 @@ impl Range {
 /// One host side of a veth pair to be made, its peer in another namespace.
 pub(super) struct Pair<'a> {
     pub(super) host_name: &'a str,
+    /// Index of the bridge; 0 for none.
     pub(super) master: u32,
     pub(super) mtu: u32,
     pub(super) peer_namespace: BorrowedFd<'a>,
@@ -136,16 +136,25 @@ pub(super) fn set_up(fd: BorrowedFd<'_>, index: u32) -> Result<(), NetlinkError>
     message::request(fd, RTM_NEWLINK, &ifinfomsg(index, IFF_UP), |_| ()).map(drop)
 }
 
-pub(super) fn set_master(fd: BorrowedFd<'_>, index: u32, master: u32) -> Result<(), NetlinkError> {
-    message::request(fd, RTM_NEWLINK, &ifinfomsg(index, 0)[..], |a| a.number(IFLA_MASTER, master)).map(drop)
+/// Puts a link into a bridge.
+pub(super) fn set_master(fd: BorrowedFd<'_>, link: &Link, master: u32) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    batch.message(RTM_NEWLINK, ACK, &ifinfomsg(link.index, 0), |a| a.number(IFLA_MASTER, master));
+    hairpin_message(&mut batch, &link.name);
+    batch.run(fd).map(drop)
 }
 
-/// Lets a bridge port send a frame back where it came from. With `br_netfilter` in the kernel a container's packet to
-/// its own published port is turned round inside the bridge, which drops it otherwise.
-pub(super) fn set_hairpin(fd: BorrowedFd<'_>, index: u32) -> Result<(), NetlinkError> {
-    let mut header = ifinfomsg(index, 0);
-    header[0] = AF_BRIDGE;
-    message::request(fd, RTM_SETLINK, &header[..], |a| a.nest(IFLA_PROTINFO, |a| a.put(IFLA_BRPORT_MODE, &[1]))).map(drop)
+/// Lets a bridge port send frames back where they came from. Where bridged packets pass iptables
+/// (`net.bridge.bridge-nf-call-iptables`), a container that calls its own published port is redirected
+/// within the bridge and would else never hear itself.
+fn hairpin_message(batch: &mut Batch, name: &str) {
+    batch.message(RTM_NEWLINK, ACK, &ifinfomsg(0, 0), |a| {
+        a.text(IFLA_IFNAME, name);
+        a.nest(IFLA_LINKINFO, |a| {
+            a.text(IFLA_INFO_SLAVE_KIND, "bridge");
+            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_MODE, &[1]));
+        });
+    });
 }
 
 /// Removes a link; a missing one is fine. Returns whether it was there.
@@ -169,7 +178,7 @@ pub(super) fn create_bridge(fd: BorrowedFd<'_>, name: &str, mac: [u8; 6], mtu: u
     batch.run(fd).map(drop)
 }
 
-/// Makes a veth pair in one message: the host side up and in the bridge, the peer in its namespace.
+/// Makes a veth pair in one datagram: the host side up and in the bridge, the peer in its namespace.
 pub(super) fn create_pair(fd: BorrowedFd<'_>, pair: &Pair<'_>) -> Result<(), NetlinkError> {
     let namespace = u32::try_from(pair.peer_namespace.as_raw_fd()).expect("invariant: open descriptors are not negative");
     let mut batch = Batch::new();
@@ -190,6 +199,9 @@ pub(super) fn create_pair(fd: BorrowedFd<'_>, pair: &Pair<'_>) -> Result<(), Net
             });
         });
     });
+    if pair.master != 0 {
+        hairpin_message(&mut batch, pair.host_name);
+    }
     batch.run(fd).map(drop)
 }
 

@@ -266,11 +266,8 @@ fn many_endpoints_stay_cheap() {
             column.sort();
             *median = column[column.len() / 2];
         }
-        // Generous: a debug build on a loaded machine. The release figures are in the report of the change.
+        // Generous: a debug build on a loaded machine.
         assert!(medians.iter().sum::<Duration>() < Duration::from_millis(200), "ensure, create_netns, attach, publish: {medians:?}");
-        tracing::info!("ensure, create_netns, attach, publish: {medians:?}");
-        if let Some(path) = std::env::var_os("RCON_TEST_TIMES") {
-            std::fs::write(path, format!("{medians:?}\n")).unwrap();
-        }
+        writeln!(std::io::stderr(), "ensure, create_netns, attach, publish: {medians:?}").unwrap();
     });
 }
