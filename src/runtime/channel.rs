@@ -22,6 +22,7 @@ pub(super) const GO: u8 = b'G';
 /// Parent to stage, with a descriptor: a detached mount.
 const TREE: u8 = b'T';
 const READY: u8 = b'R';
+const BORN: u8 = b'B';
 
 /// One end.
 pub(super) struct Channel(OwnedFd);
@@ -31,6 +32,8 @@ pub(super) enum Answer {
     /// All is applied; the master of the terminal, if one was asked for.
     Ready(Option<OwnedFd>),
     Failed(Failure),
+    /// The exec stage proper: its pid for us and a descriptor of it.
+    Born(i32, OwnedFd),
     End,
 }
 
@@ -66,6 +69,11 @@ impl Channel {
             (1, Some(tree)) if buffer[0] == TREE => Ok(tree),
             _ => Err(Failure::step("receive a mount from the parent", Errno::PIPE)),
         }
+    }
+
+    pub fn born(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+        let [a, b, c, d] = pid.to_le_bytes();
+        self.send(&[BORN, a, b, c, d], Some(pidfd))
     }
 
     pub fn fail(&self, failure: &Failure) -> Result<(), Failure> {
@@ -104,6 +112,10 @@ impl Channel {
         match &buffer[..length] {
             [] => Ok(Answer::End),
             [READY] => Ok(Answer::Ready(fd)),
+            [BORN, a, b, c, d] => match fd {
+                Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),
+                None => Err(Failure::step("read the stage's report", Errno::PROTO)),
+            },
             bytes => Failure::decode(bytes).map(Answer::Failed).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
         }
     }

@@ -115,7 +115,7 @@ fn a_terminal_belongs_to_the_namespace() {
 fn what_belongs_to_others_is_refused_by_name() {
     let engine = Environment::new();
     engine.rcon(&["run", "-d", "--name", "other", "--ipc", "shareable", "busybox", "sleep", "600"]).ok();
-    for (flag, value) in [("--network", "host"), ("--pid", "host"), ("--uts", "host"), ("--network", "container:other"), ("--pid", "container:other"), ("--ipc", "container:other")] {
+    for (flag, value) in [("--network", "host"), ("--pid", "host"), ("--uts", "host"), ("--ipc", "host"), ("--network", "container:other"), ("--pid", "container:other"), ("--ipc", "container:other")] {
         let named = format!("{flag} {}", value.replace(":other", ":"));
         run(&engine, &["--rm", flag, value, "busybox", "true"]).fails(125, &named);
     }

@@ -30,12 +30,12 @@ pub(super) fn request(request: &CreateContainer, facts: &HostFacts) -> Result<()
         }
     }
     for (name, _) in &host.extra_hosts {
-        if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if !crate::network::valid_host_entry(name) {
             return refuse(format!("invalid host name {name:?} in --add-host"), "give --add-host as name:ip");
         }
     }
     for text in host.dns.iter().chain(&host.dns_search).chain(&host.dns_options) {
-        if text.is_empty() || text.chars().any(char::is_control) || text.contains(char::is_whitespace) {
+        if !crate::network::valid_host_entry(text) {
             return refuse(format!("invalid DNS setting {text:?}"), "check --dns, --dns-search and --dns-option");
         }
     }
@@ -91,6 +91,7 @@ fn namespaces(host: &HostSpec) -> Result<()> {
         (host.uts_host, "--uts host"),
         (matches!(host.network, NetworkMode::Container(_)), "--network container:"),
         (matches!(host.pid, PidMode::Container(_)), "--pid container:"),
+        (host.ipc == IpcMode::Host, "--ipc host"),
         (matches!(host.ipc, IpcMode::Container(_)), "--ipc container:"),
     ];
     match conflict.iter().find(|(set, _)| *set) {
@@ -217,13 +218,14 @@ mod tests {
             request(&r, &facts()).map_err(|e| e.to_string())
         };
         assert!(check(&|_| {}).is_ok());
-        let cases: [(&str, &dyn Fn(&mut CreateContainer)); 8] = [
+        let cases: [(&str, &dyn Fn(&mut CreateContainer)); 9] = [
             ("--privileged", &|r| r.host.privileged = true),
             ("--network host", &|r| r.host.network = NetworkMode::Host),
             ("--network container:", &|r| r.host.network = NetworkMode::Container("x".into())),
             ("--pid host", &|r| r.host.pid = PidMode::Host),
             ("--pid container:", &|r| r.host.pid = PidMode::Container("x".into())),
             ("--ipc container:", &|r| r.host.ipc = IpcMode::Container("x".into())),
+            ("--ipc host", &|r| r.host.ipc = IpcMode::Host),
             ("--uts host", &|r| r.host.uts_host = true),
             ("--gidmap", &|r| r.host.userns = UsernsMode::Mapped { uids: map(0), gids: map(1) }),
         ];
