@@ -9,6 +9,13 @@
 //! Flags and rendering (`cli`), wire formats (`server`, later).
 //! ## Decisions
 //! - A container whose monitor died ends with it (exit code 255, its cgroup is killed): no half-supervised state to explain.
+//! - User namespaces are per container and only on request (`--uidmap`, `--gidmap`); `--userns host` is the default spelled
+//!   out. Rejected: one remapping for the whole engine (Docker's `userns-remap`), which splits the store by mapping. On disk
+//!   volumes and uppers keep the container's ids, so a volume can be shared with and without mappings; binds of host
+//!   paths are shown unmapped, as with Docker.
+//! - The network namespace of such a container belongs to its user namespace: it is cloned with init and the monitor
+//!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
+//!   would have no rights there.
 
 pub mod request;
 mod container;

@@ -72,6 +72,10 @@ pub struct Config {
     pub auto_remove: bool,
     /// When the record was marked as started for this monitor: a record marked at another time is another run's.
     pub reserved: Timestamp,
+    /// The network namespace is made with init (it belongs to init's user namespace): [`Lifecycle::created`] connects
+    /// it at each start.
+    #[serde(default)]
+    pub netns_of_init: bool,
 }
 
 /// Live facts, `<live>/live.json` (replaced by rename).
@@ -103,6 +107,11 @@ pub struct Exit {
 
 /// What the engine decides in the monitor process.
 pub trait Lifecycle {
+    /// The plan of this run is applied; init waits at the gate. `pid` is a child of this process, not yet reaped.
+    ///
+    /// # Errors
+    /// Why the container cannot be started.
+    fn created(&mut self, pid: i32) -> Result<(), String>;
     /// Called right after `execve` succeeded (first start and each restart).
     fn started(&mut self, pid: i32, at: Timestamp, restart_count: u32);
     /// The container's process ended; None: do not restart; Some: restart after this pause.

@@ -10,6 +10,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod file_owner;
 pub mod heap;
 pub mod mount;
 pub mod namespace;

@@ -1,6 +1,7 @@
 //! The use cases of one container, a file each.
 
 mod attach;
+mod connect;
 mod copy_up;
 mod create;
 mod devices;

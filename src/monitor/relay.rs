@@ -7,7 +7,7 @@ use super::frame::Request;
 use super::peer::Peer;
 use super::run::{Failure, Made, Maker, Run, Streams, non_blocking};
 use super::stdin::Stdin;
-use super::{Config, Event, Exit, Lifecycle, Live, live, log};
+use super::{Config, Event, Exit, FailureKind, Lifecycle, Live, live, log};
 use crate::base::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with};
@@ -111,6 +111,10 @@ impl<'a> Monitor<'a> {
             Err(failure) => return self.not_started(&failure),
         };
         self.take_streams(streams);
+        if let Err(message) = self.lifecycle.created(run.pid()) {
+            self.tell(&Event::Failed { kind: FailureKind::Other, message });
+            return self.tear_down(run.as_mut());
+        }
         // Requests that came right behind the configuration.
         self.serve(0, PollFlags::empty());
         self.tell(&Event::Created { pid: run.pid() });
@@ -216,7 +220,8 @@ impl<'a> Monitor<'a> {
             self.clear(run.as_mut());
             return Ok(None);
         }
-        match run.start() {
+        let connected = self.lifecycle.created(run.pid()).map_err(|message| Failure { kind: FailureKind::Other, message });
+        match connected.and_then(|()| run.start()) {
             Ok(()) => {
                 self.restart_count = self.restart_count.saturating_add(1);
                 Ok(Some(run))

@@ -96,9 +96,22 @@ type Asked = Arc<Mutex<Vec<String>>>;
 struct Engine {
     asked: Asked,
     pauses: Vec<Duration>,
+    /// What `created` answers once it was fine as often as the number says.
+    refusal: Option<(u32, String)>,
 }
 
 impl Lifecycle for Engine {
+    fn created(&mut self, pid: i32) -> Result<(), String> {
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+        match &mut self.refusal {
+            Some((0, message)) => Err(message.clone()),
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
     fn started(&mut self, _pid: i32, _at: Timestamp, restart_count: u32) {
         self.asked.lock().unwrap().push(format!("started {restart_count}"));
     }
@@ -128,6 +141,7 @@ struct Options {
     stdin_once: bool,
     pauses: Vec<Duration>,
     fails: bool,
+    refusal: Option<(u32, String)>,
 }
 
 fn setup(script: &'static str, options: Options) -> Setup {
@@ -154,11 +168,12 @@ fn setup(script: &'static str, options: Options) -> Setup {
         restart: RestartPolicy::No,
         auto_remove: false,
         reserved: Timestamp::NEVER,
+        netns_of_init: false,
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let asked = Asked::default();
-    let engine = Engine { asked: Arc::clone(&asked), pauses: options.pauses.clone() };
+    let engine = Engine { asked: Arc::clone(&asked), pauses: options.pauses.clone(), refusal: options.refusal.clone() };
     let for_thread = config.clone();
     let lock = live::take_lock(&config.live_dir).unwrap();
     let listener = relay::listen(&config.live_dir).unwrap();
@@ -319,6 +334,22 @@ fn a_failed_creation_is_told() {
     assert_eq!(setup.next(), Event::Failed { kind: FailureKind::NotFound, message: "no such command".to_owned() });
     assert_eq!(setup.next(), Event::Gone);
     setup.finish(&[]);
+}
+
+#[test]
+fn what_the_engine_cannot_connect_does_not_start() {
+    let refusal = |after| Some((after, "no bridge".to_owned()));
+    let mut first = setup("echo run", Options { refusal: refusal(0), ..Options::default() });
+    assert_eq!(first.next(), Event::Failed { kind: FailureKind::Other, message: "no bridge".to_owned() });
+    assert_eq!(first.next(), Event::Gone);
+    first.finish(&[]);
+    let pauses = vec![Duration::from_millis(5)];
+    let mut again = setup("echo run; exit 7", Options { pauses, refusal: refusal(1), ..Options::default() });
+    again.start();
+    let (out, _, rest) = collect(&mut again.client);
+    assert_eq!(out, b"run\n");
+    assert_eq!(exits(&rest), [(7, true), (7, false)]);
+    again.finish(&["started 0", "exited 7 false", "finished 7 true"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::base::fs::Context;
 use crate::base::{ContainerId, ContainerName, Timestamp, Undo};
 use crate::image::Progress;
 use crate::oci::{ImageDefaults, ImageDocument};
-use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, Phase, PidMode, UsernsMode, Volume};
+use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, Phase, PidMode, Volume};
 use crate::state::{Db, Tx};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -138,22 +138,13 @@ impl Engine {
 
     fn make_directories(&self, prepared: &mut Prepared) -> Result<()> {
         let directory = self.privilege.roots.container(&prepared.record.id);
-        let mapped = match &prepared.record.spec.host.userns {
-            UsernsMode::Mapped { uids, gids } => Some((root_of(uids), root_of(gids))),
-            UsernsMode::Host => None,
-        };
-        crate::base::fs::create_dir_all(&directory, if mapped.is_some() { 0o711 } else { 0o700 })?;
+        crate::base::fs::create_dir_all(&directory, 0o700)?;
         prepared.undo.push("container directory", move || crate::base::fs::remove_tree(&directory));
         let directory = self.privilege.roots.container(&prepared.record.id);
         let (upper, work) = (directory.join("upper"), directory.join("work"));
-        // The upper directory's attributes are those of `/` inside.
+        // The upper directory's attributes are those of `/` inside, whatever its user namespace: ids on disk are the container's.
         make_directory(&upper, 0o755)?;
-        make_directory(&work, 0o700)?;
-        if let Some((uid, gid)) = mapped {
-            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).on("change the owner of", &upper)?;
-            std::os::unix::fs::chown(&work, Some(uid), Some(gid)).on("change the owner of", &work)?;
-        }
-        Ok(())
+        make_directory(&work, 0o700)
     }
 
     /// Directories of new volumes, and copy-up into empty ones.
@@ -206,11 +197,6 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
     // mkdir(2) applied our umask.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("change the mode of", path)?;
     Ok(())
-}
-
-/// Host id of the container's id 0.
-fn root_of(maps: &[record::IdMap]) -> u32 {
-    maps.iter().find(|m| m.container == 0).map_or(0, |m| m.host)
 }
 
 /// Volumes first: the record refers to them.

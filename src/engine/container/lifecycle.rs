@@ -1,8 +1,10 @@
 //! What the monitor process asks the engine: restart or not, and what to do at the end. No database connection is
 //! held while the container runs.
 
+use super::connect;
 use super::reconcile::release_network;
 use super::remove::{begin_removal, failpoint_at, finish_removal, unmount_shm};
+use super::start;
 use crate::base::{Roots, Timestamp};
 use crate::monitor::{self, Config, Exit, Lifecycle};
 use crate::state::Db;
@@ -123,6 +125,13 @@ impl EngineLifecycle {
 }
 
 impl Lifecycle for EngineLifecycle {
+    fn created(&mut self, pid: i32) -> Result<(), String> {
+        if !self.config.netns_of_init {
+            return Ok(());
+        }
+        connect::connect_init(&self.roots(), &self.config.id, pid).map_err(|error| start::describe(&error))
+    }
+
     fn started(&mut self, _pid: i32, at: Timestamp, restart_count: u32) {
         self.started = at;
         self.restart_count = restart_count;

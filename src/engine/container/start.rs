@@ -7,12 +7,12 @@ use super::create::{self, Prepared};
 use super::oci_config::{self, Inputs};
 use super::remove::{failpoint_at, unmount_shm};
 use super::resources::HostFacts;
-use super::{devices, etc, lifecycle, locks, reconcile, remove};
+use super::{connect, devices, etc, lifecycle, locks, reconcile, remove};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ErrorKind, Timestamp, Undo};
 use crate::image::Progress;
 use crate::monitor::{self, Client, Config, Event, FailureKind, Live};
-use crate::network::{self, Endpoint, HeldPort, Netns};
+use crate::network::{self, HeldPort, Netns};
 use crate::runtime::{Root, Upper, User};
 use crate::state::Tx;
 use crate::state::record::{Container, IpcMode, Network, NetworkMode, Phase, PidMode, PortMapping, Protocol};
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Name of the default bridge's record.
-const BRIDGE: &str = "bridge";
+pub(super) const BRIDGE: &str = "bridge";
 /// In the live directory: the `/dev/shm` that an `--ipc shareable` container shares.
 pub(super) const SHM: &str = "shm";
 /// How long a monitor may take for one step. Far beyond any sane disk: it only ends a wait for something dead.
@@ -35,6 +35,8 @@ type NetnsThread = JoinHandle<std::result::Result<Netns, network::Error>>;
 /// The namespace that the container's processes get.
 enum NetworkSide {
     Host,
+    /// Made with init, connected by the monitor (see `connect.rs`).
+    OfInit,
     Own(Netns),
     Joined(OwnedFd),
 }
@@ -229,7 +231,7 @@ impl Engine {
         failpoint_at("engine.start.files")?;
         let side = self.network_side(record, netns)?;
         let fd = match &side {
-            NetworkSide::Host => None,
+            NetworkSide::Host | NetworkSide::OfInit => None,
             NetworkSide::Own(netns) => Some(netns.fd.as_fd()),
             NetworkSide::Joined(fd) => Some(fd.as_fd()),
         };
@@ -238,7 +240,7 @@ impl Engine {
         failpoint_at("engine.start.monitor")?;
         // From here on the monitor mounts, joins cgroups and so on, while this process does the network.
         if let (NetworkSide::Own(netns), Some(bridge), Some(address)) = (&side, &bridge, record.address) {
-            self.connect_network(record, netns, bridge, address)?;
+            connect::connect(&self.db, record, netns, bridge, address)?;
         }
         failpoint_at("engine.start.network")?;
         let operation = || format!("start container \"{}\"", record.name);
@@ -255,30 +257,10 @@ impl Engine {
         Ok(())
     }
 
-    fn connect_network(&self, record: &Container, netns: &Netns, bridge: &Network, address: std::net::Ipv4Addr) -> Result<()> {
-        // Asked only when the table had to be made anew.
-        let mut failed = None;
-        network::ensure(bridge, &mut || match self.db.published() {
-            Ok(all) => all.into_iter().map(|(_, address, port)| (address, port)).collect(),
-            Err(error) => {
-                failed = Some(error);
-                Vec::new()
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let mac = record.spec.host.mac_address.as_deref().map(parse_mac).transpose()?;
-        network::attach(bridge, netns, &Endpoint { container: record.id.clone(), address, mac })?;
-        if !record.published.is_empty() {
-            network::publish(address, &record.published)?;
-        }
-        Ok(())
-    }
-
     fn network_side(&self, record: &Container, netns: Option<NetnsThread>) -> Result<NetworkSide> {
         match (&record.spec.host.network, netns) {
             (NetworkMode::Host, _) => Ok(NetworkSide::Host),
+            _ if oci_config::netns_of_init(&record.spec.host) => Ok(NetworkSide::OfInit),
             (NetworkMode::Container(id), _) => {
                 let (pid, _) = self.joined(id, "network")?;
                 Ok(NetworkSide::Joined(network::netns_of(pid)?))
@@ -352,6 +334,7 @@ impl Engine {
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
             reserved: record.started,
+            netns_of_init: oci_config::netns_of_init(&record.spec.host),
         })
     }
 
@@ -450,7 +433,9 @@ fn lease(tx: &Tx<'_>, record: &mut Container, bridge: Option<&Network>, held: &[
 
 /// Making a network namespace takes a millisecond or more: it runs beside the transaction and the files.
 fn spawn_netns(record: &Container) -> Option<NetnsThread> {
-    matches!(record.spec.host.network, NetworkMode::Bridge | NetworkMode::None).then(|| std::thread::spawn(network::create_netns))
+    let host = &record.spec.host;
+    let ours = matches!(host.network, NetworkMode::Bridge | NetworkMode::None) && !oci_config::netns_of_init(host);
+    ours.then(|| std::thread::spawn(network::create_netns))
 }
 
 /// Takes the host ports: `-p`, and with `-P` each exposed port that `-p` does not name.
@@ -498,15 +483,6 @@ fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> 
     }
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
-    let parts: Vec<Option<u8>> = text.split([':', '-']).map(|p| if p.len() == 2 { u8::from_str_radix(p, 16).ok() } else { None }).collect();
-    match parts.as_slice() {
-        // The lowest bit of the first byte marks a group address.
-        [Some(a), Some(b), Some(c), Some(d), Some(e), Some(f)] if a & 1 == 0 => Ok([*a, *b, *c, *d, *e, *f]),
-        _ => Err(Error::invalid(format!("invalid MAC address \"{text}\""))),
-    }
-}
-
 /// The error with its causes on one line, for `State.Error`.
 pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
@@ -532,14 +508,6 @@ fn exit_code(error: &Error) -> i32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn mac_addresses_are_unicast() {
-        assert_eq!(parse_mac("02:42:ac:11:00:02").unwrap(), [2, 0x42, 0xac, 0x11, 0, 2]);
-        for bad in ["", "02:42:ac:11:00", "01:00:5e:00:00:01", "02:42:ac:11:00:zz", "2:42:ac:11:0:2"] {
-            assert!(parse_mac(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_recorded_error_names_its_causes() {
