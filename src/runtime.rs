@@ -16,6 +16,10 @@
 //!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
 //! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
 //!   system calls each, and only after the cgroup namespace exists).
+//! - Cgroups are written by our own code, not `cgroups-rs`: hybrid hosts need the v2 tree for tracking, killing and
+//!   freezing and v1 hierarchies only where a limit asks for them; joining all of them costs grace periods of 10 ms.
+//! - Device rules are one eBPF program on the v2 group wherever a v2 tree exists, on hybrid hosts too. Rejected there:
+//!   `devices.allow` lines, one more hierarchy to join and one write for each rule; they serve pure v1 hosts.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 
