@@ -50,7 +50,7 @@ mod tree;
 mod user;
 
 pub use error::Error;
-pub use exe::protected_exe;
+pub use exe::{protected_exe, run_protected};
 
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};

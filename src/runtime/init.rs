@@ -78,7 +78,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
     match channel.answer()? {
         Answer::Ready(console) => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End => Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) => Err(Error::Lost(String::new())),
     }
 }
 
@@ -248,6 +248,6 @@ pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
     }
 }
