@@ -83,6 +83,8 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// When the previous run ended; never while there was none.
+    pub last_end: Timestamp,
     pub cgroup: runtime::cgroup::Group,
 }
 

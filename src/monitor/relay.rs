@@ -165,6 +165,7 @@ impl<'a> Monitor<'a> {
             started: Timestamp::NEVER,
             restart_count: self.restart_count,
             last_exit: exit.code,
+            last_end: exit.at,
             cgroup,
         };
         self.publish(&facts);
@@ -221,6 +222,7 @@ impl<'a> Monitor<'a> {
             started: at,
             restart_count: self.restart_count,
             last_exit: 0,
+            last_end: Timestamp::NEVER,
             cgroup: run.group(),
         };
         self.publish(&facts);

@@ -6,6 +6,7 @@ use crate::base::fs::Context;
 use crate::base::{ContainerId, Roots};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,8 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Held while a container is being started or removed. The file disappears with it.
 pub(super) struct OperationLock {
-    _file: File,
+    file: File,
     path: PathBuf,
+}
+
+impl OperationLock {
+    /// The lock's descriptor: who holds a copy holds the lock.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Drop for OperationLock {
@@ -57,7 +65,7 @@ pub(super) fn try_lock(roots: &Roots, id: &ContainerId) -> Result<Option<Operati
         }
         let held = file.metadata().on("stat", &path)?;
         match std::fs::metadata(&path) {
-            Ok(named) if named.ino() == held.ino() && named.dev() == held.dev() => return Ok(Some(OperationLock { _file: file, path })),
+            Ok(named) if named.ino() == held.ino() && named.dev() == held.dev() => return Ok(Some(OperationLock { file: file, path })),
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(crate::base::fs::FsError { operation: "stat", path, source: e }.into()),
