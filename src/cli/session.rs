@@ -95,6 +95,8 @@ struct Relay<'a> {
     reading: bool,
     /// Bytes from stdin that the monitor has not taken yet.
     pending: Vec<u8>,
+    /// The process has ended with this code; the monitor is releasing what it held.
+    exited: Option<i32>,
     /// Close the container's stdin once `pending` is gone.
     closing: bool,
 }
@@ -108,7 +110,7 @@ impl Session<'_> {
         let signals = SignalFd::block(&caught(self.proxy.is_some())).map_err(|e| Failure::caused("cannot catch signals", &e))?;
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
         let reading = self.stdin;
-        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false };
+        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), exited: None, closing: false };
         relay.resize();
         let end = relay.run();
         drop(raw);
@@ -190,12 +192,18 @@ impl Relay<'_> {
 
     /// Handles every message that is here.
     fn drain(&mut self) -> Result<Option<End>, Failure> {
-        while let Some(event) = self.session.client.next(Some(Duration::ZERO)).map_err(|e| lost(&e))? {
+        loop {
+            let event = match (self.session.client.next(Some(Duration::ZERO)), self.exited) {
+                (Ok(Some(event)), _) => event,
+                (Ok(None), _) => return Ok(None),
+                // Killed while it cleaned up: the code is known, the next command cleans up.
+                (Err(_), Some(code)) => return Ok(Some(End::Exited(code))),
+                (Err(error), None) => return Err(lost(&error)),
+            };
             if let Some(end) = self.take(event)? {
                 return Ok(Some(end));
             }
         }
-        Ok(None)
     }
 
     fn take(&mut self, event: Event) -> Result<Option<End>, Failure> {
@@ -203,7 +211,14 @@ impl Relay<'_> {
             Event::Stdout(data) if self.session.stdout => write_all(&mut io::stdout(), &data),
             // A terminal has one stream; whoever attached only stderr gets nothing, as with Docker.
             Event::Stderr(data) if self.session.stderr => write_all(&mut io::stderr(), &data),
-            Event::Exited { exit, .. } => return Ok(Some(End::Exited(exit.code))),
+            Event::Exited { exit, restarting: true } => return Ok(Some(End::Exited(exit.code))),
+            // Name, ports and (with --rm) the container itself are given back until `Gone`: the next command of a
+            // script may ask for them.
+            Event::Exited { exit, .. } => {
+                self.exited = Some(exit.code);
+                return Ok(None);
+            }
+            Event::Gone if let Some(code) = self.exited => return Ok(Some(End::Exited(code))),
             Event::Failed { kind, message } => {
                 let code = match kind {
                     FailureKind::NotFound => 127,

@@ -5,7 +5,8 @@ use super::frame::{CONFIG_LIMIT, Decoder, Request};
 use super::peer::Peer;
 use super::relay::{self, Monitor};
 use super::run::{Containers, Failure};
-use super::{Config, Error, Event, Lifecycle, live, log};
+use super::{Config, Error, Event, Exit, Lifecycle, live, log};
+use crate::base::Timestamp;
 use crate::base::fs::Context;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::IoSliceMut;
@@ -14,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The kernel's OOM killer spares the monitor: it is small, and the container's end must be recorded.
 const OOM_SCORE_ADJ: &str = "-999";
@@ -69,10 +71,34 @@ fn supervise(config: Config, mut held: Vec<OwnedFd>, mut make: Containers, creat
     };
     // Ours is held: from here on everybody sees that the container has a monitor. See `Client::spawn`.
     drop(held.pop());
-    let engine = lifecycle(&config);
+    let engine = Box::new(Holding { held, inner: lifecycle(&config) });
     Monitor::new(config, lock, listener, log, engine, creator).run(&mut || make.make());
-    drop(held);
     ExitCode::SUCCESS
+}
+
+/// Lets the held ports go as the first thing of the end: whoever is told that all is released may bind them at once.
+struct Holding {
+    held: Vec<OwnedFd>,
+    inner: Box<dyn Lifecycle>,
+}
+
+impl Lifecycle for Holding {
+    fn started(&mut self, pid: i32, at: Timestamp, restart_count: u32) {
+        self.inner.started(pid, at, restart_count);
+    }
+
+    fn exited(&mut self, exit: &Exit, ran_for: Duration, stop_requested: bool) -> Option<Duration> {
+        self.inner.exited(exit, ran_for, stop_requested)
+    }
+
+    fn restart_failed(&mut self, error: &str) -> Option<Duration> {
+        self.inner.restart_failed(error)
+    }
+
+    fn finished(&mut self, exit: &Exit, error: Option<&str>) {
+        self.held.clear();
+        self.inner.finished(exit, error);
+    }
 }
 
 /// Nothing was made yet: says why and ends.

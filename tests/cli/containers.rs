@@ -215,3 +215,15 @@ fn a_terminal_does_not_hide_why_a_command_could_not_start() {
     engine.rcon(&["run", "--rm", "-t", "--pid", "host", "busybox", "no-such-command"]).fails(127, "no-such-command");
     engine.rcon(&["rm", "-f", "up"]).ok();
 }
+
+/// A script may use name, port and volume of a container as soon as its `run` has returned.
+#[test]
+fn what_a_run_held_is_free_when_it_returns() {
+    let engine = Environment::new();
+    for _ in 0..10 {
+        engine.rcon(&["run", "--rm", "--name", "again", "-p", "18082:80", "-v", "mine:/v", "busybox", "true"]).ok();
+        engine.rcon(&["volume", "rm", "mine"]).ok();
+    }
+    engine.rcon(&["run", "--name", "first", "-p", "18082:80", "busybox", "true"]).ok();
+    engine.rcon(&["run", "--name", "second", "-p", "18082:80", "busybox", "true"]).ok();
+}
