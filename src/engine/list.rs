@@ -207,7 +207,7 @@ impl<'a> Matcher<'a> {
                 .is_none_or(|ids| ids.contains(&spec.image_id) || self.ancestor_names.contains(&spec.image.as_str()))
             && filter::any(self.filters, "volume", |v| spec.mounts.iter().any(|m| is_mount(m, v)))
             && filter::any(self.filters, "network", |n| self.on_network(&spec.host.network, n))
-            && self.matches_ports(spec)
+            && self.matches_ports(&view.record)
     }
 
     /// Unanchored regular expressions; a name matches with or without Docker's leading slash.
@@ -232,7 +232,8 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn matches_ports(&self, spec: &record::ContainerSpec) -> bool {
+    fn matches_ports(&self, record: &record::Container) -> bool {
+        let spec = &record.spec;
         let exposed = || {
             spec.exposed.iter().filter_map(|text| {
                 let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -241,9 +242,10 @@ impl<'a> Matcher<'a> {
         };
         let published = || spec.host.ports.iter().map(|p| (p.container_port, protocol_name(p.protocol)));
         let within = |ranges: &[PortRange], (port, protocol): (u16, &str)| ranges.iter().any(|r| r.contains(port, protocol));
+        // The port on the host, as it is now; that of a container which does not run is the one it will ask for.
         let publish = self.publish.is_empty()
-            || published().any(|p| within(&self.publish, p))
-            || (spec.host.publish_all && exposed().any(|p| within(&self.publish, p)));
+            || record.published.iter().any(|p| within(&self.publish, (p.host_port, protocol_name(p.protocol))))
+            || spec.host.ports.iter().any(|p| p.host_ports.is_some_and(|(low, high)| (low..=high).any(|port| within(&self.publish, (port, protocol_name(p.protocol))))));
         let expose = self.expose.is_empty() || exposed().chain(published()).any(|p| within(&self.expose, p));
         publish && expose
     }

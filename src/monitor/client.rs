@@ -30,10 +30,13 @@ pub struct Client {
 impl Client {
     /// Starts a monitor process (one exec of our own binary from a read-only view) and hands it config, the
     /// container's network namespace and held port sockets. It creates the container at once (in parallel with the caller).
+    /// `lock` is what the caller holds against other operations on the container: a copy goes along until the monitor
+    /// has its own lock. Else, if the caller dies in between, the container would look dead and could be removed under
+    /// a monitor that is about to make it.
     ///
     /// # Errors
     /// The process cannot be started or does not take its configuration.
-    pub fn spawn(config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
+    pub fn spawn(config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>], lock: BorrowedFd<'_>) -> Result<Client, Error> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(Error::spawn("make a socket for"))?;
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Error::spawn("open /dev/null for"))?;
         let name = CString::new(format!("{STAGE}{}", config.id.short())).expect("invariant: an id has no NUL");
@@ -46,7 +49,9 @@ impl Client {
         let executable = crate::runtime::protected_exe().map_err(|error| Error::Binary(Box::new(error)))?;
         crate::sys::spawn::detached(executable.as_fd(), &[&name], &environment, null.as_fd(), theirs.as_fd()).map_err(Error::spawn("start"))?;
         drop(theirs);
-        Client::configure(ours, config, netns, held)
+        // The last of them: the stage takes it off again.
+        let held: Vec<BorrowedFd<'_>> = held.iter().copied().chain([lock]).collect();
+        Client::configure(ours, config, netns, &held)
     }
 
     /// Sends the first messages over the socket that the stage was given.

@@ -45,7 +45,8 @@ pub fn serve(socket: OwnedFd, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>)
 pub(super) struct Received {
     pub(super) json: Vec<u8>,
     pub(super) netns: Option<OwnedFd>,
-    /// Bound sockets of published ports: held for the monitor's life, so that no other process takes them.
+    /// Bound sockets of published ports: held for the monitor's life, so that no other process takes them. The last one is the
+    /// creator's operation lock, which is let go as soon as the monitor has its own.
     pub(super) held: Vec<OwnedFd>,
 }
 
@@ -59,7 +60,7 @@ fn prepare(creator: &mut Peer) -> Result<(Config, Vec<OwnedFd>, Containers), Err
     Ok((config, held, make))
 }
 
-fn supervise(config: Config, held: Vec<OwnedFd>, mut make: Containers, creator: Peer, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> ExitCode {
+fn supervise(config: Config, mut held: Vec<OwnedFd>, mut make: Containers, creator: Peer, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> ExitCode {
     let opened = live::take_lock(&config.live_dir).and_then(|lock| {
         let listener = relay::listen(&config.live_dir)?;
         let log = log::Writer::open(&config.container_dir, &config.log)?;
@@ -69,6 +70,8 @@ fn supervise(config: Config, held: Vec<OwnedFd>, mut make: Containers, creator: 
         Ok(opened) => opened,
         Err(error) => return refuse(creator, error.into()),
     };
+    // Ours is held: from here on everybody sees that the container has a monitor. See `Client::spawn`.
+    drop(held.pop());
     let engine = lifecycle(&config);
     let mut monitor = Monitor::new(config, lock, listener, log, engine, creator);
     monitor.held = held;

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Init, cgroup, mapped};
+use super::{Create, Init, cgroup, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -199,7 +199,13 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let prepared = entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label)?;
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label) {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            terminal::outlive(pty);
+            return Err(failure);
+        }
+    };
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     Ok(prepared)
 }

@@ -163,7 +163,13 @@ fn build(plan: &ProcessPlan, streams: &Streams, channel: &Channel, label: Option
         }
         None => None,
     };
-    let prepared = entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label)?;
+    let prepared = match entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label) {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            terminal::outlive(pty);
+            return Err(failure);
+        }
+    };
     channel.expect(channel::JOINED)?;
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     // From here on the process may outlive who asked for it.

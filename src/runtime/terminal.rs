@@ -53,6 +53,12 @@ pub(super) fn take(peer: BorrowedFd<'_>) -> Result<(), Failure> {
     duplicate(peer, peer, peer)
 }
 
+/// Leaves the pty open until this process, a stage that failed, has ended: closing the master would hang up the stage
+/// (its session leader) before it has told why.
+pub(super) fn outlive(pty: Option<Pty>) {
+    std::mem::forget(pty);
+}
+
 /// Puts three descriptors (all above 2) in the places of the standard streams.
 pub(super) fn duplicate(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::stdio::dup2_stdin(stdin).at("set standard input")?;

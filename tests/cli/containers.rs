@@ -186,3 +186,44 @@ fn cidfile_and_detached_ids() {
     assert_eq!(std::fs::read_to_string(engine.root.join("cid")).unwrap(), id);
     engine.rcon(&["run", "-d", "--cidfile", "cid", "busybox", "true"]).fails(125, "cid");
 }
+
+#[test]
+fn a_restarting_container_shows_its_last_exit() {
+    let engine = Environment::new();
+    engine.rcon(&["run", "-d", "--name", "loops", "--restart", "always", "busybox", "sh", "-c", "exit 3"]).ok();
+    eventually("it waits for its restart", || engine.rcon(&["ps", "--format", "{{.Status}}"]).out.starts_with("Restarting (3) "));
+    assert!(!engine.rcon(&["ps", "--format", "{{.Status}}"]).out.contains("N/A"));
+    engine.rcon(&["rm", "-f", "loops"]).ok();
+}
+
+#[test]
+fn publish_filters_by_the_port_on_the_host() {
+    let engine = Environment::new();
+    engine.rcon(&["run", "-d", "--name", "web", "-p", "18081:80", "busybox", "sleep", "100"]).ok();
+    let names = |filter: &str| engine.rcon(&["ps", "--filter", filter, "--format", "{{.Names}}"]).out;
+    assert_eq!((names("publish=18081").as_str(), names("publish=18000-18100/tcp").as_str()), ("web\n", "web\n"));
+    assert_eq!((names("publish=80").as_str(), names("publish=18081/udp").as_str(), names("expose=80").as_str()), ("", "", "web\n"));
+    engine.rcon(&["rm", "-f", "web"]).ok();
+}
+
+/// The stage is the leader of its terminal's session: a master that closes too early hangs it up before it can report.
+#[test]
+fn a_terminal_does_not_hide_why_a_command_could_not_start() {
+    let engine = Environment::new();
+    engine.rcon(&["run", "-d", "--name", "up", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["exec", "-t", "up", "no-such-command"]).fails(127, "no-such-command");
+    engine.rcon(&["run", "--rm", "-t", "--pid", "host", "busybox", "no-such-command"]).fails(127, "no-such-command");
+    engine.rcon(&["rm", "-f", "up"]).ok();
+}
+
+/// A script may use name, port and volume of a container as soon as its `run` has returned.
+#[test]
+fn what_a_run_held_is_free_when_it_returns() {
+    let engine = Environment::new();
+    for _ in 0..10 {
+        engine.rcon(&["run", "--rm", "--name", "again", "-p", "18082:80", "-v", "mine:/v", "busybox", "true"]).ok();
+        engine.rcon(&["volume", "rm", "mine"]).ok();
+    }
+    engine.rcon(&["run", "--name", "first", "-p", "18082:80", "busybox", "true"]).ok();
+    engine.rcon(&["run", "--name", "second", "-p", "18082:80", "busybox", "true"]).ok();
+}

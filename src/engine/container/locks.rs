@@ -7,6 +7,7 @@ use crate::base::{ContainerId, Roots, VolumeName};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,6 +34,11 @@ impl OperationLock {
     pub(super) fn noted_volumes(&self) -> Result<Vec<VolumeName>> {
         let text = crate::base::fs::read_to_string(&self.path)?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// The lock's descriptor: who holds a copy holds the lock.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -4,6 +4,7 @@
 use super::super::request::CreateContainer;
 use super::super::{AttachStreams, Attached, Created, Engine, Error, Result};
 use super::create::{self, Prepared};
+use super::locks::OperationLock;
 use super::oci_config::{self, Inputs};
 use super::remove::{failpoint_at, unmount_shm};
 use super::resources::HostFacts;
@@ -49,7 +50,7 @@ impl Engine {
     /// What kept it from starting; it is recorded too.
     pub fn start(&self, id: &ContainerId, attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
         let roots = &self.privilege.roots;
-        let _lock = locks::lock(roots, id)?;
+        let lock = locks::lock(roots, id)?;
         let gone = || Error::no_such("container", id.as_str());
         let mut record = self.db.container(id)?.ok_or_else(gone)?;
         let live_dir = roots.live(id);
@@ -76,7 +77,7 @@ impl Engine {
             Ok(held) => held,
             Err(error) => return Err(self.record_failure(&mut record, error)),
         };
-        self.bring_up_or_take_back(record, netns, &held, attach, console)
+        self.bring_up_or_take_back(record, &lock, netns, &held, attach, console)
     }
 
     /// `create` + `start` in one transaction where possible: the hot path of `run`.
@@ -84,7 +85,8 @@ impl Engine {
     /// # Errors
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
     pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
-        let (_lock, mut prepared) = self.prepare(request, progress)?;
+        // Held until the process runs.
+        let (lock, mut prepared) = self.prepare(request, progress)?;
         let netns = spawn_netns(&prepared.record);
         let held = match hold(&prepared.record) {
             Ok(held) => held,
@@ -99,7 +101,7 @@ impl Engine {
             Err(Reserve::Create(error)) => return Err(*error),
             Err(Reserve::Start(error)) => return self.created_only(prepared, *error),
         };
-        let attached = self.bring_up_or_take_back(record.clone(), netns, &held, attach, console);
+        let attached = self.bring_up_or_take_back(record.clone(), &lock, netns, &held, attach, console);
         if attached.is_err()
             && let Some(now) = self.db.container(&record.id)?
         {
@@ -160,9 +162,9 @@ impl Engine {
         }
     }
 
-    fn bring_up_or_take_back(&self, mut record: Container, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
+    fn bring_up_or_take_back(&self, mut record: Container, lock: &OperationLock, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
         let mut monitor = None;
-        let result = self.bring_up(&record, netns, held, attach, console, &mut monitor);
+        let result = self.bring_up(&record, lock, netns, held, attach, console, &mut monitor);
         match (result, monitor) {
             (Ok(()), Some(client)) => Ok(Attached { id: record.id, client, tty: record.spec.process.tty }),
             (Ok(()), None) => unreachable!("invariant: a container that was brought up has a monitor"),
@@ -223,7 +225,8 @@ impl Engine {
     }
 
     /// Everything between the reservation and the running process. `monitor` is filled as soon as there is one.
-    fn bring_up(&self, record: &Container, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16), monitor: &mut Option<Client>) -> Result<()> {
+    #[expect(clippy::too_many_arguments, reason = "one call; each is a thing that the start hands on")]
+    fn bring_up(&self, record: &Container, lock: &OperationLock, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16), monitor: &mut Option<Client>) -> Result<()> {
         failpoint_at("engine.start.reserved")?;
         let mut undo = Undo::new();
         let bridge = if record.spec.host.network == NetworkMode::Bridge { self.db.network(BRIDGE)? } else { None };
@@ -236,7 +239,7 @@ impl Engine {
             NetworkSide::Joined(fd) => Some(fd.as_fd()),
         };
         let sockets: Vec<_> = held.iter().map(|h| h.socket.as_fd()).collect();
-        let client = monitor.insert(Client::spawn(&config, fd, &sockets)?);
+        let client = monitor.insert(Client::spawn(&config, fd, &sockets, lock.fd())?);
         failpoint_at("engine.start.monitor")?;
         // From here on the monitor mounts, joins cgroups and so on, while this process does the network.
         if let (NetworkSide::Own(netns), Some(bridge), Some(address)) = (&side, &bridge, record.address) {

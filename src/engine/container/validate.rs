@@ -218,7 +218,8 @@ mod tests {
             request(&r, &facts()).map_err(|e| e.to_string())
         };
         assert!(check(&|_| {}).is_ok());
-        let cases: [(&str, &dyn Fn(&mut CreateContainer)); 9] = [
+        type Change<'a> = &'a dyn Fn(&mut CreateContainer);
+        let cases: [(&str, Change<'_>); 9] = [
             ("--privileged", &|r| r.host.privileged = true),
             ("--network host", &|r| r.host.network = NetworkMode::Host),
             ("--network container:", &|r| r.host.network = NetworkMode::Container("x".into())),

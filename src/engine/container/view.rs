@@ -49,6 +49,11 @@ fn observe(roots: &Roots, record: record::Container) -> View {
                     view.restart_count = live.restart_count;
                     view.started = live.started;
                     view.pid = live.pid.unwrap_or(0);
+                    if live.pid.is_none() {
+                        // The record is written at the end only: the last run is known by the live facts.
+                        view.record.exit_code = live.last_exit;
+                        view.record.finished = live.last_end;
+                    }
                     match live.pid {
                         Some(_) if live.cgroup.is_frozen() => Status::Paused,
                         Some(_) => Status::Running,
