@@ -19,6 +19,7 @@ mod error;
 mod open;
 mod read;
 pub mod record;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ pub enum Error {
         #[source]
         source: rusqlite::Error,
     },
+    #[error("the disk that holds {} is full: remove containers, or images with \"image prune -a\"", path.display())]
+    Full { path: PathBuf },
     /// A stored document that this build cannot read.
     #[error("the record of {object} in {} is damaged", path.display())]
     Document {
@@ -60,7 +62,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NameTaken { .. } | Error::PortTaken { .. } | Error::VolumeInUse { .. } | Error::ImageInUse { .. } => ErrorKind::Conflict,
-            Error::NetworkFull { .. } => ErrorKind::Unavailable,
+            Error::NetworkFull { .. } | Error::Full { .. } => ErrorKind::Unavailable,
             Error::VolumeMissing { .. } | Error::ImageMissing { .. } | Error::LayerMissing { .. } | Error::ContainerMissing { .. } => {
                 ErrorKind::NotFound
             }
@@ -79,7 +81,10 @@ impl Error {
     pub(super) fn sqlite(operation: impl Into<String>, path: &Path) -> impl FnOnce(rusqlite::Error) -> Error {
         let operation = operation.into();
         let path = path.to_path_buf();
-        move |source| Error::Sqlite { operation, path, source }
+        move |source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Error::Full { path },
+            _ => Error::Sqlite { operation, path, source },
+        }
     }
 }
 

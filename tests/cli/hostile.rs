@@ -38,3 +38,25 @@ fn listings_and_errors_cannot_steer_the_terminal() {
     assert!(!done.err.contains('\u{1b}'), "{:?}", done.err);
     engine.rcon(&["rm", "evil"]).ok();
 }
+
+/// A container that fills the disk can still be removed, and its end is recorded.
+#[test]
+fn a_full_disk_can_be_emptied() {
+    let place = std::env::temp_dir().join(format!("rcon-full-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=64m none "$PLACE"; cd "$PLACE"
+        engine() { "$RCON" --root "$PLACE/data" --run-root "$PLACE/run" "$@"; }
+        engine load -q -i "$IMAGE" > /dev/null
+        engine run --name hog --network none busybox sh -c 'dd if=/dev/zero of=/x bs=1M count=100 2> /dev/null; exit 3' || echo "code $?"
+        echo "wait $(engine wait hog)"
+        engine rm -f hog
+        engine run --rm --network none busybox echo again
+        for i in $(seq 200); do [ -n "$(engine ps -aq)" ] || break; sleep 0.05; done
+        engine ps -aq
+    "#;
+    let done = std::process::Command::new("unshare").args(["--net", "--mount", "--propagation", "private", "sh", "-ec", script])
+        .env("PLACE", &place).env("RCON", env!("CARGO_BIN_EXE_rcon")).env("IMAGE", crate::environment::fixtures().join("busybox.tar")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "code 3\nwait 3\nhog\nagain\n", "{}", String::from_utf8_lossy(&done.stderr));
+    std::fs::remove_dir(&place).unwrap();
+}
