@@ -87,6 +87,9 @@ fn caught(proxied: bool) -> Vec<i32> {
     list
 }
 
+/// How long a foreground command waits for the monitor to release what an ended container held.
+const RELEASE: Duration = Duration::from_secs(10);
+
 /// Which of our standard streams are still to be served.
 struct Relay<'a> {
     session: Session<'a>,
@@ -97,6 +100,8 @@ struct Relay<'a> {
     pending: Vec<u8>,
     /// Close the container's stdin once `pending` is gone.
     closing: bool,
+    /// The last run has ended: the monitor releases everything now.
+    over: bool,
 }
 
 impl Session<'_> {
@@ -108,10 +113,16 @@ impl Session<'_> {
         let signals = SignalFd::block(&caught(self.proxy.is_some())).map_err(|e| Failure::caused("cannot catch signals", &e))?;
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
         let reading = self.stdin;
-        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false };
+        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false, over: false };
         relay.resize();
         let end = relay.run();
         drop(raw);
+        if relay.over {
+            // The name, the ports and the record of a `--rm` container are free again when the command returns, as scripts
+            // expect. A monitor that takes longer finishes on its own.
+            let released = relay.session.client.wait_gone(RELEASE);
+            unsent(released.map(drop));
+        }
         end
     }
 }
@@ -203,7 +214,10 @@ impl Relay<'_> {
             Event::Stdout(data) if self.session.stdout => write_all(&mut io::stdout(), &data),
             // A terminal has one stream; whoever attached only stderr gets nothing, as with Docker.
             Event::Stderr(data) if self.session.stderr => write_all(&mut io::stderr(), &data),
-            Event::Exited { exit, .. } => return Ok(Some(End::Exited(exit.code))),
+            Event::Exited { exit, restarting } => {
+                self.over = !restarting;
+                return Ok(Some(End::Exited(exit.code)));
+            }
             Event::Failed { kind, message } => {
                 let code = match kind {
                     FailureKind::NotFound => 127,

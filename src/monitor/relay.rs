@@ -306,7 +306,7 @@ impl<'a> Monitor<'a> {
     fn tear_down(mut self, run: &mut dyn Run) {
         self.clear(run);
         // A waiting init was killed with its group; its status is of no interest.
-        drop(waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG));
+        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.leave();
     }
 

@@ -102,7 +102,7 @@ pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
 /// Kills and reaps a stage that failed; a stage that died silently is described by how.
 pub(super) fn bury(pidfd: BorrowedFd<'_>, error: Error) -> Error {
     // A process that is gone already needs no signal.
-    drop(pidfd_send_signal(pidfd, Signal::KILL));
+    pidfd_send_signal(pidfd, Signal::KILL).ok();
     let status = loop {
         match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Err(Errno::INTR) => {}

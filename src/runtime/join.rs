@@ -35,7 +35,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
             let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
             reap(door.as_fd())?;
             match attend(&ours, pid, &plan, group) {
-                Ok(console) => Ok(Running { pid, pidfd, console }),
+                Ok(console) => Ok(Running { pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }

@@ -6,6 +6,7 @@ use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
+use super::locks::{self, OperationLock};
 use super::{copy_up, etc, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ContainerName, Timestamp, Undo};
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     undo: Undo<'static>,
     /// Locked volume directories: until the rows exist nobody else fills them.
     _locks: Vec<OwnedFd>,
+    /// The container's operation lock: until its row exists, the directory is taken for debris when nobody holds it.
+    pub lock: Option<OperationLock>,
 }
 
 impl Prepared {
@@ -108,7 +111,8 @@ impl Engine {
         super::devices::look_up(&record.spec.host)?;
         etc::check(&record)?;
         mounts::prepare_binds(&request.mounts)?;
-        let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new() };
+        let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new(), lock: None };
+        prepared.lock = Some(locks::lock(&self.privilege.roots, &prepared.record.id)?);
         self.make_directories(&mut prepared)?;
         failpoint_at("engine.create.directories")?;
         self.make_volumes(&mut prepared, &merged)?;

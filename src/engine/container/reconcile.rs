@@ -29,7 +29,30 @@ impl Engine {
                 first.get_or_insert(error);
             }
         }
+        if let Err(error) = self.sweep() {
+            first.get_or_insert(error);
+        }
         first.map_or(Ok(()), Err)
+    }
+
+    /// Removes the directories of creates that died before their transaction: nothing else knows of them. A create
+    /// holds the operation lock from before its directory is made until after its transaction.
+    fn sweep(&self) -> Result<()> {
+        let roots = &self.privilege.roots;
+        // No directory yet: there has never been a container.
+        let Ok(entries) = std::fs::read_dir(roots.containers()) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
+            if self.reread(&id)?.is_some() {
+                continue;
+            }
+            let Some(_lock) = locks::try_lock(roots, &id)? else { continue };
+            // Under the lock: the create may have come to its end since.
+            if self.reread(&id)?.is_none() {
+                crate::base::fs::remove_tree(&roots.container(&id))?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings one record up to date; None when the container is gone after that.

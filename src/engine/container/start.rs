@@ -86,7 +86,8 @@ impl Engine {
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
     pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
         let mut prepared = self.prepare(request, progress)?;
-        let _lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
+        // Taken by `prepare`; held until the process runs.
+        let _lock = prepared.lock.take();
         let netns = spawn_netns(&prepared.record);
         let held = match hold(&prepared.record) {
             Ok(held) => held,
