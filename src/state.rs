@@ -21,6 +21,7 @@ mod error;
 mod open;
 mod read;
 pub mod record;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;

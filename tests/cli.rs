@@ -8,6 +8,8 @@ mod environment;
 mod containers;
 #[path = "cli/failures.rs"]
 mod failures;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/userns.rs"]

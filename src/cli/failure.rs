@@ -2,6 +2,7 @@
 //!
 //! Shown as `error: …`, then one `caused by:` line per cause, then a `hint:` if there is an action to take.
 
+use super::output::harmless;
 use crate::base::ErrorKind;
 use crate::engine;
 use crate::engine::request::FlagError;
@@ -107,12 +108,12 @@ impl Failure {
         if self.message.is_empty() {
             return String::new();
         }
-        let mut text = if self.verbatim { format!("{}\n", self.message) } else { format!("error: {}\n", self.message) };
+        let mut text = if self.verbatim { format!("{}\n", self.message) } else { format!("error: {}\n", harmless(&self.message)) };
         for cause in &self.causes {
-            writeln!(text, "caused by: {cause}").expect("invariant: writing to a String cannot fail");
+            writeln!(text, "caused by: {}", harmless(cause)).expect("invariant: writing to a String cannot fail");
         }
         if let Some(hint) = &self.hint {
-            writeln!(text, "hint: {hint}").expect("invariant: writing to a String cannot fail");
+            writeln!(text, "hint: {}", harmless(hint)).expect("invariant: writing to a String cannot fail");
         }
         text
     }

@@ -1,6 +1,7 @@
 //! Printing: data to stdout, talk to stderr, neither of which may panic when its reader is gone.
 
 use super::failure::{self, Failure};
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,10 +28,29 @@ pub fn talk(text: impl Display) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
+/// Text that may come from an image: control characters, which could steer the terminal, are shown escaped; line
+/// ends and tabs are left.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// A value that is one cell of one line: no control character at all.
+pub fn cell(text: &str) -> Cow<'_, str> {
+    escape(text, char::is_control)
+}
+
+fn escape(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&which) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if which(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
 /// The warnings of the engine.
 pub fn warnings(list: &[String]) {
     for warning in list {
-        talk(format_args!("warning: {warning}"));
+        talk(format_args!("warning: {}", harmless(warning)));
     }
 }
 

@@ -6,7 +6,7 @@ mod lexer;
 mod parser;
 
 use super::failure::Failure;
-use super::table;
+use super::{output, table};
 use serde_json::{Map, Value};
 
 /// Key of a row that holds its labels for `.Label "k"`; never printed.
@@ -75,9 +75,18 @@ pub fn list(format: Option<&str>, default: &str, titles: &[(&str, &str)], rows: 
         lines.push(execute(template.header(&Value::Object(header)))?);
     }
     for row in rows {
-        lines.push(execute(template.render(row))?);
+        lines.push(execute(template.render(&shown(row)))?);
     }
     Ok(if is_table { table::render(&lines) } else { lines.iter().map(|line| format!("{line}\n")).collect() })
+}
+
+/// A row with its control characters escaped: labels and commands come from images and must not steer the terminal.
+fn shown(row: &Value) -> Value {
+    match row {
+        Value::String(text) => Value::String(output::cell(text).into_owned()),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shown(value))).collect(),
+        other => other.clone(),
+    }
 }
 
 /// One value through a `--format` of `inspect`, `info` or `version`, with its line end.
@@ -107,6 +116,14 @@ mod tests {
                 "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": null},
             },
         })
+    }
+
+    #[test]
+    fn rows_cannot_steer_the_terminal() {
+        let rows = [json!({"Labels": "a=\u{1b}]0;x\u{7}\nb", LABELS: {"a": "\u{9b}1m"}})];
+        assert_eq!(list(Some("{{.Labels}}"), "", &[], &rows).unwrap(), "a=\\u{1b}]0;x\\u{7}\\nb\n");
+        assert_eq!(list(Some("{{.Label \"a\"}}"), "", &[], &rows).unwrap(), "\\u{9b}1m\n");
+        assert_eq!(list(Some("json"), "", &[], &[json!({"A": "\u{1b}"})]).unwrap(), "{\"A\":\"\\u001b\"}\n");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum Error {
     /// The file has no content although it had some.
     #[error("the database {} is empty, but {} is not", path.display(), beside.display())]
     Emptied { path: PathBuf, beside: PathBuf },
+    #[error("the disk that holds {} is full: remove containers, or images with \"image prune -a\"", path.display())]
+    Full { path: PathBuf },
     /// A stored document that this build cannot read.
     #[error("the record of {object} in {} is damaged", path.display())]
     Document {
@@ -71,7 +73,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NameTaken { .. } | Error::PortTaken { .. } | Error::VolumeInUse { .. } | Error::ImageInUse { .. } => ErrorKind::Conflict,
-            Error::NetworkFull { .. } => ErrorKind::Unavailable,
+            Error::NetworkFull { .. } | Error::Full { .. } => ErrorKind::Unavailable,
             Error::VolumeMissing { .. } | Error::ImageMissing { .. } | Error::LayerMissing { .. } | Error::ContainerMissing { .. } => {
                 ErrorKind::NotFound
             }
@@ -107,6 +109,7 @@ impl Error {
         let path = path.to_path_buf();
         move |source| match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Error::Corrupt { operation, path, source },
+            Some(rusqlite::ErrorCode::DiskFull) => Error::Full { path },
             _ => Error::Sqlite { operation, path, source },
         }
     }

@@ -26,7 +26,10 @@ pub(super) fn open(roots: &Roots) -> Result<Db, Error> {
         }
     };
     match version(&db)? {
-        VERSION => Ok(db),
+        VERSION => {
+            super::reserve::keep(&db);
+            Ok(db)
+        }
         newer if newer > VERSION => Err(Error::TooNew { path, found: newer, supported: VERSION }),
         _ => {
             drop(db);
@@ -59,6 +62,7 @@ fn create_or_migrate(roots: &Roots) -> Result<Db, Error> {
     }
     // The version stands in the file itself, where an older rcon finds it first.
     checkpoint(&db, 0)?;
+    super::reserve::keep(&db);
     Ok(db)
 }
 

@@ -1,7 +1,7 @@
 //! Transactions: every change of records and leases.
 
 use super::record::{Container, Image, Layer, MountKind, Network, Phase, Protocol, PublishedPort, Volume};
-use super::{Db, Error, Tx, read};
+use super::{Db, Error, Tx, read, reserve};
 use crate::base::{ContainerId, ContainerName, VolumeName};
 use rusqlite::Params;
 use serde::Serialize;
@@ -10,7 +10,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// See [`Db::write`].
 pub(super) fn transaction<T, E: From<Error>>(db: &Db, durable: bool, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-    let run = |operation: &'static str, sql: &str| db.connection.execute_batch(sql).map_err(Error::sqlite(operation, &db.path));
+    let run = |operation: &'static str, sql: &str| {
+        let full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        let again = |error| {
+            // A failed commit may have rolled back: then the next command profits from the space.
+            let open = sql != "COMMIT" || !db.connection.is_autocommit();
+            if full(&error) && reserve::spend(db) && open { db.connection.execute_batch(sql) } else { Err(error) }
+        };
+        db.connection.execute_batch(sql).or_else(again).map_err(Error::sqlite(operation, &db.path))
+    };
     // `synchronous` can only change outside of a transaction.
     run("begin a transaction", if durable { "PRAGMA synchronous=FULL; BEGIN IMMEDIATE" } else { "BEGIN IMMEDIATE" })?;
     let tx = Tx { db, inserted: RefCell::default() };

@@ -150,7 +150,8 @@ impl Lifecycle for EngineLifecycle {
     }
 
     fn finished(&mut self, exit: &Exit, error: Option<&str>) {
-        if let Err(failure) = self.finish(exit, error) {
+        // A full disk fails the first time; that gives up the reserve of the database.
+        if let Err(failure) = self.finish(exit, error).or_else(|_| self.finish(exit, error)) {
             // The record stays `Started` without a monitor: the next command reconciles it, with what is left here on
             // another file system.
             tracing::warn!("cannot record the end of container {}: {}", self.config.id, super::start::describe(&failure));
