@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Descriptors in one message; the kernel allows 253 (`SCM_MAX_FD`).
@@ -24,7 +24,9 @@ pub(super) const STAGE: &str = "rcon-monitor: ";
 /// A connection to a monitor.
 pub struct Client {
     socket: OwnedFd,
+    live_dir: PathBuf,
     decoder: Decoder,
+    gone: bool,
 }
 
 impl Client {
@@ -51,7 +53,7 @@ impl Client {
 
     /// Sends the first messages over the socket that the stage was given.
     pub(super) fn configure(socket: OwnedFd, config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
-        let mut client = Client::on(socket);
+        let mut client = Client::on(socket, &config.live_dir);
         let descriptors: Vec<BorrowedFd<'_>> = netns.iter().copied().chain(held.iter().copied()).collect();
         for batch in descriptors.chunks(BATCH) {
             client.hand_over(batch)?;
@@ -80,12 +82,12 @@ impl Client {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(|e| failed(e.into()))?;
         let (_directory, address) = address(live_dir).map_err(failed)?;
         connect(&socket, &address).map_err(|e| failed(e.into()))?;
-        Ok(Client::on(socket))
+        Ok(Client::on(socket, live_dir))
     }
 
     /// A client on a connected socket.
-    pub(super) fn on(socket: OwnedFd) -> Self {
-        Client { socket, decoder: Decoder::new(LIMIT) }
+    pub(super) fn on(socket: OwnedFd, live_dir: &Path) -> Self {
+        Client { socket, live_dir: live_dir.to_path_buf(), decoder: Decoder::new(LIMIT), gone: false }
     }
 
     /// Opens the gate. The monitor answers Started or Failed.
@@ -198,6 +200,7 @@ impl Client {
             let frame = self.decoder.next().map_err(|malformed| Error::Malformed(malformed.0))?;
             if let Some(frame) = frame {
                 let event = Event::decode(frame).map_err(|malformed| Error::Malformed(malformed.0))?;
+                self.gone |= event == Event::Gone;
                 return Ok(Some(event));
             }
             if self.ready(PollFlags::IN, deadline)?.is_empty() {
@@ -226,6 +229,23 @@ impl Client {
         self.socket.as_fd()
     }
 
+    /// Waits until the monitor has released everything (`Gone`, or its lock is free); false: timeout.
+    /// Output that still arrives is thrown away.
+    ///
+    /// # Errors
+    /// The connection is broken while the monitor lives.
+    pub fn wait_gone(&mut self, timeout: Duration) -> Result<bool, Error> {
+        let deadline = Instant::now() + timeout;
+        while !self.gone {
+            match self.next(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(false),
+                Err(_) if !live::is_alive(&self.live_dir) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and
