@@ -15,6 +15,13 @@
 //! - `cp` speaks tar on both sides, also from file to file, so that the rules about owners, links and hostile names stand
 //!   in one place. Rejected: copying trees directly where no tar is asked for.
 //! - An exec is the child of the command that asked for it, not of the monitor: its streams need no relay.
+//! - User namespaces are per container and only on request (`--uidmap`, `--gidmap`); `--userns host` is the default spelled
+//!   out. Rejected: one remapping for the whole engine (Docker's `userns-remap`), which splits the store by mapping. On disk
+//!   volumes and uppers keep the container's ids, so a volume can be shared with and without mappings; binds of host
+//!   paths are shown unmapped, as with Docker.
+//! - The network namespace of such a container belongs to its user namespace: it is cloned with init and the monitor
+//!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
+//!   would have no rights there.
 
 pub mod request;
 mod container;

@@ -29,6 +29,7 @@ mod stage;
 mod stdin;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use client::Client;
 pub use error::Error;
@@ -69,6 +70,12 @@ pub struct Config {
     pub log: crate::state::record::LogSpec,
     pub restart: crate::state::record::RestartPolicy,
     pub auto_remove: bool,
+    /// When the record was marked as started for this monitor: a record marked at another time is another run's.
+    pub reserved: Timestamp,
+    /// The network namespace is made with init (it belongs to init's user namespace): [`Lifecycle::created`] connects
+    /// it at each start.
+    #[serde(default)]
+    pub netns_of_init: bool,
 }
 
 /// Live facts, `<live>/live.json` (replaced by rename).
@@ -83,6 +90,9 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// When that run ended.
+    #[serde(default)]
+    pub last_end: Timestamp,
     pub cgroup: runtime::cgroup::Group,
 }
 
@@ -97,6 +107,11 @@ pub struct Exit {
 
 /// What the engine decides in the monitor process.
 pub trait Lifecycle {
+    /// The plan of this run is applied; init waits at the gate. `pid` is a child of this process, not yet reaped.
+    ///
+    /// # Errors
+    /// Why the container cannot be started.
+    fn created(&mut self, pid: i32) -> Result<(), String>;
     /// Called right after `execve` succeeded (first start and each restart).
     fn started(&mut self, pid: i32, at: Timestamp, restart_count: u32);
     /// The container's process ended; None: do not restart; Some: restart after this pause.
@@ -122,8 +137,6 @@ pub enum Event {
     Exited { exit: Exit, restarting: bool },
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
-    /// Init's process list changed owner etc. — none yet.
-    Paused(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

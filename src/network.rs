@@ -15,6 +15,8 @@
 //!   published ports are closed and `route_localnet` is unguarded.
 //! - A drop is final across nftables tables: where another firewall's FORWARD policy drops, our accept cannot
 //!   override it. We do not touch its rules; the administrator allows the bridge there.
+//! - A namespace that belongs to a container's user namespace cannot be made beforehand: `open_netns` prepares it from
+//!   outside once its init exists. The default path keeps making namespaces beside the transaction.
 //! - The default bridge has no IPv6: containers get none, and a publication on an IPv6 address is refused.
 //! - Port holders have no SO_REUSEADDR (two bound sockets that do not listen would share the port), so a port
 //!   that a host program just left can be refused until its TIME_WAIT ends.
@@ -31,7 +33,7 @@ mod resolver;
 #[cfg(test)]
 mod tests;
 
-pub use bridge::{attach, choose_default, create_netns, ensure, netns_of, traffic};
+pub use bridge::{attach, choose_default, create_netns, ensure, netns_of, open_netns, traffic};
 pub use error::Error;
 pub use port::{hold_ports, publish, unpublish};
 pub use resolver::{hosts, resolv_conf, valid_host_entry};

@@ -16,6 +16,11 @@
 //!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
 //! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
 //!   system calls each, and only after the cgroup namespace exists).
+//! - In a new user namespace the parent opens root and bind sources and hands them over as detached mounts; layers, upper
+//!   and binds with the option `idmap` are id-mapped (Linux 5.19), with the container's own ids on disk. Rejected: chown of
+//!   the layers (a copy of each image per mapping); letting the namespace's root open them (it cannot pass 0700 directories).
+//!   Id-mapped layers are attached in a private mount namespace while overlayfs takes them up: detached ones only
+//!   work since Linux 6.15.
 //! - Cgroups are written by our own code, not `cgroups-rs`: hybrid hosts need the v2 tree for tracking, killing and
 //!   freezing and v1 hierarchies only where a limit asks for them; joining all of them costs grace periods of 10 ms.
 //! - Device rules are one eBPF program on the v2 group wherever a v2 tree exists, on hybrid hosts too. Rejected there:
@@ -37,6 +42,7 @@ mod exe;
 mod hierarchy;
 mod init;
 mod join;
+mod mapped;
 mod options;
 mod plan;
 mod process;

@@ -13,6 +13,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod file_owner;
 pub mod heap;
 pub mod mount;
 pub mod namespace;

@@ -10,6 +10,8 @@ mod containers;
 mod failures;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/userns.rs"]
+mod userns;
 #[path = "cli/volumes.rs"]
 mod volumes;
 

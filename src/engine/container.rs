@@ -1,6 +1,7 @@
 //! The use cases of one container, a file each.
 
 mod attach;
+mod connect;
 mod copy_up;
 mod create;
 mod devices;
@@ -21,6 +22,7 @@ mod rename;
 mod resources;
 mod start;
 mod stop;
+mod sweep;
 mod update;
 mod validate;
 mod view;

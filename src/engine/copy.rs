@@ -9,6 +9,7 @@ mod unpack;
 
 use super::*;
 use crate::base::ErrorKind;
+use crate::sys::file_owner::FileOwner;
 use pack::{Packer, lossy};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -265,12 +266,13 @@ fn unpack(side: &Side<'_>, into: &[u8], archive: &mut dyn Read, keep_ids: bool) 
             Scope::Beneath { dir: rustix::fs::open(into, flags, Mode::empty()).map_err(|e| CopyError::io("open", into, e))? }
         }
     };
+    // Files can be made in id-mapped mounts only by ids that they have a place for.
+    let (uid, gid) = ids.to_host(0, 0);
+    let mapped = (uid, gid) != (0, 0);
+    let _maker = mapped.then(|| FileOwner::assume(uid, gid)).transpose().map_err(|e| CopyError::io("make files as root of", b"the container", e))?;
     let owner = match side {
         _ if keep_ids => Owner::Keep(&keep),
-        Side::Container { .. } => {
-            let (uid, gid) = ids.to_host(0, 0);
-            Owner::Fixed(uid, gid)
-        }
+        Side::Container { .. } => Owner::Fixed(uid, gid),
         Side::Host => Owner::Fixed(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
     Unpacker::new(scope, owner).unpack(archive)

@@ -96,9 +96,22 @@ type Asked = Arc<Mutex<Vec<String>>>;
 struct Engine {
     asked: Asked,
     pauses: Vec<Duration>,
+    /// What `created` answers once it was fine as often as the number says.
+    refusal: Option<(u32, String)>,
 }
 
 impl Lifecycle for Engine {
+    fn created(&mut self, pid: i32) -> Result<(), String> {
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+        match &mut self.refusal {
+            Some((0, message)) => Err(message.clone()),
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
     fn started(&mut self, _pid: i32, _at: Timestamp, restart_count: u32) {
         self.asked.lock().unwrap().push(format!("started {restart_count}"));
     }
@@ -128,6 +141,7 @@ struct Options {
     stdin_once: bool,
     pauses: Vec<Duration>,
     fails: bool,
+    refusal: Option<(u32, String)>,
 }
 
 fn setup(script: &'static str, options: Options) -> Setup {
@@ -153,11 +167,13 @@ fn setup(script: &'static str, options: Options) -> Setup {
         log: LogSpec::default(),
         restart: RestartPolicy::No,
         auto_remove: false,
+        reserved: Timestamp::NEVER,
+        netns_of_init: false,
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let asked = Asked::default();
-    let engine = Engine { asked: Arc::clone(&asked), pauses: options.pauses.clone() };
+    let engine = Engine { asked: Arc::clone(&asked), pauses: options.pauses.clone(), refusal: options.refusal.clone() };
     let for_thread = config.clone();
     let lock = live::take_lock(&config.live_dir).unwrap();
     let listener = relay::listen(&config.live_dir).unwrap();
@@ -171,7 +187,7 @@ fn setup(script: &'static str, options: Options) -> Setup {
             Ok(shell(script, options.tty))
         });
     });
-    Setup { client: Client::on(ours.into(), &config.live_dir), thread, config, asked, base }
+    Setup { client: Client::on(ours.into()), thread, config, asked, base }
 }
 
 impl Setup {
@@ -223,7 +239,6 @@ fn output_exit_log_and_end_come_in_order() {
     let (out, err, rest) = collect(&mut setup.client);
     assert_eq!((out.as_slice(), err.as_slice()), (&b"out\ntail"[..], &b"err\n"[..]));
     assert_eq!(exits(&rest), [(3, false)]);
-    assert!(setup.client.wait_gone(Duration::ZERO).unwrap());
     assert!(matches!(setup.client.next(PATIENCE), Err(Error::Lost)));
     let mut logged = Vec::new();
     read_log(&setup.config.container_dir, &LogQuery::default(), &|| false, &mut |line| {
@@ -289,7 +304,7 @@ fn the_container_outlives_its_creator_and_others_attach() {
     let mut other = Client::connect(&setup.config.live_dir).unwrap();
     // What a SIGKILL of the command does to its connection.
     let (spare, _) = UnixStream::pair().unwrap();
-    drop(std::mem::replace(&mut setup.client, Client::on(spare.into(), &setup.config.live_dir)));
+    drop(std::mem::replace(&mut setup.client, Client::on(spare.into())));
     other.attach(true, true, true).unwrap();
     other.write_stdin(b"hi\n").unwrap();
     let (out, _, rest) = collect(&mut other);
@@ -309,7 +324,7 @@ fn an_abandoned_container_is_taken_down() {
     let mut lost = setup("sleep 1000", Options::default());
     assert!(matches!(lost.next(), Event::Created { .. }));
     let (spare, _) = UnixStream::pair().unwrap();
-    drop(std::mem::replace(&mut lost.client, Client::on(spare.into(), &lost.config.live_dir)));
+    drop(std::mem::replace(&mut lost.client, Client::on(spare.into())));
     lost.finish(&["finished 128 true"]);
 }
 
@@ -319,6 +334,22 @@ fn a_failed_creation_is_told() {
     assert_eq!(setup.next(), Event::Failed { kind: FailureKind::NotFound, message: "no such command".to_owned() });
     assert_eq!(setup.next(), Event::Gone);
     setup.finish(&[]);
+}
+
+#[test]
+fn what_the_engine_cannot_connect_does_not_start() {
+    let refusal = |after| Some((after, "no bridge".to_owned()));
+    let mut first = setup("echo run", Options { refusal: refusal(0), ..Options::default() });
+    assert_eq!(first.next(), Event::Failed { kind: FailureKind::Other, message: "no bridge".to_owned() });
+    assert_eq!(first.next(), Event::Gone);
+    first.finish(&[]);
+    let pauses = vec![Duration::from_millis(5)];
+    let mut again = setup("echo run; exit 7", Options { pauses, refusal: refusal(1), ..Options::default() });
+    again.start();
+    let (out, _, rest) = collect(&mut again.client);
+    assert_eq!(out, b"run\n");
+    assert_eq!(exits(&rest), [(7, true), (7, false)]);
+    again.finish(&["started 0", "exited 7 false", "finished 7 true"]);
 }
 
 #[test]

@@ -48,14 +48,32 @@ pub fn create_netns() -> Result<Netns, Error> {
     netns::in_new(|| {
         let fd = rustix::fs::open("/proc/thread-self/ns/net", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
             .map_err(|e| Error::Namespace { operation: "open the new", source: e.into() })?;
-        let socket = route_socket()?;
-        link::set_up(socket.as_fd(), link::LOOPBACK).on("bring up", "lo")?;
+        let socket = prepare()?;
         set("net/ipv4/ip_unprivileged_port_start", "0")?;
         set("net/ipv4/ping_group_range", "0 2147483647")?;
-        set_ipv6("default/disable_ipv6", "1")?;
         Ok(Netns { fd, socket })
     })
     .map_err(|source| Error::Namespace { operation: "create a", source })?
+}
+
+/// The network namespace that a process was cloned with, prepared like one of [`create_netns`] but for the two
+/// parameters that a container's configuration may set: they come with it. The process must be the caller's child,
+/// not yet reaped: only then is the number its own.
+///
+/// # Errors
+/// It cannot be entered, or the kernel refuses the loopback device or a parameter.
+pub fn open_netns(pid: i32) -> Result<Netns, Error> {
+    let fd = netns_of(pid)?;
+    let socket = netns::inside(fd.as_fd(), prepare).map_err(|source| Error::Namespace { operation: "enter a", source })??;
+    Ok(Netns { fd, socket })
+}
+
+/// In a fresh namespace: loopback up, no IPv6 for what comes later. Returns a routing socket of it.
+fn prepare() -> Result<OwnedFd, Error> {
+    let socket = route_socket()?;
+    link::set_up(socket.as_fd(), link::LOOPBACK).on("bring up", "lo")?;
+    set_ipv6("default/disable_ipv6", "1")?;
+    Ok(socket)
 }
 
 /// Writes a kernel parameter of the calling thread's network namespace (`/proc/sys/net` follows the opener).

@@ -19,6 +19,8 @@ pub(super) const MAPPED: u8 = b'M';
 pub(super) const JOINED: u8 = b'J';
 /// Parent to stage: the gate is open.
 pub(super) const GO: u8 = b'G';
+/// Parent to stage, with a descriptor: a detached mount.
+const TREE: u8 = b'T';
 const READY: u8 = b'R';
 const BORN: u8 = b'B';
 
@@ -55,6 +57,20 @@ impl Channel {
         self.send(&[READY], console)
     }
 
+    /// A detached mount that the other end cannot make itself.
+    pub fn hand_over(&self, tree: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.send(&[TREE], Some(tree))
+    }
+
+    /// Waits for what [`Channel::hand_over`] sends.
+    pub fn expect_tree(&self) -> Result<OwnedFd, Failure> {
+        let mut buffer = [0; 8];
+        match self.receive(&mut buffer)? {
+            (1, Some(tree)) if buffer[0] == TREE => Ok(tree),
+            _ => Err(Failure::step("receive a mount from the parent", Errno::PIPE)),
+        }
+    }
+
     pub fn born(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
         let [a, b, c, d] = pid.to_le_bytes();
         self.send(&[BORN, a, b, c, d], Some(pidfd))
@@ -69,7 +85,7 @@ impl Channel {
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(Failure::step("pass the terminal", Errno::NOBUFS));
+            return Err(Failure::step("pass a descriptor to the other stage", Errno::NOBUFS));
         }
         loop {
             match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {

@@ -50,7 +50,13 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
     drop_bounding(sets.bounding)?;
     rustix::thread::set_keep_capabilities(true).at("keep capabilities")?;
     let groups: Vec<Gid> = account.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    rustix::thread::set_thread_groups(&groups).at("set supplementary groups")?;
+    match rustix::thread::set_thread_groups(&groups) {
+        Err(Errno::INVAL) => {
+            let list: Vec<String> = account.groups.iter().map(u32::to_string).collect();
+            return Err(Failure::invalid(format!("the user's groups {} are not all in the gid map of the container", list.join(", "))));
+        }
+        other => other.at("set supplementary groups")?,
+    }
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).at(&format!("become group {}", account.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).at(&format!("become user {}", account.uid))?;

@@ -33,6 +33,20 @@ impl Streams {
         })
     }
 
+    /// Root of a user namespace can open its own streams again by /dev/stdout only if it owns them. Only pipes are
+    /// handed over, and from here: inside, their present owner has no name.
+    pub fn give_to(&self, owner: Option<(u32, u32)>) -> Result<(), Failure> {
+        let Some((uid, gid)) = owner else { return Ok(()) };
+        for stream in self.fds() {
+            let kind = FileType::from_raw_mode(fstat(stream).at("examine a standard stream")?.st_mode);
+            if kind == FileType::Fifo {
+                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                fchown(stream, Some(uid), Some(gid)).at("hand over a standard stream")?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn size(&self) -> Option<(u16, u16)> {
         match self {
             Streams::Pipes(_) => None,

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Init, cgroup};
+use super::{Create, Init, cgroup, mapped};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -40,6 +40,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
+    streams.give_to(plan.namespaces.owner)?;
     let luggage = Luggage { plan: &plan, streams, joins, netns: request.netns, reaper: request.reaper, proof };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
@@ -69,6 +70,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
+        mapped::hand_over(channel, pid, plan)?;
     }
     score(pid, plan.process.oom_score_adj)?;
     if let Some(group) = group {

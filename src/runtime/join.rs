@@ -6,6 +6,7 @@ use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::init::{bury, hidden, score};
+use super::plan;
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
@@ -22,6 +23,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     let plan = process::compile(request.process, request.user, request.spec, request.spec.process().as_ref())?;
     let namespaces = namespaces(request.spec);
     let streams = Streams::new(request.stdio)?;
+    streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
     let forked = hidden(|| fork(proof, 0, born.as_ref().map(AsFd::as_fd)).at("clone the exec stage"))?;

@@ -74,6 +74,8 @@ pub(super) struct Options {
     /// For the mount and all below it (`rro`, `rnosuid`, …).
     pub tree: Change,
     pub propagation: Option<Propagation>,
+    /// `idmap` or `ridmap`: shown with the container's id maps; the value says whether submounts are too.
+    pub idmap: Option<bool>,
     /// For the file system.
     pub data: Vec<String>,
 }
@@ -98,7 +100,9 @@ pub(super) fn parse(options: &[String]) -> Result<Options, Error> {
                 "" | "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "private_lock" => {}
                 // Every devpts mount is its own instance since Linux 4.7.
                 "newinstance" => {}
-                "idmap" | "ridmap" | "tmpcopyup" | "remount" | "mand" => {
+                "idmap" => parsed.idmap = Some(false),
+                "ridmap" => parsed.idmap = Some(true),
+                "tmpcopyup" | "remount" | "mand" => {
                     return Err(Error::Unsupported(format!("mount option \"{name}\"")));
                 }
                 _ => parsed.data.push(name.to_owned()),
@@ -133,6 +137,7 @@ mod tests {
         assert_eq!(bind.propagation.map(|p| (p.flag, p.recursive)), Some((libc::MS_SLAVE, true)));
         assert_eq!(options("bind,ro").tree.set, 0);
         assert_eq!(options("ro,rw").top, Change { set: 0, clear: RDONLY });
-        assert!(parse(&["idmap".to_owned()]).is_err());
+        assert_eq!((options("bind,idmap").idmap, options("rbind,ridmap").idmap), (Some(false), Some(true)));
+        assert!(parse(&["tmpcopyup".to_owned()]).is_err());
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Namespaces {
     /// `inside outside count` lines.
     pub uid_map: String,
     pub gid_map: String,
+    /// Host ids of the new user namespace's root.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// One step of the stage.
@@ -86,7 +88,7 @@ pub(super) struct MountStep {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Bind { path: PathBuf, recursive: bool },
+    Bind { path: PathBuf, recursive: bool, idmap: Option<bool> },
     Fresh { kind: String, source: Option<OsString>, data: Vec<String> },
     /// The container's own groups of every hierarchy the host has mounted.
     Cgroup,
@@ -132,6 +134,10 @@ impl Plan {
         let process = process::compile(oci_process, request.user, spec, None)?;
         let mut steps = vec![Step::OpenBinds, Step::Private, Step::AttachRoot(request.root.clone())];
         let mounts = mounts(spec)?;
+        let mapped = |m: &MountStep| matches!(m.source, Source::Bind { idmap: Some(_), .. });
+        if let Some(mount) = mounts.iter().find(|m| namespaces.owner.is_none() && mapped(m)) {
+            return Err(Error::Invalid(format!("option \"idmap\" of \"{}\" needs a new user namespace", mount.target.display())));
+        }
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
         let (now, late) = split_cgroup(mounts);
         steps.extend(now.into_iter().map(Step::Mount));
@@ -248,10 +254,19 @@ fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespaces, Error> {
     if new_user && (result.uid_map.is_empty() || result.gid_map.is_empty()) {
         return Err(Error::Invalid("a new user namespace needs uidMappings and gidMappings".to_owned()));
     }
+    if new_user {
+        result.owner = Some(owner(linux).ok_or_else(|| Error::Invalid("uidMappings and gidMappings must map the container's id 0".to_owned()))?);
+    }
     if !new_user && seen & libc::CLONE_NEWUSER as u64 == 0 && !(result.uid_map.is_empty() && result.gid_map.is_empty()) {
         return Err(Error::Invalid("uidMappings and gidMappings need a user namespace".to_owned()));
     }
     Ok(result)
+}
+
+/// The host's ids of what is root inside; None without id maps.
+pub(super) fn owner(linux: Option<&Linux>) -> Option<(u32, u32)> {
+    let root = |list: &Option<Vec<LinuxIdMapping>>| list.iter().flatten().find(|m| m.container_id() == 0).map(LinuxIdMapping::host_id);
+    Some((root(linux?.uid_mappings())?, root(linux?.gid_mappings())?))
 }
 
 fn time_offsets(offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>) -> String {
@@ -294,8 +309,9 @@ fn mount_step(mount: &Mount) -> Result<MountStep, Error> {
             if let Some(option) = parsed.data.first() {
                 return Err(Error::Invalid(format!("unknown option \"{option}\" of bind mount \"{name}\"")));
             }
-            Source::Bind { path, recursive }
+            Source::Bind { path, recursive, idmap: parsed.idmap }
         }
+        (None, _) if parsed.idmap.is_some() => return Err(Error::Unsupported(format!("option \"idmap\" of \"{name}\", which is no bind mount,"))),
         (None, "") => return Err(Error::Invalid(format!("mount \"{name}\" has no type"))),
         (None, "cgroup" | "cgroup2") => Source::Cgroup,
         (None, kind) => Source::Fresh {

@@ -110,8 +110,18 @@ fn set_path(context: BorrowedFd<'_>, key: &str, path: &Path) -> rustix::io::Resu
 /// Older kernels: mount(2) with layer names relative to the layers directory, in the private mount
 /// namespace of a throw-away thread; the clone of the mount outlives both.
 fn mount_from_within(overlay: &Overlay) -> Result<OwnedFd, Failure> {
+    in_private_namespace(|| mount_by_options(overlay))
+}
+
+/// Runs `make` on a throw-away thread with a mount namespace of its own, from which nothing propagates; a
+/// detached mount that it returns outlives both.
+pub(super) fn in_private_namespace(make: impl FnOnce() -> Result<OwnedFd, Failure> + Send) -> Result<OwnedFd, Failure> {
+    let enter = || {
+        unshare(UnshareFlags::FS | UnshareFlags::NEWNS).at("unshare mount namespace")?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at("make mounts private")
+    };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || mount_in_own_namespace(overlay));
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || enter().and_then(|()| make()));
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Failure::step("mount overlay", Errno::IO)),
@@ -120,10 +130,8 @@ fn mount_from_within(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     })
 }
 
-fn mount_in_own_namespace(overlay: &Overlay) -> Result<OwnedFd, Failure> {
+fn mount_by_options(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     let directory = &overlay.layers_dir;
-    unshare(UnshareFlags::FS | UnshareFlags::NEWNS).at("unshare mount namespace")?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at("make mounts private")?;
     rustix::process::chdir(directory).at_path("enter", directory)?;
     let options = legacy_options(overlay)?;
     let flags = if overlay.upper.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
@@ -160,6 +168,14 @@ fn escape(text: &OsStr, special: &[u8], into: &mut Vec<u8>) {
             into.push(b'\\');
         }
         into.push(*byte);
+    }
+}
+
+/// The source of a bind mount.
+pub(super) fn open_bind(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    match clone_tree(path, recursive) {
+        Err(Errno::NOENT) => Err(Failure::invalid(format!("bind source path does not exist: {}", path.display()))),
+        other => other.at_path("open bind source", path),
     }
 }
 

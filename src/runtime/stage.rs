@@ -102,13 +102,8 @@ impl<'a> Stage<'a> {
 
     fn open_binds(&mut self, plan: &Plan) -> Result<(), Failure> {
         for step in &plan.steps {
-            if let Step::Mount(MountStep { source: Source::Bind { path, recursive }, target, .. }) = step {
-                let tree = match root::clone_tree(path, *recursive) {
-                    Err(Errno::NOENT) => {
-                        return Err(Failure::invalid(format!("bind source path does not exist: {}", path.display())));
-                    }
-                    other => other.at_path("open bind source", path)?,
-                };
+            if let Step::Mount(MountStep { source: Source::Bind { path, recursive, .. }, target, .. }) = step {
+                let tree = if plan.namespaces.owner.is_some() { self.channel.expect_tree()? } else { root::open_bind(path, *recursive)? };
                 self.binds.insert(target.clone(), tree);
             }
         }
@@ -116,7 +111,10 @@ impl<'a> Stage<'a> {
     }
 
     fn attach_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
+        let mapped = plan.namespaces.owner.is_some();
         let root = match source {
+            // See `mapped.rs`.
+            _ if mapped => self.channel.expect_tree()?,
             Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
             Root::Overlay(overlay) => root::mount_overlay(overlay)?,
         };
@@ -124,9 +122,9 @@ impl<'a> Stage<'a> {
         if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
             return Err(Failure::invalid("the container's root is not a directory"));
         }
-        // Without id-mapped layers, what nobody inside owns could neither be changed nor mounted on.
-        if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && status.st_uid == OVERFLOW_ID {
-            return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root (id-mapped layers)"));
+        // What nobody inside owns could neither be changed nor mounted on.
+        if mapped && status.st_uid == OVERFLOW_ID {
+            return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root"));
         }
         // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only.
         move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("attach the root")?;

@@ -321,26 +321,80 @@ fn other_namespaces_are_made_and_joined() {
     });
 }
 
+/// A user namespace whose root is the host's 100000, with what `change` adds.
+fn mapped(script: &str, change: impl FnOnce(&mut Value)) -> Spec {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    config(&["sh", "-c", script], |value| {
+        value["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        value["linux"]["uidMappings"] = map.clone();
+        value["linux"]["gidMappings"] = map;
+        change(value);
+    })
+}
+
 #[test]
 fn a_user_namespace_is_mapped() {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
     alone("a_user_namespace_is_mapped", || {
         let fixture = Fixture::new();
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-        let spec = config(&["sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u:%t:%T /dev/null; echo x >/dev/null && echo fine"], |value| {
-            value["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-            value["linux"]["uidMappings"] = map.clone();
-            value["linux"]["gidMappings"] = map;
-            value["process"]["cwd"] = json!("/");
+        let on_disk = |name: &str| std::fs::symlink_metadata(fixture.base.join(name)).map(|m| (m.uid(), m.gid())).unwrap();
+        std::fs::create_dir_all(fixture.base.join("private/volume")).unwrap();
+        std::fs::create_dir_all(fixture.base.join("private/host")).unwrap();
+        std::fs::set_permissions(fixture.base.join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let script = "id -u; cat /proc/self/uid_map; stat -c %t:%T /dev/null; echo x >/dev/null; echo x >/dev/stdout; \
+            touch /new /volume/new; stat -c %u /new /volume/new /etc/passwd /host; touch /host/new || echo denied; \
+            echo y >>/etc/passwd; mkdir /etc/sub; rm /file2; chown 5:6 /new; ls /sys/class/net";
+        std::fs::write(fixture.base.join("layer/file2"), "").unwrap();
+        let spec = mapped(script, |value| {
+            let bind = |name: &str, option: &str| json!({"destination": format!("/{name}"), "type": "bind", "options": ["rbind", option], "source": fixture.base.join("private").join(name)});
+            value["mounts"].as_array_mut().unwrap().extend([bind("volume", "idmap"), bind("host", "rw")]);
+            value["process"]["capabilities"]["effective"] = json!(["CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]);
+        });
+        // Twice: the second mount meets the work directory and the copies of the first.
+        for again in [false, true] {
+            if again {
+                std::fs::write(fixture.base.join("upper/file2"), "").unwrap_or_default();
+            }
+            let (code, output) = run(&fixture, &spec, None, false);
+            let words: Vec<_> = output.split_whitespace().collect();
+            assert_eq!(words[..6], ["0", "0", "100000", "65536", "1:3", "x"], "{output}");
+            assert!(output.contains("\n0\n0\n0\n65534\n") || again && output.contains("\n5\n0\n0\n65534\n"), "{output}");
+            assert!(output.contains("denied") && output.ends_with("\nlo\n"), "{output}");
+            assert_eq!((code, on_disk("upper/new"), on_disk("private/volume/new"), on_disk("upper/etc/passwd")), (0, (5, 6), (0, 0), (0, 0)), "{output}");
+            assert!(std::fs::symlink_metadata(fixture.base.join("upper/file2")).unwrap().file_type().is_char_device(), "a whiteout");
+            std::fs::remove_dir(fixture.base.join("upper/etc/sub")).unwrap();
+            std::fs::remove_file(fixture.base.join("upper/file2")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn exec_and_terminals_work_in_a_user_namespace() {
+    alone("exec_and_terminals_work_in_a_user_namespace", || {
+        let fixture = Fixture::new();
+        let spec = mapped("exec sleep 100", |_| {});
+        let (stdio, _output) = pipes();
+        let mut init = create(&fixture, &spec, None, stdio, false).unwrap();
+        init.start().unwrap();
+        let (stdio, output) = pipes();
+        let running = exec(&init, &spec, &["sh", "-c", "id -u; echo x >/dev/stdout; touch /made && stat -c %u /made"], stdio).unwrap();
+        assert_eq!((wait(&running.pidfd), text(output).as_str()), (0, "0\nx\n0\n"));
+        let running = exec(&init, &spec, &["tty"], Stdio::Terminal { columns: 1, rows: 1 }).unwrap();
+        let mut output = [0; 64];
+        // Held until the end, as above.
+        let mut console = std::fs::File::from(running.console.unwrap());
+        let length = console.read(&mut output).unwrap();
+        assert_eq!(&output[..length], b"/dev/pts/0\r\n");
+        assert_eq!(wait(&running.pidfd), 0);
+        rustix::process::pidfd_send_signal(&init.pidfd, rustix::process::Signal::KILL).ok();
+        assert_eq!(wait(&init.pidfd), 128 + 9);
+        let spec = config(&["true"], |value| {
+            let bind = json!({"destination": "/x", "type": "bind", "source": "/etc", "options": ["bind", "idmap"]});
+            value["mounts"].as_array_mut().unwrap().push(bind);
         });
         let (stdio, _output) = pipes();
         let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let owned = std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(&fixture.base).status();
-        assert!(owned.unwrap().success());
-        let (code, output) = run(&fixture, &spec, None, false);
-        let lines: Vec<_> = output.split_whitespace().collect();
-        assert_eq!(lines[..4], ["0", "0", "100000", "65536"], "{output}");
-        assert!(output.ends_with(":1:3\nfine\n") && code == 0, "{output}");
+        assert!(error.to_string().contains("needs a new user namespace"), "{error}");
     });
 }
 

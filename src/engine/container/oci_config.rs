@@ -5,7 +5,7 @@ use super::devices::{self, HostDevice};
 use super::oci_mounts;
 use super::resources::{self, HostFacts};
 use crate::runtime::{capability, seccomp};
-use crate::state::record::{CgroupnsMode, Container, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
+use crate::state::record::{CgroupnsMode, Container, HostSpec, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
 use oci_spec::runtime::{
     Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
@@ -161,7 +161,7 @@ fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Res
         .set_cgroups_path(Some(inputs.cgroup_path.clone().into()))
         .set_devices(Some(devices::nodes(&inputs.devices)))
         .set_seccomp(seccomp_section(container, caps)?)
-        .set_sysctl((!host.sysctls.is_empty()).then(|| host.sysctls.iter().map(|(k, v)| (k.replace('/', "."), v.clone())).collect()))
+        .set_sysctl(sysctls(host))
         .set_masked_paths(Some(if unmasked { Vec::new() } else { masked(inputs.facts) }))
         .set_readonly_paths(Some(if unmasked { Vec::new() } else { READ_ONLY.iter().map(|p| (*p).to_owned()).collect() }))
         .set_uid_mappings(None)
@@ -170,6 +170,26 @@ fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Res
         linux.set_uid_mappings(Some(mappings(uids))).set_gid_mappings(Some(mappings(gids)));
     }
     Ok(linux)
+}
+
+/// The user's; and what `network::create_netns` sets, where the network namespace comes with init's user namespace.
+fn sysctls(host: &HostSpec) -> Option<HashMap<String, String>> {
+    let mut all: HashMap<String, String> = host.sysctls.iter().map(|(k, v)| (k.replace('/', "."), v.clone())).collect();
+    if netns_of_init(host)
+        && let UsernsMode::Mapped { gids, .. } = &host.userns
+    {
+        all.entry("net.ipv4.ip_unprivileged_port_start".to_owned()).or_insert_with(|| "0".to_owned());
+        // Both ends must be groups that the user namespace has.
+        if let Some(root) = gids.iter().find(|m| m.container == 0) {
+            all.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| format!("0 {}", (root.size - 1).min(i32::MAX.unsigned_abs())));
+        }
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+/// True where the network namespace must belong to the container's own user namespace: it is made together with init.
+pub(super) fn netns_of_init(host: &HostSpec) -> bool {
+    matches!(host.userns, UsernsMode::Mapped { .. }) && matches!(host.network, NetworkMode::Bridge | NetworkMode::None)
 }
 
 fn masked(facts: &HostFacts) -> Vec<String> {

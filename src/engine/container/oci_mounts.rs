@@ -26,10 +26,19 @@ fn kernel(destination: &str, typ: &str, options: &[&str]) -> Mount {
 pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
     let host = &container.spec.host;
     let writable = if host.privileged { "rw" } else { "ro" };
+    let terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    // Group tty, if the container's user namespace has it.
+    let terminals = match &host.userns {
+        UsernsMode::Mapped { gids, .. } if !gids.iter().any(|m| m.container <= 5 && 5 - m.container < m.size) => &terminals[..5],
+        _ => &terminals[..],
+    };
+    // What is ours on disk has the container's own ids; binds of the user are shown as they are.
+    let mapped = matches!(host.userns, UsernsMode::Mapped { .. });
+    let own: &[&str] = if mapped { &["rbind", "rprivate", "idmap"] } else { &["rbind", "rprivate"] };
     let mut mounts = vec![
         kernel("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         kernel("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-        kernel("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        kernel("/dev/pts", "devpts", terminals),
         kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", writable]),
         kernel("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", writable]),
     ];
@@ -37,13 +46,13 @@ pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
     // A mount below another one must come after it, the generated files included (`-v mine:/etc`).
     let mut later: Vec<Mount> = ["resolv.conf", "hostname", "hosts"]
         .iter()
-        .map(|file| mount(&Path::new("/etc").join(file), "bind", &inputs.etc_dir.join(file), &["rbind", "rprivate"]))
+        .map(|file| mount(&Path::new("/etc").join(file), "bind", &inputs.etc_dir.join(file), own))
         .collect();
     for volume in &container.spec.mounts {
         // A user's mount replaces the default one at the same place (`-v my-hosts:/etc/hosts`, `--tmpfs /dev/shm`).
         mounts.retain(|m| *m.destination() != volume.destination);
         later.retain(|m| *m.destination() != volume.destination);
-        later.push(user_mount(volume, &inputs.volumes_dir));
+        later.push(user_mount(volume, &inputs.volumes_dir, mapped));
     }
     later.sort_by_key(|m| m.destination().components().count());
     mounts.extend(later);
@@ -72,7 +81,7 @@ fn ipc(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
     }
 }
 
-fn user_mount(volume: &record::Mount, volumes_dir: &Path) -> Mount {
+fn user_mount(volume: &record::Mount, volumes_dir: &Path, mapped: bool) -> Mount {
     let access = if volume.read_only { "ro" } else { "rw" };
     let propagation = if volume.propagation.is_empty() { "rprivate" } else { &volume.propagation };
     match &volume.kind {
@@ -82,7 +91,10 @@ fn user_mount(volume: &record::Mount, volumes_dir: &Path) -> Mount {
             let access = if volume.read_only && *recursive { "rro" } else { access };
             mount(&volume.destination, "bind", source, &[bind, access, propagation])
         }
-        MountKind::Volume { name, .. } => mount(&volume.destination, "bind", &volume_data(volumes_dir, name), &["rbind", access, propagation]),
+        MountKind::Volume { name, .. } => {
+            let options = ["rbind", access, propagation, "idmap"];
+            mount(&volume.destination, "bind", &volume_data(volumes_dir, name), if mapped { &options } else { &options[..3] })
+        }
         MountKind::Tmpfs { options, .. } => {
             let mut all = vec!["noexec", "nosuid", "nodev"];
             for option in options.split(',').filter(|o| !o.is_empty()) {

@@ -7,12 +7,12 @@ use super::create::{self, Prepared};
 use super::oci_config::{self, Inputs};
 use super::remove::{failpoint_at, unmount_shm};
 use super::resources::HostFacts;
-use super::{devices, etc, lifecycle, locks, reconcile, remove};
+use super::{connect, devices, etc, lifecycle, locks, reconcile, remove};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ErrorKind, Timestamp, Undo};
 use crate::image::Progress;
 use crate::monitor::{self, Client, Config, Event, FailureKind, Live};
-use crate::network::{self, Endpoint, HeldPort, Netns};
+use crate::network::{self, HeldPort, Netns};
 use crate::runtime::{Root, Upper, User};
 use crate::state::Tx;
 use crate::state::record::{Container, IpcMode, Network, NetworkMode, Phase, PidMode, PortMapping, Protocol};
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Name of the default bridge's record.
-const BRIDGE: &str = "bridge";
+pub(super) const BRIDGE: &str = "bridge";
 /// In the live directory: the `/dev/shm` that an `--ipc shareable` container shares.
 pub(super) const SHM: &str = "shm";
 /// How long a monitor may take for one step. Far beyond any sane disk: it only ends a wait for something dead.
@@ -35,6 +35,8 @@ type NetnsThread = JoinHandle<std::result::Result<Netns, network::Error>>;
 /// The namespace that the container's processes get.
 enum NetworkSide {
     Host,
+    /// Made with init, connected by the monitor (see `connect.rs`).
+    OfInit,
     Own(Netns),
     Joined(OwnedFd),
 }
@@ -72,10 +74,7 @@ impl Engine {
         let held = hold(&record).and_then(|held| self.reserve_existing(&mut record, &held).map(|()| held));
         let held = match held {
             Ok(held) => held,
-            Err(error) => {
-                self.record_failure(&mut record, &error)?;
-                return Err(error);
-            }
+            Err(error) => return Err(self.record_failure(&mut record, error)),
         };
         self.bring_up_or_take_back(record, netns, &held, attach, console)
     }
@@ -85,9 +84,7 @@ impl Engine {
     /// # Errors
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
     pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
-        let mut prepared = self.prepare(request, progress)?;
-        // Taken by `prepare`; held until the process runs.
-        let _lock = prepared.lock.take();
+        let (_lock, mut prepared) = self.prepare(request, progress)?;
         let netns = spawn_netns(&prepared.record);
         let held = match hold(&prepared.record) {
             Ok(held) => held,
@@ -99,8 +96,8 @@ impl Engine {
                 prepared.keep()
             }
             // The name (or the volumes) could not be had: nothing was created.
-            Err(Reserve::Create(error)) => return Err(error),
-            Err(Reserve::Start(error)) => return self.created_only(prepared, error),
+            Err(Reserve::Create(error)) => return Err(*error),
+            Err(Reserve::Start(error)) => return self.created_only(prepared, *error),
         };
         let attached = self.bring_up_or_take_back(record.clone(), netns, &held, attach, console);
         if attached.is_err()
@@ -125,7 +122,7 @@ impl Engine {
     }
 
     fn reserve_new(&self, prepared: &mut Prepared, held: &[HeldPort]) -> std::result::Result<Container, Reserve> {
-        let bridge = self.bridge_for(&prepared.record).map_err(Reserve::Start)?;
+        let bridge = self.bridge_for(&prepared.record).map_err(|error| Reserve::Start(Box::new(error)))?;
         // Tells the two kinds of failure inside one transaction apart.
         let inserted = std::cell::Cell::new(false);
         let result = self.commit_new(prepared, |tx, prepared| {
@@ -137,7 +134,7 @@ impl Engine {
             lease(tx, &mut record, bridge.as_ref(), held)?;
             Ok(record)
         });
-        result.map_err(|error| if inserted.get() { Reserve::Start(error) } else { Reserve::Create(error) })
+        result.map_err(|error| if inserted.get() { Reserve::Start(Box::new(error)) } else { Reserve::Create(Box::new(error)) })
     }
 
     fn reserve_existing(&self, record: &mut Container, held: &[HeldPort]) -> Result<()> {
@@ -173,8 +170,7 @@ impl Engine {
                 if let Some(client) = monitor {
                     self.abandon(client, &record);
                 }
-                self.record_failure(&mut record, &error)?;
-                Err(error)
+                Err(self.record_failure(&mut record, error))
             }
         }
     }
@@ -192,8 +188,17 @@ impl Engine {
         }
     }
 
-    /// Takes the reservations back and writes why: `created` (or `exited`) stays, with `--rm` nothing does.
-    fn record_failure(&self, record: &mut Container, error: &Error) -> Result<()> {
+    /// Takes the reservations back and gives the error on to the caller, who must see it whatever else fails.
+    fn record_failure(&self, record: &mut Container, error: Error) -> Error {
+        if let Err(second) = self.take_reservations_back(record, &error) {
+            // The record stays `Started` without a monitor: the next command takes it back.
+            tracing::warn!("cannot take back the start of container \"{}\": {}", record.name, describe(&second));
+        }
+        error
+    }
+
+    /// Writes why too: `created` (or `exited`) stays, with `--rm` nothing does.
+    fn take_reservations_back(&self, record: &mut Container, error: &Error) -> Result<()> {
         let roots = &self.privilege.roots;
         unmount_shm(&roots.live(&record.id));
         reconcile::release_network(record)?;
@@ -226,7 +231,7 @@ impl Engine {
         failpoint_at("engine.start.files")?;
         let side = self.network_side(record, netns)?;
         let fd = match &side {
-            NetworkSide::Host => None,
+            NetworkSide::Host | NetworkSide::OfInit => None,
             NetworkSide::Own(netns) => Some(netns.fd.as_fd()),
             NetworkSide::Joined(fd) => Some(fd.as_fd()),
         };
@@ -235,7 +240,7 @@ impl Engine {
         failpoint_at("engine.start.monitor")?;
         // From here on the monitor mounts, joins cgroups and so on, while this process does the network.
         if let (NetworkSide::Own(netns), Some(bridge), Some(address)) = (&side, &bridge, record.address) {
-            self.connect_network(record, netns, bridge, address)?;
+            connect::connect(&self.db, record, netns, bridge, address)?;
         }
         failpoint_at("engine.start.network")?;
         let operation = || format!("start container \"{}\"", record.name);
@@ -252,30 +257,10 @@ impl Engine {
         Ok(())
     }
 
-    fn connect_network(&self, record: &Container, netns: &Netns, bridge: &Network, address: std::net::Ipv4Addr) -> Result<()> {
-        // Asked only when the table had to be made anew.
-        let mut failed = None;
-        network::ensure(bridge, &mut || match self.db.published() {
-            Ok(all) => all.into_iter().map(|(_, address, port)| (address, port)).collect(),
-            Err(error) => {
-                failed = Some(error);
-                Vec::new()
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let mac = record.spec.host.mac_address.as_deref().map(parse_mac).transpose()?;
-        network::attach(bridge, netns, &Endpoint { container: record.id.clone(), address, mac })?;
-        if !record.published.is_empty() {
-            network::publish(address, &record.published)?;
-        }
-        Ok(())
-    }
-
     fn network_side(&self, record: &Container, netns: Option<NetnsThread>) -> Result<NetworkSide> {
         match (&record.spec.host.network, netns) {
             (NetworkMode::Host, _) => Ok(NetworkSide::Host),
+            _ if oci_config::netns_of_init(&record.spec.host) => Ok(NetworkSide::OfInit),
             (NetworkMode::Container(id), _) => {
                 let (pid, _) = self.joined(id, "network")?;
                 Ok(NetworkSide::Joined(network::netns_of(pid)?))
@@ -305,7 +290,7 @@ impl Engine {
         let roots = &self.privilege.roots;
         let (container_dir, live_dir) = (roots.container(&record.id), roots.live(&record.id));
         crate::base::fs::create_dir_all(&live_dir, 0o700)?;
-        for stale in [lifecycle::KEEP, lifecycle::POLICY] {
+        for stale in [lifecycle::KEEP, lifecycle::POLICY, lifecycle::EXIT] {
             crate::base::fs::remove_file(&live_dir.join(stale))?;
         }
         let facts = HostFacts::read();
@@ -348,6 +333,8 @@ impl Engine {
             log: record.spec.host.log.clone(),
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
+            reserved: record.started,
+            netns_of_init: oci_config::netns_of_init(&record.spec.host),
         })
     }
 
@@ -410,8 +397,8 @@ impl Engine {
 
 /// Which half of `run`'s transaction failed.
 enum Reserve {
-    Create(Error),
-    Start(Error),
+    Create(Box<Error>),
+    Start(Box<Error>),
 }
 
 fn mark_started(record: &mut Container) {
@@ -446,7 +433,9 @@ fn lease(tx: &Tx<'_>, record: &mut Container, bridge: Option<&Network>, held: &[
 
 /// Making a network namespace takes a millisecond or more: it runs beside the transaction and the files.
 fn spawn_netns(record: &Container) -> Option<NetnsThread> {
-    matches!(record.spec.host.network, NetworkMode::Bridge | NetworkMode::None).then(|| std::thread::spawn(network::create_netns))
+    let host = &record.spec.host;
+    let ours = matches!(host.network, NetworkMode::Bridge | NetworkMode::None) && !oci_config::netns_of_init(host);
+    ours.then(|| std::thread::spawn(network::create_netns))
 }
 
 /// Takes the host ports: `-p`, and with `-P` each exposed port that `-p` does not name.
@@ -494,17 +483,8 @@ fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> 
     }
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
-    let parts: Vec<Option<u8>> = text.split([':', '-']).map(|p| if p.len() == 2 { u8::from_str_radix(p, 16).ok() } else { None }).collect();
-    match parts.as_slice() {
-        // The lowest bit of the first byte marks a group address.
-        [Some(a), Some(b), Some(c), Some(d), Some(e), Some(f)] if a & 1 == 0 => Ok([*a, *b, *c, *d, *e, *f]),
-        _ => Err(Error::invalid(format!("invalid MAC address \"{text}\""))),
-    }
-}
-
 /// The error with its causes on one line, for `State.Error`.
-fn describe(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {
@@ -528,14 +508,6 @@ fn exit_code(error: &Error) -> i32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn mac_addresses_are_unicast() {
-        assert_eq!(parse_mac("02:42:ac:11:00:02").unwrap(), [2, 0x42, 0xac, 0x11, 0, 2]);
-        for bad in ["", "02:42:ac:11:00", "01:00:5e:00:00:01", "02:42:ac:11:00:zz", "2:42:ac:11:0:2"] {
-            assert!(parse_mac(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_recorded_error_names_its_causes() {

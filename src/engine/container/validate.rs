@@ -3,7 +3,7 @@
 use super::super::request::CreateContainer;
 use super::super::{Error, Result};
 use super::resources::{HostFacts, parse_set};
-use crate::state::record::{HostSpec, NetworkMode, PidMode, Resources, RestartPolicy, UsernsMode};
+use crate::state::record::{HostSpec, IpcMode, NetworkMode, PidMode, Resources, RestartPolicy, UsernsMode};
 
 /// Docker's floor of a memory limit: below it not even the init stage fits.
 const MEMORY_FLOOR: u64 = 6 << 20;
@@ -78,21 +78,30 @@ fn namespaces(host: &HostSpec) -> Result<()> {
     if uids.is_empty() || gids.is_empty() {
         return refuse("a user namespace needs uid and gid mappings", "check --userns");
     }
+    for (flag, maps) in [("--uidmap", uids), ("--gidmap", gids)] {
+        if !maps.iter().any(|m| m.container == 0) {
+            return refuse(format!("a user namespace needs a mapping of the container's id 0: {flag}"), "add a mapping such as 0:100000:65536");
+        }
+    }
+    // Namespaces of others belong to other user namespaces, in which this container's root has no rights.
     let conflict = [
         (host.privileged, "--privileged"),
         (host.network == NetworkMode::Host, "--network host"),
         (host.pid == PidMode::Host, "--pid host"),
         (host.uts_host, "--uts host"),
+        (matches!(host.network, NetworkMode::Container(_)), "--network container:"),
+        (matches!(host.pid, PidMode::Container(_)), "--pid container:"),
+        (host.ipc == IpcMode::Host, "--ipc host"),
+        (matches!(host.ipc, IpcMode::Container(_)), "--ipc container:"),
     ];
     match conflict.iter().find(|(set, _)| *set) {
-        Some((_, flag)) => refuse(format!("conflicting options: {flag} and a private user namespace"), "use --userns host"),
+        Some((_, flag)) => refuse(format!("conflicting options: {flag} and a private user namespace"), "drop --uidmap and --gidmap, or that option"),
         None => Ok(()),
     }
 }
 
 /// The sysctls that are namespaced, and only where the container has its own namespace.
 fn sysctls(host: &HostSpec) -> Result<()> {
-    use crate::state::record::IpcMode;
     for (key, value) in &host.sysctls {
         let normal = key.replace('/', ".");
         let ipc = matches!(normal.as_str(), "kernel.msgmax" | "kernel.msgmnb" | "kernel.msgmni" | "kernel.sem" | "kernel.shmall" | "kernel.shmmax" | "kernel.shmmni" | "kernel.shm_rmid_forced")
@@ -197,6 +206,33 @@ mod tests {
         assert!(check(&|r| r.cpuset_cpus = "0-1".into()).is_ok());
         assert!(check(&|r| r.cpuset_cpus = "0-2".into()).is_err());
         assert!(check(&|r| r.cpuset_cpus = "0-4294967295".into()).is_err());
+    }
+
+    #[test]
+    fn a_user_namespace_shares_nothing_of_others() {
+        let map = |container| vec![crate::state::record::IdMap { container, host: 100_000, size: 10 }];
+        let check = |edit: &dyn Fn(&mut CreateContainer)| {
+            let mut r = CreateContainer::default();
+            r.host.userns = UsernsMode::Mapped { uids: map(0), gids: map(0) };
+            edit(&mut r);
+            request(&r, &facts()).map_err(|e| e.to_string())
+        };
+        assert!(check(&|_| {}).is_ok());
+        type Case<'a> = (&'a str, &'a dyn Fn(&mut CreateContainer));
+        let cases: [Case<'_>; 9] = [
+            ("--privileged", &|r| r.host.privileged = true),
+            ("--network host", &|r| r.host.network = NetworkMode::Host),
+            ("--network container:", &|r| r.host.network = NetworkMode::Container("x".into())),
+            ("--pid host", &|r| r.host.pid = PidMode::Host),
+            ("--pid container:", &|r| r.host.pid = PidMode::Container("x".into())),
+            ("--ipc container:", &|r| r.host.ipc = IpcMode::Container("x".into())),
+            ("--ipc host", &|r| r.host.ipc = IpcMode::Host),
+            ("--uts host", &|r| r.host.uts_host = true),
+            ("--gidmap", &|r| r.host.userns = UsernsMode::Mapped { uids: map(0), gids: map(1) }),
+        ];
+        for (flag, edit) in cases {
+            assert!(check(edit).unwrap_err().contains(flag), "{flag}");
+        }
     }
 
     #[test]

@@ -81,15 +81,15 @@ impl Engine {
         if view.status == Status::Removing {
             return Err(Error::conflict(format!("container \"{name}\" is being removed")));
         }
-        let ids = match &view.record.spec.host.userns {
+        let mapped = match &view.record.spec.host.userns {
             UsernsMode::Host => Ids::default(),
             UsernsMode::Mapped { uids, gids } => Ids { uids: uids.clone(), gids: gids.clone() },
         };
-        let root = match self.running_root(&view)? {
-            Some(fd) => Root::Running(fd),
-            None => Root::Stopped(self.assemble(&view)?),
-        };
-        Ok(Tree { root, ids })
+        // On disk the ids are the container's own: only a running container shows others, through its id-mapped mounts.
+        match self.running_root(&view)? {
+            Some(fd) => Ok(Tree { root: Root::Running(fd), ids: mapped }),
+            None => Ok(Tree { root: Root::Stopped(self.assemble(&view)?), ids: Ids::default() }),
+        }
     }
 
     /// The root of a container's init, whose identity (pid and start time) is checked through the same descriptor.

@@ -12,6 +12,7 @@ use rustix::fs::XattrFlags;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// On a v1 group that no limit is in: only statistics need it.
@@ -336,7 +337,7 @@ fn make(base: &Path, path: &str, cpuset: bool) -> Result<bool, Error> {
     };
     // Almost always only the last component is missing.
     if !cpuset {
-        match fs::create_dir(&leaf) {
+        match make_readable(&leaf) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -348,7 +349,7 @@ fn make(base: &Path, path: &str, cpuset: bool) -> Result<bool, Error> {
     for component in path.trim_start_matches('/').split('/') {
         let parent = dir.clone();
         dir.push(component);
-        fresh = match fs::create_dir(&dir) {
+        fresh = match make_readable(&dir) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(failed(&dir)(error)),
@@ -358,6 +359,13 @@ fn make(base: &Path, path: &str, cpuset: bool) -> Result<bool, Error> {
         }
     }
     Ok(fresh)
+}
+
+/// Programs of the container look up their own limits, also under other users and in other user namespaces: whatever our
+/// umask is, a group can be read by everybody, as those of every other manager can.
+fn make_readable(dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, PermissionsExt::from_mode(0o755))
 }
 
 fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<(), Error> {

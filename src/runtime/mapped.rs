@@ -1,0 +1,80 @@
+//! The parent's part in a new user namespace: the mounts that its root could not make.
+//!
+//! Root and sources of binds are opened by the parent, who may pass every directory of the host on the way, and are
+//! handed over as detached mounts. The layers and the upper of an overlay are shown to it through id-mapped mounts
+//! (Linux 5.19): on disk everything keeps the container's own ids, so that nothing is ever chowned.
+
+use super::channel::Channel;
+use super::error::{At, Failure};
+use super::plan::{MountStep, Plan, Source, Step};
+use super::{Overlay, Root, root};
+use crate::sys::file_owner::FileOwner;
+use crate::sys::mount::{MountAttr, mount_setattr};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Sends the sources of all binds in the order of their steps, then the root; the maps are written already.
+pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan) -> Result<(), Failure> {
+    let Some(owner) = plan.namespaces.owner else { return Ok(()) };
+    // Our own child, not yet reaped: the number is still its own.
+    let path = format!("/proc/{pid}/ns/user");
+    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
+    for step in &plan.steps {
+        if let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap }, .. }) = step {
+            let tree = root::open_bind(path, *recursive)?;
+            if let Some(all) = idmap {
+                map(tree.as_fd(), namespace.as_fd(), *all, path)?;
+            }
+            channel.hand_over(tree.as_fd())?;
+        }
+    }
+    for step in &plan.steps {
+        if let Step::AttachRoot(source) = step {
+            let tree = match source {
+                Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
+                Root::Overlay(overlay) => mount(overlay, namespace.as_fd(), owner)?,
+            };
+            channel.hand_over(tree.as_fd())?;
+        }
+    }
+    Ok(())
+}
+
+/// The overlay over id-mapped mounts. Before Linux 6.15 overlayfs takes layers only from mounts that are attached:
+/// the clones cover their own originals, in a mount namespace that nobody else sees.
+fn mount(overlay: &Overlay, namespace: BorrowedFd<'_>, (uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
+    let mut covered = vec![overlay.layers_dir.as_path()];
+    if let Some(upper) = &overlay.upper {
+        // One mount for both: overlayfs demands it of upper and work directory.
+        let parent = upper.upper.parent().filter(|parent| upper.work.parent() == Some(parent));
+        let parent = parent.ok_or_else(|| Failure::unsupported("an id-mapped overlay whose upper and work directories are not side by side"))?;
+        if parent != overlay.layers_dir {
+            covered.push(parent);
+        }
+    }
+    root::in_private_namespace(|| {
+        for path in covered {
+            let tree = root::clone_tree(path, false).at_path("clone the mount of", path)?;
+            map(tree.as_fd(), namespace, false, path)?;
+            move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at_path("attach the id-mapped", path)?;
+        }
+        // overlayfs keeps the identity of its maker for what it makes itself (whiteouts, copies being written).
+        let _owner = FileOwner::assume(uid, gid).at("take the ids of the container's root")?;
+        root::mount_overlay(overlay)
+    })
+}
+
+fn map(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, all: bool, path: &Path) -> Result<(), Failure> {
+    use std::os::fd::AsRawFd;
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(|_| Failure::step("name the user namespace", Errno::BADF))?;
+    let attr = MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    match mount_setattr(tree, &attr, all) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            Err(Failure::unsupported(format!("an id-mapped mount of {} by this kernel or the file system that holds it", path.display())))
+        }
+        other => other.at_path("map the ids of", path),
+    }
+}
