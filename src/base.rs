@@ -1,7 +1,7 @@
 //! # base
 //! ## Lives here
 //! Small domain values that every room shares (ids, names, sizes, times, signals), the `Undo` stack,
-//! file operations whose errors carry the path, failpoints, and where this process keeps its data.
+//! file operations whose errors carry the path, opening beneath a hostile root, failpoints, and where this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
 //! ## Not here
@@ -16,10 +16,12 @@ mod error;
 pub mod failpoint;
 pub mod fs;
 mod id;
+pub mod rooted;
 mod roots;
 mod signal;
 mod size;
 mod undo;
+pub mod xattr;
 
 pub use clock::Timestamp;
 pub use error::ErrorKind;

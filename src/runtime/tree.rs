@@ -4,7 +4,8 @@
 //! tree meanwhile; what was resolved once is held and never named again.
 
 use super::error::{At, Failure};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, readlinkat};
+pub(super) use crate::base::rooted::{open, open_plain};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,39 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Symbolic links followed while making one path (the kernel's own limit, path_resolution(7)).
 const LINK_LIMIT: usize = 40;
-const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// What [`make`] creates at the end of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
     Directory,
     File,
-}
-
-/// Opens an existing path; symbolic links are resolved as if `root` were `/`.
-pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    retry(|| openat2(root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT))
-}
-
-/// Like [`open`], refusing symbolic links anywhere (ELOOP).
-pub(super) fn open_plain(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    retry(|| openat2(root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve))
-}
-
-/// The path as openat2 takes it below the root: never empty.
-fn inner(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new("/") } else { path }
-}
-
-/// RESOLVE_IN_ROOT answers EAGAIN when a rename raced with `..`; the kernel asks for a retry.
-fn retry(mut call: impl FnMut() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
-    for _ in 0..64 {
-        match call() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 /// An `O_PATH` descriptor of `path`, made with mode 0755 directories (and an empty 0644 file) where absent.

@@ -3,7 +3,8 @@
 //! descriptors, symbolic links are copied, never followed.
 
 use crate::base::fs::{Context, FsError};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
+use crate::base::{rooted, xattr};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// Deeper trees do not fit into PATH_MAX with one-letter names; each level holds two descriptors.
 const DEPTH_LIMIT: usize = 256;
-/// xattr(7): names of all attributes of one file fit into 64 KiB, and so does each value.
-const XATTR_LIMIT: usize = 64 << 10;
 
 /// One copy of a tree.
 struct Copy<'a> {
@@ -38,10 +37,7 @@ pub(super) fn is_empty(directory: &OwnedFd, path: &Path) -> Result<bool, FsError
 /// Copies directory `path` of the tree at `root` (contents, and its own owner, mode, attributes and times) into the
 /// empty directory `target`. Returns false when the image has no directory there: then nothing is copied.
 pub(super) fn copy_up(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result<bool, FsError> {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let source = match rustix::fs::openat2(root, inside, flags, Mode::empty(), resolve) {
+    let source = match rooted::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
         Err(e) => return Err(e).on("open in the image", path),
@@ -110,10 +106,7 @@ impl Copy<'_> {
     /// A further name of a file copied before.
     fn link(&self, first: &Path, target: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
         let (parent, file) = (first.parent().unwrap_or(Path::new("")), first.file_name().unwrap_or_default());
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let directory = rustix::fs::openat2(self.target_root, parent, flags, Mode::empty(), resolve)?;
+        let directory = rooted::open_plain(self.target_root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
         rustix::fs::linkat(&directory, file, target, name, AtFlags::empty())
     }
 }
@@ -157,26 +150,8 @@ fn special(target: BorrowedFd<'_>, name: &CStr, stat: &rustix::fs::Stat, mode: b
 }
 
 fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let mut names = vec![0u8; XATTR_LIMIT];
-    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let mut value = Vec::new();
-    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        // Overlay's own marks and labels of the host mean nothing in a volume.
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux" {
-            continue;
-        }
-        value.resize(XATTR_LIMIT, 0);
-        let size = rustix::fs::fgetxattr(from, name, &mut value[..])?;
-        match rustix::fs::fsetxattr(to, name, &value[..size], XattrFlags::empty()) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+    // Overlay's own marks and labels of the host mean nothing in a volume.
+    xattr::copy(from, to, |name| !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") && name != b"security.selinux")
 }
 
 /// Opens a directory of ours for reading.

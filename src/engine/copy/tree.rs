@@ -9,7 +9,7 @@ use crate::runtime::{Overlay, Upper};
 use crate::state::record::{IdMap, MountKind, UsernsMode};
 use crate::sys::private_mounts::PrivateMounts;
 use crate::sys::proc_stat::ProcDir;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount_remount, move_mount, open_tree};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -156,8 +156,7 @@ fn attach(root: BorrowedFd<'_>, mount: &Attachment) -> std::result::Result<(), C
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let mut source = rustix::fs::open(&mount.source, flags, Mode::empty()).map_err(of_source)?;
     if let Some(subpath) = &mount.subpath {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        source = rustix::fs::openat2(&source, subpath, flags, Mode::empty(), resolve).map_err(of_source)?;
+        source = crate::base::rooted::open(source.as_fd(), subpath, flags).map_err(of_source)?;
     }
     let stat = super::pack::stat(&source, source_name)?;
     let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;

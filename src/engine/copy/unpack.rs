@@ -6,18 +6,18 @@
 
 use super::CopyError;
 use super::pack::{is_portable_attribute, lossy, self_path};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 const OPEN_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Mode of parents that the archive does not mention.
 const PARENT_MODE: u32 = 0o755;
-/// How often a lookup that raced with a rename (`EAGAIN`, openat2(2)) is tried.
-const RACE_TRIES: usize = 32;
 
 /// Beneath what the archive goes.
 pub(super) enum Scope<'a> {
@@ -293,14 +293,7 @@ impl<'a> Unpacker<'a> {
 
 /// Opens a path as a process rooted at `root` would, and never outside of it.
 pub(super) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let mut tries = 0;
-    loop {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) if tries < RACE_TRIES => tries += 1,
-            other => return other,
-        }
-    }
+    crate::base::rooted::open(root, Path::new(OsStr::from_bytes(path)), flags)
 }
 
 /// Removes a file that is in the way. True: it is a mount point, which must not be unlinked: from this mount namespace

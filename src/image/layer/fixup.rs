@@ -3,6 +3,7 @@
 
 use super::tree::{BENEATH, OPAQUE_XATTR, OPEN_DIRECTORY, failed, is_whiteout};
 use super::{UnpackError, shown};
+use crate::base::xattr;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -138,7 +139,7 @@ fn copy_up(root: &OwnedFd, source: &OwnedFd, stat: &Stat, target: &[u8]) -> std:
     let mut to = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
     let copied = std::io::copy(&mut from, &mut to)?;
     copy_owner_and_mode(to.as_fd(), stat)?;
-    copy_xattrs(from.as_fd(), to.as_fd())?;
+    xattr::copy(from.as_fd(), to.as_fd(), super::xattr::allowed)?;
     rustix::fs::futimens(&to, &times(stat))?;
     rustix::fs::futimens(&directory, &times(&before))?;
     Ok(copied)
@@ -147,21 +148,6 @@ fn copy_up(root: &OwnedFd, source: &OwnedFd, stat: &Stat, target: &[u8]) -> std:
 fn copy_owner_and_mode(to: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
     rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))
-}
-
-fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut names = vec![0u8; 64 << 10];
-    let length = match rustix::fs::flistxattr(from, names.as_mut_slice()) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let mut value = vec![0u8; super::xattr::VALUE_LIMIT];
-    for name in names[..length].split(|b| *b == 0).filter(|name| super::xattr::allowed(name)) {
-        let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
-        rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
-    }
-    Ok(())
 }
 
 /// Gives an implicit directory what the same directory below has.
@@ -180,7 +166,7 @@ fn describe(root: &OwnedFd, lowers: &[OwnedFd], path: &[u8]) -> Result<(), Unpac
     }
     let lower = rustix::fs::openat(&lower, ".", OPEN_DIRECTORY, Mode::empty()).map_err(wrong)?;
     copy_owner_and_mode(directory.as_fd(), &stat).map_err(wrong)?;
-    copy_xattrs(lower.as_fd(), directory.as_fd()).map_err(wrong)?;
+    xattr::copy(lower.as_fd(), directory.as_fd(), super::xattr::allowed).map_err(wrong)?;
     rustix::fs::futimens(&directory, &times(&stat)).map_err(wrong)
 }
 
