@@ -20,17 +20,19 @@ monitors() {
 for round in $(seq "$rounds"); do
     name=victim-$round
     "$RCON" --root "$work/data" --run-root "$work/run" run --name "$name" -p 18080:80 busybox sleep "$long" > "$work/out" 2>&1 &
-    client=$!
+    client=$! mine=
     # Moments from 0 to 60 ms: inside create, inside start, and running.
     sleep "0.0$((RANDOM % 61 / 10))$((RANDOM % 10))"
     case $((RANDOM % 3)) in
         0) kill -9 "$client" 2> /dev/null; what=client ;;
-        1) monitors | xargs -r kill -9 2> /dev/null; what=monitor ;;
+        1) mine=$(monitors); [ -z "$mine" ] || kill -9 $mine 2> /dev/null; what=monitor ;;
         # Listed first: a monitor whose client is dead is known by its files only.
         2) mine=$(monitors); kill -9 "$client" $mine 2> /dev/null; what=both ;;
     esac
     [ "$what" = monitor ] && { sleep 0.2; kill -9 "$client" 2> /dev/null; }
     wait "$client" 2> /dev/null
+    # SIGKILL takes a moment: a monitor that still dies still holds its lock, and ps would be right to say running.
+    for pid in $mine; do wait_for 5 test ! -e "/proc/$pid/fd/0" || echo "  round $round: monitor $pid does not die"; done
     # What ps says must be what the kernel says.
     shown=$(rcon ps --filter "name=^$name\$" --format '{{.State}}' 2> "$work/ps.err")
     pid=$(rcon inspect -f '{{.State.Pid}}' "$name" 2> /dev/null || echo 0)

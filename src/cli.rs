@@ -55,7 +55,6 @@ mod verbs;
 mod version;
 mod volume;
 mod wait;
-mod when;
 
 use context::{Context, Globals};
 use failure::Failure;

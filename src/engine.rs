@@ -76,14 +76,6 @@ pub struct Attached {
     pub tty: bool,
 }
 
-/// Wait conditions of `wait`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitFor {
-    NotRunning,
-    NextExit,
-    Removed,
-}
-
 /// A filter of `ps`, `images`, …: (key, value) as typed; unknown keys are refused by the engine by name.
 pub type Filters = [(String, String)];
 

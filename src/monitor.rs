@@ -34,7 +34,7 @@ mod warnings;
 pub use client::Client;
 pub use error::Error;
 pub use live::is_alive;
-pub use log::{check_options as check_log_options, path as log_path};
+pub use log::check_options as check_log_options;
 pub use log_read::read_log;
 pub use stage::{requested as stage_requested, serve};
 

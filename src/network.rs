@@ -30,7 +30,7 @@ mod resolver;
 #[cfg(test)]
 mod tests;
 
-pub use bridge::{attach, choose_default, create_netns, detach, ensure, host_link, netns_of, sweep, traffic};
+pub use bridge::{attach, choose_default, create_netns, ensure, netns_of, traffic};
 pub use error::Error;
 pub use port::{hold_ports, publish, unpublish};
 pub use resolver::{hosts, resolv_conf, valid_host_entry};

@@ -21,8 +21,8 @@ mod platform;
 mod reference;
 pub mod whiteout;
 
-pub use digest::{Algorithm, Digest, DigestError, DigestHasher, chain_ids};
-pub use document::{History, ImageDefaults, ImageDocument, RootFs};
+pub use digest::{Algorithm, Digest, DigestHasher, chain_ids};
+pub use document::{ImageDefaults, ImageDocument};
 pub use manifest::{CONFIG_LIMIT, Descriptor, Document, Index, LAYER_LIMIT, MANIFEST_LIMIT, Manifest, ManifestError, PlatformSpec};
 pub use platform::Platform;
 pub use reference::Reference;

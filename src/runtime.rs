@@ -46,7 +46,7 @@ mod tree;
 mod user;
 
 pub use error::Error;
-pub use exe::protected_exe;
+pub use exe::{protected_exe, run_protected};
 
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -100,7 +100,6 @@ pub enum Stdio {
 
 /// All that [`create`] needs.
 pub struct Create<'a> {
-    pub id: &'a str,
     pub spec: &'a Spec,
     pub root: &'a Root,
     /// None: `spec.process.user` is numeric and final (OCI callers).
@@ -147,7 +146,6 @@ impl Init {
 /// A process to run inside a running container.
 pub struct Exec<'a> {
     pub init_pidfd: BorrowedFd<'a>,
-    pub init_pid: i32,
     /// args, env, cwd, capabilities, rlimits, noNewPrivileges… (user is resolved from `user` when given).
     pub process: &'a Process,
     pub user: Option<&'a User>,
@@ -158,7 +156,6 @@ pub struct Exec<'a> {
 }
 
 pub struct Running {
-    pub pid: i32,
     pub pidfd: OwnedFd,
     pub console: Option<OwnedFd>,
 }

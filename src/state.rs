@@ -32,7 +32,7 @@ use record::{Container, Image, Layer, Network, Volume};
 use rusqlite::Connection;
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Bytes of write-ahead log from which folding it back pays ([`Db::checkpoint_if_large`]).
 const LARGE_WAL: u64 = 4 << 20;
@@ -59,11 +59,6 @@ impl Db {
     /// be done to the file.
     pub fn open(roots: &Roots) -> Result<Self, Error> {
         open::open(roots)
-    }
-
-    /// The database file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Runs `work` in one IMMEDIATE transaction (waits for other writers up to 30 s) and commits if it is Ok.

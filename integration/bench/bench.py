@@ -208,7 +208,7 @@ try:
         row("private memory per idle container (monitor, shim, conmon)", private, "MiB", "<= 1 MiB, then <= 0.36")
         row("the same as PSS", {e.name: [pss_of(pids_named(monitors[e.name])) / 50] for e in engines}, "MiB")
         names = {e.name: iter(e("ps", "-q").split()) for e in engines}
-        row("rm -f of a running container", interleaved(engines, lambda e: e.timed("rm", "-f", next(names[e.name])), 15), goal="<= 0.4 x")
+        row("rm -f of a running container", interleaved(engines, lambda e: e.timed("rm", "-f", *(["-t", "0"] if e is podman else []), next(names[e.name])), 15), goal="<= 0.4 x")
 finally:
     for engine in engines:
         listed = subprocess.run(engine.argv + ["ps", "-aq"], stdout=subprocess.PIPE, stderr=null, text=True).stdout.split()

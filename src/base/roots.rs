@@ -26,7 +26,7 @@ impl Roots {
 
     /// Durable files of one container: overlay upper and work, logs, generated `/etc` files.
     pub fn container(&self, id: &super::ContainerId) -> PathBuf {
-        self.data.join("containers").join(id.as_str())
+        self.containers().join(id.as_str())
     }
 
     /// Live files of one container: monitor lock and socket, pid record.

@@ -28,7 +28,6 @@ const RTMAX: i32 = 64;
 impl Signal {
     pub const TERM: Signal = Signal(libc::SIGTERM);
     pub const KILL: Signal = Signal(libc::SIGKILL);
-    pub const HUP: Signal = Signal(libc::SIGHUP);
 
     pub fn from_number(number: i32) -> Option<Self> {
         (1..=RTMAX).contains(&number).then_some(Signal(number))

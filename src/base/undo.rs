@@ -4,8 +4,8 @@ use std::error::Error;
 
 type Step<'a> = Box<dyn FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + 'a>;
 
-/// Inverse steps, run newest first by [`Undo::roll_back`], and also on drop unless
-/// [`Undo::commit`]ted: an early `?` rolls back by itself.
+/// Inverse steps, run newest first on drop unless [`Undo::commit`]ted: an early `?` rolls back by itself.
+/// A step that fails is logged and does not stop the others.
 #[derive(Default)]
 pub struct Undo<'a> {
     steps: Vec<(&'static str, Step<'a>)>,
@@ -28,28 +28,14 @@ impl<'a> Undo<'a> {
     pub fn commit(mut self) {
         self.steps.clear();
     }
-
-    /// Takes everything back, newest first; a failing step does not stop the others. Returns what
-    /// could not be taken back.
-    pub fn roll_back(mut self) -> Vec<(&'static str, Box<dyn Error + Send + Sync>)> {
-        self.run()
-    }
-
-    fn run(&mut self) -> Vec<(&'static str, Box<dyn Error + Send + Sync>)> {
-        let mut failed = Vec::new();
-        while let Some((what, step)) = self.steps.pop() {
-            if let Err(error) = step() {
-                failed.push((what, error));
-            }
-        }
-        failed
-    }
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        for (what, error) in self.run() {
-            tracing::warn!("could not take back {what}: {error}");
+        while let Some((what, step)) = self.steps.pop() {
+            if let Err(error) = step() {
+                tracing::warn!("could not take back {what}: {error}");
+            }
         }
     }
 }
@@ -70,10 +56,8 @@ mod tests {
         undo.push("a", || { log.borrow_mut().push("a"); fine() });
         undo.push("b", || Err(std::io::Error::other("stuck")));
         undo.push("c", || { log.borrow_mut().push("c"); fine() });
-        let failed = undo.roll_back();
+        drop(undo);
         assert_eq!(*log.borrow(), ["c", "a"]);
-        assert_eq!(failed.len(), 1);
-        assert_eq!(failed[0].0, "b");
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let [name, command @ ..] = args.words.as_slice() else {
         return Err(Failure::invalid("the container is missing").with_code(USAGE));
     };
+    // The stage is a copy of this process, and a container with CAP_SYS_PTRACE can open what it runs from.
+    crate::runtime::run_protected().map_err(|e| Failure::caused("cannot protect the binary", &e))?;
     let stdin = args.interactive && !args.detach;
     run::require_terminal(args.tty && !args.detach, stdin)?;
     // Without anybody to attach a terminal to, a detached command gets none.

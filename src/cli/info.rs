@@ -44,6 +44,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         "Architecture": uname.machine().to_string_lossy(),
         "NCPU": cpus(),
         "MemTotal": memory(),
+        "SwapLimit": crate::runtime::cgroup::supports_swap_limit(),
         "Name": uname.nodename().to_string_lossy(),
         "DockerRootDir": roots.data.display().to_string(),
         "RunRoot": roots.run.display().to_string(),
@@ -52,7 +53,12 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     });
     match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(format) => output::raw(&template::one(format, &document)?)?,
-        None => output::raw(&text(&document))?,
+        None => {
+            output::raw(&text(&document))?;
+            if document["SwapLimit"] == json!(false) {
+                output::talk("WARNING: No swap limit support");
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

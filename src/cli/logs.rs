@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::failure::{self, Failure, USAGE};
-use super::{humanise, when};
+use super::humanise;
 use crate::base::Timestamp;
 use crate::monitor::{LogLine, LogQuery};
 use std::io::{self, BufWriter, Write};
@@ -33,7 +33,11 @@ pub struct Args {
 /// No such container, a malformed time, or a log that cannot be read.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let now = Timestamp::now();
-    let time = |text: &str| when::parse(text, now).map_err(|e| Failure::invalid(e).with_code(USAGE));
+    let time = |text: &str| {
+        crate::engine::parse_time(text, now).ok_or_else(|| {
+            Failure::invalid(format!("invalid time \"{text}\": expected RFC 3339, a date, Unix seconds or a duration like 10m")).with_code(USAGE)
+        })
+    };
     let query = LogQuery {
         since: args.since.as_deref().map(time).transpose()?,
         until: args.until.as_deref().map(time).transpose()?,

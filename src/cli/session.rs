@@ -100,8 +100,8 @@ struct Relay<'a> {
     pending: Vec<u8>,
     /// Close the container's stdin once `pending` is gone.
     closing: bool,
-    /// The container has ended for good: its monitor records that and leaves.
-    leaving: bool,
+    /// The last run has ended: the monitor releases everything now.
+    over: bool,
 }
 
 impl Session<'_> {
@@ -113,17 +113,15 @@ impl Session<'_> {
         let signals = SignalFd::block(&caught(self.proxy.is_some())).map_err(|e| Failure::caused("cannot catch signals", &e))?;
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
         let reading = self.stdin;
-        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false, leaving: false };
+        let mut relay = Relay { session: self, signals, reading, pending: Vec::new(), closing: false, over: false };
         relay.resize();
         let end = relay.run();
         drop(raw);
-        if relay.leaving && end.is_ok() {
-            // The code is known, but the next command must find it recorded, and name, port and volumes of a `--rm`
-            // container free. What the monitor cannot finish, that command does.
-            match relay.session.client.wait_gone(END_PATIENCE) {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!("the end of the container is not recorded yet"),
-                Err(error) => tracing::debug!("the container's monitor left early: {error}"),
+        if relay.over {
+            // The name, the ports and the record of a `--rm` container are free again when the command returns, as scripts
+            // expect. A monitor that takes longer finishes on its own.
+            if !relay.session.client.wait_gone(END_PATIENCE) {
+                tracing::warn!("the container's monitor is still releasing what it held");
             }
         }
         end
@@ -218,7 +216,7 @@ impl Relay<'_> {
             // A terminal has one stream; whoever attached only stderr gets nothing, as with Docker.
             Event::Stderr(data) if self.session.stderr => write_all(&mut io::stderr(), &data),
             Event::Exited { exit, restarting } => {
-                self.leaving = !restarting;
+                self.over = !restarting;
                 return Ok(Some(End::Exited(exit.code)));
             }
             Event::Failed { kind, message } => {

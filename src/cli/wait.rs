@@ -3,7 +3,6 @@
 use super::context::Context;
 use super::failure::Failure;
 use super::output;
-use crate::engine::WaitFor;
 use std::process::ExitCode;
 
 /// Wait until containers stop and print their exit codes
@@ -19,7 +18,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
     let mut code = ExitCode::SUCCESS;
     for name in &args.containers {
-        match engine.wait(name, WaitFor::NotRunning) {
+        match engine.wait(name) {
             Ok(exit) => output::line(exit)?,
             Err(error) => {
                 Failure::from(error).print();

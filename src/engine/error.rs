@@ -59,7 +59,8 @@ impl Error {
             Error::Ambiguous { .. } | Error::Invalid { .. } => ErrorKind::Invalid,
             Error::Conflict { .. } => ErrorKind::Conflict,
             Error::Failed { kind, .. } => *kind,
-            Error::Fs(_) | Error::Cgroup(_) => ErrorKind::Internal,
+            Error::Fs(_) => ErrorKind::Internal,
+            Error::Cgroup(e) => e.kind(),
             Error::State(e) => e.kind(),
             Error::Image(e) => e.kind(),
             Error::Network(e) => e.kind(),
@@ -72,6 +73,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
+            Error::Image(e) => e.hint().map(str::to_owned),
             Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => Some("remove what is left of it with `rcon rm -f`".to_owned()),
             Error::State(error) => error.hint(),
             _ => None,

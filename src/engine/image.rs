@@ -22,7 +22,7 @@ impl Engine {
     pub fn pull(&self, reference: &str, platform: Option<&str>, progress: &(dyn Fn(Progress) + Sync)) -> Result<crate::image::Pulled> {
         let parsed = parse_reference(reference)?;
         let platform = match platform {
-            Some(text) => text.parse().map_err(|e| Error::invalid(e))?,
+            Some(text) => text.parse().map_err(Error::invalid)?,
             None => Platform::host(),
         };
         Ok(crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?)
@@ -233,7 +233,7 @@ pub(super) fn view_image(image: Image, names: &[(String, String)], containers: u
 }
 
 pub(super) fn parse_reference(text: &str) -> Result<Reference> {
-    text.parse().map_err(|e| Error::invalid(e))
+    text.parse().map_err(Error::invalid)
 }
 
 pub(super) fn same_repository(a: &Reference, b: &Reference) -> bool {

@@ -196,7 +196,7 @@ impl Spool {
             Bytes::Spooled(ingest) => ingest.keep(roots, digest)?,
             Bytes::Memory(memory) => {
                 let mut ingest = Ingest::new(roots)?;
-                ingest.file.write_all(&memory).on("write", &ingest.path().to_path_buf())?;
+                ingest.file.write_all(&memory).on("write", ingest.path())?;
                 ingest.keep(roots, digest)?;
             }
         }

@@ -115,11 +115,11 @@ impl Error {
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials".to_owned()),
-            Error::RateLimited { .. } => Some("log in to raise the limit, or wait".to_owned()),
-            Error::Platform { .. } => Some("choose another platform with --platform".to_owned()),
+            Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials"),
+            Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
+            Error::Platform { .. } => Some("choose another platform with --platform"),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::layer::{self, UnpackError, Unpacked};
-use crate::oci::{Algorithm, Digest, DigestHasher};
+use crate::oci::{Digest, DigestHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -229,25 +229,4 @@ pub fn cut() -> io::Error {
 
 fn is_cut(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionAborted
-}
-
-/// SHA-256 and length of a whole stream.
-///
-/// # Errors
-/// The stream cannot be read.
-pub fn digest_of(mut input: impl Read) -> io::Result<(Digest, u64)> {
-    let mut hasher = DigestHasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; PIECE];
-    let mut count = 0;
-    loop {
-        match input.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), count)),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                count += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
 }

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Descriptors in one message; the kernel allows 253 (`SCM_MAX_FD`).
@@ -24,9 +24,7 @@ pub(super) const STAGE: &str = "rcon-monitor: ";
 /// A connection to a monitor.
 pub struct Client {
     socket: OwnedFd,
-    live_dir: PathBuf,
     decoder: Decoder,
-    gone: bool,
 }
 
 impl Client {
@@ -53,7 +51,7 @@ impl Client {
 
     /// Sends the first messages over the socket that the stage was given.
     pub(super) fn configure(socket: OwnedFd, config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
-        let mut client = Client::on(socket, &config.live_dir);
+        let mut client = Client::on(socket);
         let descriptors: Vec<BorrowedFd<'_>> = netns.iter().copied().chain(held.iter().copied()).collect();
         for batch in descriptors.chunks(BATCH) {
             client.hand_over(batch)?;
@@ -82,12 +80,12 @@ impl Client {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(|e| failed(e.into()))?;
         let (_directory, address) = address(live_dir).map_err(failed)?;
         connect(&socket, &address).map_err(|e| failed(e.into()))?;
-        Ok(Client::on(socket, live_dir))
+        Ok(Client::on(socket))
     }
 
     /// A client on a connected socket.
-    pub(super) fn on(socket: OwnedFd, live_dir: &Path) -> Self {
-        Client { socket, live_dir: live_dir.to_path_buf(), decoder: Decoder::new(LIMIT), gone: false }
+    pub(super) fn on(socket: OwnedFd) -> Self {
+        Client { socket, decoder: Decoder::new(LIMIT) }
     }
 
     /// Opens the gate. The monitor answers Started or Failed.
@@ -208,7 +206,6 @@ impl Client {
             let frame = self.decoder.next().map_err(|malformed| Error::Malformed(malformed.0))?;
             if let Some(frame) = frame {
                 let event = Event::decode(frame).map_err(|malformed| Error::Malformed(malformed.0))?;
-                self.gone |= event == Event::Gone;
                 return Ok(Some(event));
             }
             if self.ready(PollFlags::IN, deadline)?.is_empty() {
@@ -237,22 +234,17 @@ impl Client {
         self.socket.as_fd()
     }
 
-    /// Waits until the monitor has released everything (`Gone`, or its lock is free); false: timeout.
+    /// Waits until the monitor says that it has released everything, or has gone without a word; false: timeout.
     /// Output that still arrives is thrown away.
-    ///
-    /// # Errors
-    /// The connection is broken while the monitor lives.
-    pub fn wait_gone(&mut self, timeout: Duration) -> Result<bool, Error> {
+    pub fn wait_gone(&mut self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        while !self.gone {
+        loop {
             match self.next(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Ok(Some(Event::Gone)) | Err(_) => return true,
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(false),
-                Err(_) if !live::is_alive(&self.live_dir) => return Ok(true),
-                Err(error) => return Err(error),
+                Ok(None) => return false,
             }
         }
-        Ok(true)
     }
 }
 

@@ -1,6 +1,5 @@
 //! What can go wrong between a monitor and those who talk to it.
 
-use super::FailureKind;
 use crate::base::ErrorKind;
 use crate::base::fs::FsError;
 use std::io;
@@ -40,9 +39,6 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// Creation or start failed in the monitor; the text is its report.
-    #[error("{message}")]
-    Failed { kind: FailureKind, message: String },
     #[error("invalid log option {key}={value}: {reason}")]
     LogOption { key: String, value: String, reason: &'static str },
     #[error("cannot {operation}")]
@@ -56,12 +52,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// `CommandNotFound`/`CommandNotExecutable` survive the trip over the socket.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Failed { kind: FailureKind::NotFound, .. } => ErrorKind::CommandNotFound,
-            Error::Failed { kind: FailureKind::NotExecutable, .. } => ErrorKind::CommandNotExecutable,
-            Error::Failed { kind: FailureKind::Invalid, .. } | Error::LogOption { .. } => ErrorKind::Invalid,
+            Error::LogOption { .. } => ErrorKind::Invalid,
             Error::Connect { .. } | Error::Lost | Error::Talk { .. } => ErrorKind::Unavailable,
             Error::Fs(error) if error.source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Internal,

@@ -318,7 +318,7 @@ impl<'a> Monitor<'a> {
         }
         // An init that never ran was killed with its group; its status is of no interest, but a restart policy may
         // make many of them. One that ran was reaped already.
-        drop(waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG));
+        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.outputs = [None, None];
         self.stdin = None;
         self.console = None;

@@ -143,7 +143,6 @@ impl Containers {
     fn create(&self, config: &Config, spec: &Spec, group: &Group) -> Result<(runtime::Init, Streams), Failure> {
         let (stdio, mut streams) = stdio(config)?;
         let request = runtime::Create {
-            id: config.id.as_str(),
             spec,
             root: &config.root,
             user: Some(&config.user),

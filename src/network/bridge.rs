@@ -1,4 +1,4 @@
-//! The default bridge: choosing its range, making and repairing it, joining containers to it, sweeping.
+//! The default bridge: choosing its range, making and repairing it, joining containers to it.
 //!
 //! Invariant: host-side work happens in the network namespace of the calling thread, with objects of our
 //! names only (`rcon0`, `rc` + 12 hex digits, table `ip rcon`).
@@ -261,43 +261,6 @@ fn configure(network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<()
     let peer = link::find(inside, ENDPOINT).on("look up", ENDPOINT)?.ok_or_else(|| Error::MissingLink(ENDPOINT.to_owned()))?;
     let range = Range { address: endpoint.address, prefix: network.prefix };
     link::configure_endpoint(inside, peer.index, range, network.gateway).on("configure", ENDPOINT)
-}
-
-/// Removes the host side of a container's veth pair (and so the pair); a missing one is fine. Dropping the
-/// container's namespace does the same without waiting.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn detach(container: &crate::base::ContainerId) -> Result<(), Error> {
-    let socket = route_socket()?;
-    let name = host_link(container);
-    link::remove(socket.as_fd(), &name).on("remove", &name).map(drop)
-}
-
-/// Removes host-side leftovers of ours: veth links named `rc` + 12 hex digits that are not in `live`
-/// (host link names), and port elements not in `published`. Returns what it removed.
-///
-/// The caller must hold off concurrent starts, or have their links and ports in the two lists.
-///
-/// # Errors
-/// The tables cannot be read, or a removal is refused.
-pub fn sweep(live: &[String], published: &[(Ipv4Addr, PublishedPort)]) -> Result<Vec<String>, Error> {
-    let mut removed = Vec::new();
-    let socket = route_socket()?;
-    let fd = socket.as_fd();
-    for link in link::list(fd).on("list", "links")? {
-        if is_endpoint(&link) && !live.contains(&link.name) && link::remove(fd, &link.name).on("remove", &link.name)? {
-            removed.push(format!("link {}", link.name));
-        }
-    }
-    let socket = netfilter_socket()?;
-    let fd = socket.as_fd();
-    let wanted: Vec<Element> = published.iter().filter_map(|(address, port)| Element::new(*address, port)).collect();
-    let mut stale = firewall::elements(fd).on("list", "published ports")?;
-    stale.retain(|element| !wanted.contains(element));
-    firewall::remove(fd, &stale).on("remove", "stale published ports")?;
-    removed.extend(stale.iter().map(Element::describe));
-    Ok(removed)
 }
 
 /// The network namespace of a process.

@@ -61,15 +61,6 @@ impl Element {
         data.extend_from_slice(&[0, 0]);
         Some(Element { set, key, data })
     }
-
-    /// `tcp 8080 to 172.17.0.2:80`, for reports.
-    pub(super) fn describe(&self) -> String {
-        let (at, rest) = self.key.split_at(self.key.len().saturating_sub(8));
-        let port = |b: &[u8]| b.get(4..6).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
-        let ip = |b: &[u8]| b.get(..4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-        let protocol = if rest.first() == Some(&protocol_number(Protocol::Udp)) { "udp" } else { "tcp" };
-        format!("port {}:{}/{protocol} to {}:{}", ip(at), port(rest), ip(&self.data), port(&self.data))
-    }
 }
 
 pub(super) fn protocol_number(protocol: Protocol) -> u8 {
@@ -284,23 +275,6 @@ fn lookup(fd: BorrowedFd<'_>, element: &Element) -> Result<Option<Vec<u8>>, Netl
         Err(error) => Err(error),
         Ok(replies) => Ok(replies.iter().flat_map(|reply| parse_elements(reply, element.set)).map(|e| e.data).next()),
     }
-}
-
-/// All elements of both maps; none if the table is missing.
-pub(super) fn elements(fd: BorrowedFd<'_>) -> Result<Vec<Element>, NetlinkError> {
-    let mut all = Vec::new();
-    for set in [PORTS, PORTS_AT] {
-        let replies = message::dump(fd, nftables::kind(nftables::GET_ELEMENT), &nftables::header(), |a| {
-            a.text(nftables::TABLE, NAME);
-            a.text(nftables::ELEMENTS_SET, set);
-        });
-        match replies {
-            Err(error) if error.errno() == Some(Errno::NOENT) => {}
-            Err(error) => return Err(error),
-            Ok(replies) => all.extend(replies.iter().flat_map(|reply| parse_elements(reply, set))),
-        }
-    }
-    Ok(all)
 }
 
 fn parse_elements(reply: &[u8], set: &'static str) -> Vec<Element> {

@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn loopback_servers_are_replaced_and_overrides_replace_their_kind() {
         let stub = "# made by systemd\nnameserver 127.0.0.53\noptions edns0\nsearch lan\n";
-        let table: [(&str, Option<&str>, &[&str], &[&str], &[&str], &str); 6] = [
+        type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str], &'a [&'a str], &'a str);
+        let table: [Case<'_>; 6] = [
             ("nameserver 192.0.2.1\nnameserver 127.0.0.1\n", None, &[], &[], &[], "nameserver 192.0.2.1\n"),
             (stub, Some("nameserver 192.0.2.7\nsearch other\n"), &[], &[], &[], "nameserver 192.0.2.7\nsearch lan\noptions edns0\n"),
             (stub, Some("nameserver ::1\n"), &[], &[], &[], "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch lan\noptions edns0\n"),

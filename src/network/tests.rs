@@ -206,17 +206,15 @@ fn leftovers_are_replaced_and_swept_and_foreign_rules_stay() {
         publish(gone.address, &[port(8080), port(8081)]).unwrap();
         unpublish(endpoint.address, &[port(8080)]).unwrap();
         assert!(ruleset().contains("8080 : 172.17.0.3 . 80"), "{}", ruleset());
-        let removed = sweep(&[host_link(&endpoint.container)], &[(gone.address, port(8080))]).unwrap();
-        assert_eq!(removed, [format!("link {}", host_link(&gone.container)), "port 0.0.0.0:8081/tcp to 172.17.0.3:80".to_owned()]);
-        assert_eq!(sweep(&[host_link(&endpoint.container)], &[(gone.address, port(8080))]).unwrap(), Vec::<String>::new());
-        unpublish(gone.address, &[port(8080)]).unwrap();
-        detach(&endpoint.container).unwrap();
-        detach(&endpoint.container).unwrap();
+        unpublish(gone.address, &[port(8080), port(8081)]).unwrap();
+        let socket = bridge::route_socket().unwrap();
+        for endpoint in [&endpoint, &gone] {
+            link::remove(socket.as_fd(), &bridge::host_link(&endpoint.container)).unwrap();
+        }
         let after = ruleset();
         assert!(after.starts_with(foreign.trim_end()), "{after}");
         assert_eq!(after.matches("table ").count(), 2, "{after}");
         assert!(!after.contains("elements"), "{after}");
-        let socket = bridge::route_socket().unwrap();
         let names: Vec<String> = link::list(socket.as_fd()).unwrap().into_iter().map(|l| l.name).filter(|n| n.starts_with("rc")).collect();
         assert_eq!(names, ["rcon0"]);
     });
@@ -232,7 +230,6 @@ fn a_new_namespace_has_dockers_parameters_and_errors_name_their_object() {
         let network = choose_default("bridge").unwrap();
         let endpoint = Endpoint { container: ContainerId::random(), address: Ipv4Addr::new(172, 17, 0, 2), mac: None };
         assert_eq!(attach(&network, &namespace, &endpoint).unwrap_err().to_string(), "rcon0 is missing from the network namespace");
-        assert!(sweep(&[], &[]).unwrap().is_empty());
         let port = PublishedPort { host_ip: None, host_port: 1, container_port: 1, protocol: Protocol::Tcp };
         assert_eq!(publish(endpoint.address, std::slice::from_ref(&port)).unwrap_err().to_string(), "cannot publish ports of 172.17.0.2");
         unpublish(endpoint.address, &[port]).unwrap();

@@ -76,11 +76,6 @@ pub fn number(capability: Capability) -> u8 {
     u8::try_from(index).expect("invariant: there are 41 capabilities")
 }
 
-/// The full name, `CAP_CHOWN`.
-pub fn name(capability: Capability) -> &'static str {
-    ALL[usize::from(number(capability))].1
-}
-
 /// The bit set that the kernel's capability calls take.
 pub fn mask(capabilities: impl IntoIterator<Item = Capability>) -> u64 {
     capabilities.into_iter().fold(0, |mask, capability| mask | 1 << number(capability))
@@ -146,7 +141,6 @@ mod tests {
         for (text, wanted) in [("chown", 0), ("CAP_SYS_ADMIN", 21), ("Sys_Chroot", 18), ("AUDIT_READ", 37), ("BPF", 39), ("cap_checkpoint_restore", 40)] {
             assert_eq!(number(parse(text).unwrap()), wanted, "{text}");
         }
-        assert_eq!(name(parse("mknod").unwrap()), "CAP_MKNOD");
         assert_eq!(parse("CAP_NOPE"), Err(UnknownName("CAP_NOPE".into())));
         assert_eq!(parse(""), Err(UnknownName(String::new())));
     }

@@ -156,11 +156,6 @@ pub fn supports_swap_limit() -> bool {
     supports("memory", &["memory.memsw.limit_in_bytes"], &["memory.swap.max"])
 }
 
-/// Whether this host's I/O scheduler can weigh groups (`--blkio-weight`).
-pub fn supports_block_weight() -> bool {
-    supports("blkio", &["blkio.weight", "blkio.bfq.weight"], &["io.weight", "io.bfq.weight"])
-}
-
 /// Whether a controller has one of the files. v2's root has no limits, so a group beneath it is asked; with no group there
 /// to ask the answer is yes, and setting the limit tells.
 fn supports(controller: &str, v1: &[&str], v2: &[&str]) -> bool {

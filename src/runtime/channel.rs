@@ -20,6 +20,7 @@ pub(super) const JOINED: u8 = b'J';
 /// Parent to stage: the gate is open.
 pub(super) const GO: u8 = b'G';
 const READY: u8 = b'R';
+const BORN: u8 = b'B';
 
 /// One end.
 pub(super) struct Channel(OwnedFd);
@@ -29,6 +30,8 @@ pub(super) enum Answer {
     /// All is applied; the master of the terminal, if one was asked for.
     Ready(Option<OwnedFd>),
     Failed(Failure),
+    /// The exec stage proper: its pid for us and a descriptor of it.
+    Born(i32, OwnedFd),
     End,
 }
 
@@ -50,6 +53,11 @@ impl Channel {
 
     pub fn ready(&self, console: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         self.send(&[READY], console)
+    }
+
+    pub fn born(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+        let [a, b, c, d] = pid.to_le_bytes();
+        self.send(&[BORN, a, b, c, d], Some(pidfd))
     }
 
     pub fn fail(&self, failure: &Failure) -> Result<(), Failure> {
@@ -88,6 +96,10 @@ impl Channel {
         match &buffer[..length] {
             [] => Ok(Answer::End),
             [READY] => Ok(Answer::Ready(fd)),
+            [BORN, a, b, c, d] => match fd {
+                Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),
+                None => Err(Failure::step("read the stage's report", Errno::PROTO)),
+            },
             bytes => Failure::decode(bytes).map(Answer::Failed).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
         }
     }

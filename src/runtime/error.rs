@@ -45,10 +45,11 @@ impl Error {
         match self {
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::Seccomp(error) => error.kind(),
+            Error::Cgroup(error) => error.kind(),
             Error::Unsupported(_) => ErrorKind::Unsupported,
             Error::CommandNotFound(_) => ErrorKind::CommandNotFound,
             Error::CommandNotExecutable(_) => ErrorKind::CommandNotExecutable,
-            Error::Step { .. } | Error::Threads | Error::Lost(_) | Error::Cgroup(_) => ErrorKind::Internal,
+            Error::Step { .. } | Error::Threads | Error::Lost(_) => ErrorKind::Internal,
         }
     }
 }

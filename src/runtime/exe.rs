@@ -5,10 +5,14 @@ use super::error::{At, Error, Failure};
 use super::root::clone_tree;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fstatvfs, memfd_create, open};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 const SELF: &str = "/proc/self/exe";
+/// How the kernel shows the path of the sealed copy.
+const IN_MEMORY: &[u8] = b"/memfd:rcon";
 
 /// A descriptor to execute (`execveat` with an empty path, or `/proc/self/fd/N`) instead of our path: a
 /// detached read-only mount of the binary; a sealed copy in memory where that is not permitted.
@@ -25,6 +29,31 @@ pub fn protected_exe() -> Result<OwnedFd, Error> {
         Some(view) => Ok(view),
         None => Ok(sealed_copy()?),
     }
+}
+
+/// Goes on as a process that runs from the protected view: executes ourselves anew, with the same arguments,
+/// unless that has been done. For a command that forks stages itself; call it before anything else is done.
+///
+/// # Errors
+/// The view cannot be had or executed.
+pub fn run_protected() -> Result<(), Error> {
+    let own = open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open our own binary")?;
+    let in_memory = std::fs::read_link(SELF).is_ok_and(|path| path.as_os_str().as_bytes().starts_with(IN_MEMORY));
+    if in_memory || fstatvfs(&own).is_ok_and(|status| status.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Ok(());
+    }
+    let view = protected_exe()?;
+    let text = |text: std::ffi::OsString| CString::new(text.into_vec()).map_err(|_| Failure::invalid("an argument contains a NUL byte"));
+    let arguments = std::env::args_os().map(text).collect::<Result<Vec<_>, _>>()?;
+    let pair = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        name.push("=");
+        name.push(value);
+        text(name)
+    };
+    let environment = std::env::vars_os().map(pair).collect::<Result<Vec<_>, _>>()?;
+    let path = text(format!("/proc/self/fd/{}", view.as_raw_fd()).into())?;
+    let error = crate::sys::process::execve(&path, &arguments, &environment);
+    Err(Failure::step("execute the protected view of our own binary", error).into())
 }
 
 /// None where mounting is not permitted, or the binary is not on a mount of this namespace (a memfd).

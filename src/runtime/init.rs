@@ -78,7 +78,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
     match channel.answer()? {
         Answer::Ready(console) => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End => Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) => Err(Error::Lost(String::new())),
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
 /// Kills and reaps a stage that failed; a stage that died silently is described by how.
 pub(super) fn bury(pidfd: BorrowedFd<'_>, error: Error) -> Error {
     // A process that is gone already needs no signal.
-    drop(pidfd_send_signal(pidfd, Signal::KILL));
+    pidfd_send_signal(pidfd, Signal::KILL).ok();
     let status = loop {
         match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Err(Errno::INTR) => {}
@@ -248,6 +248,6 @@ pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
     }
 }

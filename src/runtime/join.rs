@@ -1,15 +1,18 @@
-//! `exec`: one process, born in the container's groups and pid namespace, that joins the rest and executes.
+//! `exec`: one process, born in the container's groups, that joins its namespaces and executes.
+//!
+//! Invariant: nothing of the caller's is open in a process that the container can see.
 
 use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::init::{bury, hidden, in_pid_namespace, score};
+use super::init::{bury, hidden, score};
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -21,24 +24,42 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     let streams = Streams::new(request.stdio)?;
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
-    let forked = hidden(|| {
-        in_pid_namespace(Some(request.init_pidfd), || {
-            fork(proof, 0, born.as_ref().map(AsFd::as_fd)).at("clone the exec stage")
-        })
-    })?;
+    let forked = hidden(|| fork(proof, 0, born.as_ref().map(AsFd::as_fd)).at("clone the exec stage"))?;
     match forked {
         Forked::Child => {
             drop(ours);
-            stage(&plan, namespaces, request.init_pidfd, &streams, &theirs)
+            door(&plan, namespaces, request.init_pidfd, &streams, &theirs, proof)
         }
-        Forked::Parent { pid, pidfd } => {
+        Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
+            let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
+            reap(door.as_fd())?;
             match attend(&ours, pid, &plan, group) {
-                Ok(console) => Ok(Running { pid, pidfd, console }),
+                Ok(console) => Ok(Running { pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
     }
+}
+
+/// Waits until the stage proper is there; a failure of its own may be heard before.
+fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
+    let mut failed = None;
+    loop {
+        match (channel.answer()?, failed.take()) {
+            (Answer::Born(pid, pidfd), None) => return Ok((pid, pidfd)),
+            (Answer::Born(_, pidfd), Some(failure)) => return Err(bury(pidfd.as_fd(), failure)),
+            (Answer::Failed(failure), None) => failed = Some(failure.into()),
+            (Answer::End, Some(failure)) => return Err(failure),
+            (Answer::End, None) => return Err(Error::Lost(String::new())),
+            _ => return Err(Error::Lost("answered twice".to_owned())),
+        }
+    }
+}
+
+fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for the first exec stage")?;
+    Ok(())
 }
 
 /// All that the init may have; joining one that is also ours changes nothing. A user namespace that is ours
@@ -69,18 +90,28 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) => return Err(Error::Lost(String::new())),
     };
     match channel.answer()? {
         Answer::End => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
     }
 }
 
-fn stage(plan: &ProcessPlan, namespaces: ThreadNameSpaceType, init: BorrowedFd<'_>, streams: &Streams, channel: &Channel) -> ! {
-    let failure = match build(plan, namespaces, init, streams, channel) {
-        Ok(prepared) => prepared.execute(),
+/// The first stage stays outside of the container's pid namespace: there it lets go of every descriptor of the
+/// caller (its database!) and enters the other namespaces. Only then is the stage proper born inside, as the
+/// caller's child. A process of the container with CAP_SYS_PTRACE can look into that one (CVE-2016-9962).
+fn door(plan: &ProcessPlan, namespaces: ThreadNameSpaceType, init: BorrowedFd<'_>, streams: &Streams, channel: &Channel, proof: SingleThreaded) -> ! {
+    let failure = match enter(plan, namespaces, init, streams, channel, proof) {
+        Ok((Forked::Parent { pid, pidfd }, _)) => match channel.born(pid, pidfd.as_fd()) {
+            Ok(()) => sys::exit(0),
+            Err(failure) => failure,
+        },
+        Ok((Forked::Child, label)) => match build(plan, streams, channel, label) {
+            Ok(prepared) => prepared.execute(),
+            Err(failure) => failure,
+        },
         Err(failure) => failure,
     };
     // If the parent is gone there is nobody to tell.
@@ -88,23 +119,41 @@ fn stage(plan: &ProcessPlan, namespaces: ThreadNameSpaceType, init: BorrowedFd<'
     sys::exit(125)
 }
 
-fn build(
+fn enter(
     plan: &ProcessPlan,
     namespaces: ThreadNameSpaceType,
     init: BorrowedFd<'_>,
     streams: &Streams,
     channel: &Channel,
-) -> Result<entry::Prepared, Failure> {
+    proof: SingleThreaded,
+) -> Result<(Forked, Option<OwnedFd>), Failure> {
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep)?;
+    // The caller's own standard streams may be files of the host, too.
+    match streams {
+        Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
+        Streams::Terminal { .. } => {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
+            terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())?;
+        }
+    }
     let label = entry::open_label(plan)?;
-    move_into_thread_name_spaces(init, namespaces).at("join the container's namespaces")?;
+    // Of its pid namespace only what is born later is part.
+    move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
         rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
     }
+    let forked = fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")?;
+    Ok((forked, label))
+}
+
+fn build(plan: &ProcessPlan, streams: &Streams, channel: &Channel, label: Option<OwnedFd>) -> Result<entry::Prepared, Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
+    rustix::process::setsid().at("make a session")?;
     let pty = match streams.size() {
         Some((columns, rows)) => {
             let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open the root")?;

@@ -60,7 +60,7 @@ impl Propagation {
             "unbindable" => libc::MS_UNBINDABLE,
             _ => return None,
         };
-        Some(Propagation { flag: flag as u64, recursive })
+        Some(Propagation { flag, recursive })
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(tmpfs.data, ["mode=1777", "size=65536k"]);
         let bind = options("rbind,ro,rslave");
         assert_eq!((bind.bind, bind.top.set, bind.tree.set), (Some(true), 0, RDONLY));
-        assert_eq!(bind.propagation.map(|p| (p.flag, p.recursive)), Some((libc::MS_SLAVE as u64, true)));
+        assert_eq!(bind.propagation.map(|p| (p.flag, p.recursive)), Some((libc::MS_SLAVE, true)));
         assert_eq!(options("bind,ro").tree.set, 0);
         assert_eq!(options("ro,rw").top, Change { set: 0, clear: RDONLY });
         assert!(parse(&["idmap".to_owned()]).is_err());

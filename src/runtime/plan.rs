@@ -429,7 +429,7 @@ fn root_propagation(linux: Option<&Linux>) -> Result<Option<Step>, Error> {
     }
     let parsed = Propagation::parse(text).ok_or_else(|| Error::Invalid(format!("unknown rootfsPropagation \"{text}\"")))?;
     // The root is private from the start.
-    Ok((parsed.flag != libc::MS_PRIVATE as u64).then_some(Step::RootPropagation(parsed)))
+    Ok((parsed.flag != libc::MS_PRIVATE).then_some(Step::RootPropagation(parsed)))
 }
 
 #[cfg(test)]
@@ -492,7 +492,8 @@ mod tests {
 
     #[test]
     fn what_would_weaken_or_be_dropped_is_refused() {
-        let cases: [(&str, fn(&mut Value)); 11] = [
+        type Case = (&'static str, fn(&mut Value));
+        let cases: [Case; 11] = [
             ("inside /proc", |v| v["mounts"][2]["destination"] = json!("/proc/sys/kernel")),
             ("inside /proc", |v| v["mounts"][0]["type"] = json!("tmpfs")),
             ("\"..\"", |v| v["mounts"][2]["destination"] = json!("/a/../b")),

@@ -167,7 +167,7 @@ impl<'a> Stage<'a> {
         if let Some(propagation) = step.propagation {
             propagate(tree.as_fd(), &step.target, propagation)?;
         } else if matches!(step.source, Source::Bind { .. }) {
-            propagate(tree.as_fd(), &step.target, Propagation { flag: libc::MS_PRIVATE as u64, recursive: true })?;
+            propagate(tree.as_fd(), &step.target, Propagation { flag: libc::MS_PRIVATE, recursive: true })?;
         }
         if step.target == Path::new("/proc") {
             self.proc = Some(tree);

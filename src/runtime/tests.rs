@@ -109,7 +109,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
-    init::create(Create { id: "test", spec, root: &root, user, stdio, netns: None, reaper, cgroup: &unused }, None)
+    init::create(Create { spec, root: &root, user, stdio, netns: None, reaper, cgroup: &unused }, None)
 }
 
 fn wait(pidfd: &OwnedFd) -> i32 {
@@ -234,7 +234,7 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
     let process = container.process().clone().unwrap();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
     let user = User::default();
-    let request = Exec { init_pidfd: init.pidfd.as_fd(), init_pid: init.pid, process: &process, user: Some(&user), spec, stdio, cgroup: &unused };
+    let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), spec, stdio, cgroup: &unused };
     join::exec(request, None)
 }
 
@@ -261,7 +261,7 @@ fn exec_joins_everything() {
         let (stdio, _output) = pipes();
         let error = exec(&init, &spec, &["foo"], stdio).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::CommandNotFound);
-        drop(rustix::process::pidfd_send_signal(&init.pidfd, rustix::process::Signal::KILL));
+        rustix::process::pidfd_send_signal(&init.pidfd, rustix::process::Signal::KILL).ok();
         assert_eq!(wait(&init.pidfd), 128 + 9);
     });
 }
@@ -316,7 +316,7 @@ fn other_namespaces_are_made_and_joined() {
         let (code, output) = run(&second, &joined, None, false);
         assert!(output.ends_with("\nthere\n") && !output.starts_with("1\n"), "{output}");
         assert_eq!(code, 0);
-        drop(rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL));
+        rustix::process::pidfd_send_signal(&first.pidfd, rustix::process::Signal::KILL).ok();
         wait(&first.pidfd);
     });
 }
@@ -361,12 +361,12 @@ fn filters_and_groups_hold() {
             });
             let (stdio, output) = pipes();
             let root = fixture.root();
-            let mut init = super::create(Create { id: "test", spec: &spec, root: &root, user: None, stdio, netns: None, reaper, cgroup: &group }).unwrap();
+            let mut init = super::create(Create { spec: &spec, root: &root, user: None, stdio, netns: None, reaper, cgroup: &group }).unwrap();
             init.start().unwrap();
             let (stdio, exec_output) = pipes();
             let container = config(&["sh", "-c", "grep -E 'Seccomp:|CapPrm' /proc/self/status; cat /proc/self/cgroup"], |_| {});
             let process = container.process().clone().unwrap();
-            let request = Exec { init_pidfd: init.pidfd.as_fd(), init_pid: init.pid, process: &process, user: None, spec: &spec, stdio, cgroup: &group };
+            let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: None, spec: &spec, stdio, cgroup: &group };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);
             let inside = text(exec_output);

@@ -1,5 +1,5 @@
-#![allow(unsafe_code)]
 //! bpf(2) as far as device control needs it: loading a `CGROUP_DEVICE` program and attaching it to a v2 group.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -32,8 +32,9 @@ pub enum Forked {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
-/// `clone3` without a new stack: both sides return. `flags` are `CLONE_NEW*` flags; the child is born in
-/// the v2 cgroup `cgroup`, if given, and sends SIGCHLD at its end. Signal handlers are reset to default.
+/// `clone3` without a new stack: both sides return. `flags` are `CLONE_NEW*` flags and perhaps `CLONE_PARENT` (the
+/// child is then the caller's sibling); the child is born in the v2 cgroup `cgroup`, if given, and sends SIGCHLD at
+/// its end. Signal handlers are reset to default.
 ///
 /// The child must leave by `execve` or [`super::process::exit`], never by returning into its caller's frames.
 ///
@@ -50,7 +51,8 @@ pub fn fork(_proof: SingleThreaded, flags: u64, cgroup: Option<BorrowedFd<'_>>) 
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling takes over the caller's own; naming one is EINVAL (clone(2)).
+        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -59,7 +61,7 @@ pub fn fork(_proof: SingleThreaded, flags: u64, cgroup: Option<BorrowedFd<'_>>) 
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     // SAFETY: `arguments` is a valid clone_args of the size given and `pidfd` outlives the call. Neither
-    // CLONE_VM nor CLONE_THREAD is ever passed by our callers (they pass CLONE_NEW* only), so the child
+    // CLONE_VM nor CLONE_THREAD is ever passed by our callers (they pass CLONE_NEW* and CLONE_PARENT), so the child
     // works on its own copy of memory; the token proves that no other thread held a lock at that moment.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match result {

@@ -1,9 +1,8 @@
 //! Network namespaces: made and entered only by throw-away threads, so that no other thread is moved.
 #![allow(unsafe_code)]
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::UnshareFlags;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// Runs `work` on a throw-away thread in a fresh network namespace.
 ///
@@ -24,9 +23,10 @@ pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
 ///
 /// # Errors
 /// No thread can be made, or the fd is no network namespace that may be entered.
-pub fn inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+#[cfg(test)]
+pub fn inside<T: Send>(namespace: std::os::fd::BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_thread(
-        || rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from),
+        || rustix::thread::move_into_link_name_space(namespace, Some(rustix::thread::LinkNameSpaceType::Network)).map_err(io::Error::from),
         work,
     )
 }

@@ -1,5 +1,5 @@
-#![allow(unsafe_code)]
 //! seccomp(2): loading a classic BPF program as the calling thread's system call filter.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -1,8 +1,8 @@
-#![allow(unsafe_code)]
 //! Signals as a file descriptor: signalfd(2) over a blocked set.
 //!
 //! Invariant: while a [`SignalFd`] lives its signals are blocked in this thread; dropping it restores the former
 //! mask. Only for single-threaded stages: other threads would still take the signals.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -2,11 +2,11 @@
 
 use super::super::request::{CreateContainer, MountSource};
 use super::super::{Created, Engine, Error, Result};
-use super::locks::{self, OperationLock};
 use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
+use super::locks::{self, OperationLock};
 use super::{copy_up, etc, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ContainerName, Timestamp, Undo};

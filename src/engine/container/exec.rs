@@ -24,7 +24,7 @@ impl Engine {
             return Err(Error::invalid("no exec command specified"));
         }
         let live = Live::read(&self.privilege.roots.live(&record.id)).ok_or_else(not_running)?;
-        let (Some(pid), Some(pidfd)) = (live.pid, init_pidfd(&live)) else { return Err(not_running()) };
+        let Some(pidfd) = init_pidfd(&live) else { return Err(not_running()) };
         if live.cgroup.is_frozen() {
             return Err(Error::Conflict { message: format!("container {name} is paused"), hint: Some("unpause it before exec".to_owned()) });
         }
@@ -43,7 +43,7 @@ impl Engine {
                 Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
             }
         };
-        Ok(runtime::exec(Exec { init_pidfd: pidfd.as_fd(), init_pid: pid, process: &process, user: Some(&user), spec: &spec, stdio, cgroup: &live.cgroup })?)
+        Ok(runtime::exec(Exec { init_pidfd: pidfd.as_fd(), process: &process, user: Some(&user), spec: &spec, stdio, cgroup: &live.cgroup })?)
     }
 
     /// The config that a running container was made from. Namespaces are joined through its init process, so other

@@ -140,3 +140,10 @@ fn ulimits_are_checked() {
     assert!(limit("bogus", 1, 1).is_err());
     assert!(compile(&container(|s| s.host.cap_add = vec!["NONSENSE".into()])).is_err());
 }
+
+#[test]
+fn host_ipc_needs_no_mqueue_directory_on_the_host() {
+    let spec = compile(&container(|s| s.host.ipc = IpcMode::Host)).unwrap();
+    let mqueue = spec.mounts().iter().flatten().find(|m| m.destination() == std::path::Path::new("/dev/mqueue")).unwrap().typ().clone();
+    assert_eq!(mqueue.as_deref(), Some("mqueue"));
+}

@@ -1,7 +1,7 @@
 //! The mounts of the OCI config (pure): the kernel's file systems, the generated files in `/etc`, volumes by depth.
 
 use super::oci_config::Inputs;
-use crate::state::record::{self, Container, IpcMode, MountKind};
+use crate::state::record::{self, Container, IpcMode, MountKind, UsernsMode};
 use oci_spec::runtime::Mount;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,9 @@ fn ipc(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
     let bind = |path: &str, source: &Path| mount(Path::new(path), "bind", source, &["rbind", "rprivate", "nosuid", "noexec", "nodev"]);
     match (&container.spec.host.ipc, &inputs.shm_dir) {
         (IpcMode::None, _) => vec![mqueue],
+        // An mqueue file system shows the queues of the IPC namespace it is mounted in, here the host's; there may be
+        // no /dev/mqueue on the host to bind, and a mapped root may only bind.
+        (IpcMode::Host, _) if container.spec.host.userns == UsernsMode::Host => vec![bind("/dev/shm", Path::new("/dev/shm")), mqueue],
         (IpcMode::Host, _) => vec![bind("/dev/shm", Path::new("/dev/shm")), bind("/dev/mqueue", Path::new("/dev/mqueue"))],
         (IpcMode::Shareable | IpcMode::Container(_), Some(shm)) => vec![bind("/dev/shm", shm), mqueue],
         _ => {

@@ -94,8 +94,8 @@ impl Engine {
                 prepared.keep()
             }
             // The name (or the volumes) could not be had: nothing was created.
-            Err(Reserve::Create(error)) => return Err(error),
-            Err(Reserve::Start(error)) => return self.created_only(prepared, error),
+            Err(Reserve::Create(error)) => return Err(*error),
+            Err(Reserve::Start(error)) => return self.created_only(prepared, *error),
         };
         let attached = self.bring_up_or_take_back(record.clone(), netns, &held, attach, console);
         if attached.is_err()
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     fn reserve_new(&self, prepared: &mut Prepared, held: &[HeldPort]) -> std::result::Result<Container, Reserve> {
-        let bridge = self.bridge_for(&prepared.record).map_err(Reserve::Start)?;
+        let bridge = self.bridge_for(&prepared.record).map_err(|error| Reserve::Start(Box::new(error)))?;
         // Tells the two kinds of failure inside one transaction apart.
         let inserted = std::cell::Cell::new(false);
         let result = self.commit_new(prepared, |tx, prepared| {
@@ -132,7 +132,7 @@ impl Engine {
             lease(tx, &mut record, bridge.as_ref(), held)?;
             Ok(record)
         });
-        result.map_err(|error| if inserted.get() { Reserve::Start(error) } else { Reserve::Create(error) })
+        result.map_err(|error| if inserted.get() { Reserve::Start(Box::new(error)) } else { Reserve::Create(Box::new(error)) })
     }
 
     fn reserve_existing(&self, record: &mut Container, held: &[HeldPort]) -> Result<()> {
@@ -414,8 +414,8 @@ impl Engine {
 
 /// Which half of `run`'s transaction failed.
 enum Reserve {
-    Create(Error),
-    Start(Error),
+    Create(Box<Error>),
+    Start(Box<Error>),
 }
 
 fn mark_started(record: &mut Container) {

@@ -30,12 +30,12 @@ pub(super) fn request(request: &CreateContainer, facts: &HostFacts) -> Result<()
         }
     }
     for (name, _) in &host.extra_hosts {
-        if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if !crate::network::valid_host_entry(name) {
             return refuse(format!("invalid host name {name:?} in --add-host"), "give --add-host as name:ip");
         }
     }
     for text in host.dns.iter().chain(&host.dns_search).chain(&host.dns_options) {
-        if text.is_empty() || text.chars().any(char::is_control) || text.contains(char::is_whitespace) {
+        if !crate::network::valid_host_entry(text) {
             return refuse(format!("invalid DNS setting {text:?}"), "check --dns, --dns-search and --dns-option");
         }
     }

@@ -1,6 +1,6 @@
-//! `wait`: until a container has ended, ends next, or is removed; gives its exit code.
+//! `wait`: until a container has ended (restarts by policy included); gives its exit code.
 
-use super::super::{Engine, Result, WaitFor};
+use super::super::{Engine, Result};
 use super::stop::connect;
 use crate::base::ContainerId;
 use crate::monitor::{Client, Event};
@@ -10,34 +10,26 @@ use std::time::Duration;
 /// Between looks at the database where no monitor can tell (waiting for a start or a removal by others).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Exit code of a container whose end nobody saw.
-const UNKNOWN: i32 = 255;
-
 impl Engine {
-    /// Waits for the condition and returns the exit code.
+    /// Waits until the container does not run (any more) and returns its exit code.
     ///
     /// # Errors
     /// There is no such container.
-    pub fn wait(&self, name: &str, condition: WaitFor) -> Result<i32> {
+    pub fn wait(&self, name: &str) -> Result<i32> {
         let mut record = self.find(name)?;
         let id = record.id.clone();
         let mut code = None;
         loop {
             if let Some(client) = connect(&self.privilege.roots.live(&id))? {
-                let seen = follow(client, condition);
-                code = seen.or(code);
-                if condition == WaitFor::NextExit && seen.is_some() {
-                    return Ok(code.unwrap_or(UNKNOWN));
-                }
+                code = follow(client).or(code);
             }
             // The monitor is gone (or was never there): the record says what became of it.
             let Some(now) = self.settled(&id)? else { return Ok(code.unwrap_or(record.exit_code)) };
             record = now;
-            match condition {
-                WaitFor::NotRunning if record.phase != Phase::Started => return Ok(code.unwrap_or(record.exit_code)),
-                WaitFor::NextExit if code.is_some() => return Ok(code.unwrap_or(record.exit_code)),
-                _ => std::thread::sleep(LOOK_AGAIN),
+            if record.phase != Phase::Started {
+                return Ok(code.unwrap_or(record.exit_code));
             }
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -49,18 +41,13 @@ impl Engine {
     }
 }
 
-/// Follows one monitor to its end (or, for the next exit, to that).
-fn follow(mut client: Client, condition: WaitFor) -> Option<i32> {
+/// Follows one monitor to its end.
+fn follow(mut client: Client) -> Option<i32> {
     let mut code = None;
     loop {
         match client.next(None) {
-            Ok(Some(Event::Exited { exit, .. })) => {
-                code = Some(exit.code);
-                // Otherwise to the last word: by then the end is recorded.
-                if condition == WaitFor::NextExit {
-                    return code;
-                }
-            }
+            // To the last word: by then the end is recorded.
+            Ok(Some(Event::Exited { exit, .. })) => code = Some(exit.code),
             Ok(Some(Event::Gone)) | Err(_) => return code,
             Ok(_) => {}
         }

@@ -5,7 +5,7 @@
 //! Formats: POSIX.1-2017 pax "ustar Interchange Format"; GNU tar manual, "Sparse Formats".
 
 use super::{EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 const BLOCK: u64 = 512;
