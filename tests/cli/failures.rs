@@ -105,7 +105,7 @@ fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
 fn a_stop_during_a_start_stops_what_was_started() {
     let engine = Environment::new();
     engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "100"]).ok();
-    let mut starting = engine.command(&["start", "slow"]).env("RCON_FAILPOINT", "engine.start.created=sleep:500").spawn().unwrap();
+    let mut starting = engine.command(&["start", "slow"]).env("RCON_FAILPOINT", "engine.start.created=sleep:500").stdout(std::process::Stdio::null()).spawn().unwrap();
     let locks = engine.root.join("run/containers");
     eventually("the start is in flight", || std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op"))));
     engine.rcon(&["stop", "-t", "0", "slow"]).ok();
