@@ -152,6 +152,14 @@ impl Client {
         self.send(&Request::StopRequested)
     }
 
+    /// The process that listens at the other end.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn monitor_pid(&self) -> Result<i32, Error> {
+        crate::sys::peer::process_id(self.socket.as_fd()).map_err(Error::system("tell who is the monitor"))
+    }
+
     fn send(&mut self, request: &Request) -> Result<(), Error> {
         self.send_bytes(&request.encode())
     }
@@ -238,7 +246,6 @@ impl Client {
             }
         }
     }
-
 }
 
 /// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and

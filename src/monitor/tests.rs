@@ -168,6 +168,7 @@ fn setup(script: &'static str, options: Options) -> Setup {
         restart: RestartPolicy::No,
         auto_remove: false,
         netns_of_init: false,
+        reserved: Timestamp::NEVER,
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();

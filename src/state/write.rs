@@ -45,7 +45,7 @@ impl Tx<'_> {
     /// Executes one statement and returns the number of rows it changed.
     fn run(&self, what: impl FnOnce() -> String, sql: &str, params: impl Params) -> Result<usize, Error> {
         let run = || self.db.connection.prepare(sql)?.execute(params);
-        run().map_err(|source| Error::Sqlite { operation: what(), path: self.db.path.clone(), source })
+        run().map_err(|source| Error::sqlite(what(), &self.db.path)(source))
     }
 
     fn text(&self, object: impl FnOnce() -> String, value: &impl Serialize) -> Result<String, Error> {
@@ -98,6 +98,14 @@ impl Tx<'_> {
 
     fn present(&self, changed: usize, id: &ContainerId) -> Result<(), Error> {
         if changed == 0 { Err(Error::ContainerMissing { id: id.clone() }) } else { Ok(()) }
+    }
+
+    /// One container by full id, as this transaction sees it.
+    ///
+    /// # Errors
+    /// Why the database cannot be read.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        read::container(self.db, id)
     }
 
     /// Gives a container another name; its own name is fine.
