@@ -11,6 +11,8 @@
 //! ## Decisions
 //! - Global flags stop at the verb, and each verb is its own clap command: one command tree would build the flags
 //!   of all sixty verbs on each start.
+//! - `--format` is our own engine for Go's text/template over JSON values: scripts that were written for Docker carry
+//!   such templates. Rejected: Rust's template crates, none of which reads that grammar.
 //! - Exit codes come from the typed `ErrorKind` in one function (`failure::exit_code`), never from error texts.
 
 mod attach;

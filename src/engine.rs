@@ -9,6 +9,12 @@
 //! Flags and rendering (`cli`), wire formats (`server`, later).
 //! ## Decisions
 //! - A container whose monitor died ends with it (exit code 255, its cgroup is killed): no half-supervised state to explain.
+//!   Rejected: a new monitor that adopts it: nobody could reap its init or learn its exit code.
+//! - Leftovers are ended by the next command (one lock probe for each started container). Rejected: a janitor process,
+//!   which would be the daemon that this design does without.
+//! - `cp` speaks tar on both sides, also from file to file, so that the rules about owners, links and hostile names stand
+//!   in one place. Rejected: copying trees directly where no tar is asked for.
+//! - An exec is the child of the command that asked for it, not of the monitor: its streams need no relay.
 //! - User namespaces are per container and only on request (`--uidmap`, `--gidmap`); `--userns host` is the default spelled
 //!   out. Rejected: one remapping for the whole engine (Docker's `userns-remap`), which splits the store by mapping. On disk
 //!   volumes and uppers keep the container's ids, so a volume can be shared with and without mappings; binds of host

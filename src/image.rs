@@ -7,7 +7,6 @@
 //! - A layer is visible by its database row; a directory without a row is swept unless its lock is held.
 //! ## Not here
 //! Container roots (`runtime`), which image a user means by an id prefix in use by containers (`engine`).
-
 //! ## Decisions
 //! - Layers are unpacked independently of the layers below, several at once, each straight into its overlay
 //!   directory. What needs the layers below (hard links into them, directories the tar does not describe) is
@@ -15,7 +14,10 @@
 //!   overlay, as the peers do: it serialises the slowest work.
 //! - A tar entry beneath a symbolic link of the same layer is refused rather than followed.
 //! - Compressed blobs are kept, so that `save` and a later push reproduce the manifest byte for byte.
-//! - Requests are made with reqwest; `oci-client` lends its types (see `registry`).
+//! - Requests are made with reqwest; `oci-client` lends its types. Rejected: its own requests: they read manifests of
+//!   any size, follow any token realm, hash each byte twice and hide status and `Retry-After`.
+//! - Tar headers are read with the `tar` crate's types, the iteration is ours: that crate reads extension headers of
+//!   any size into memory and splits PAX records at newlines, which breaks binary attributes.
 //! - One `syncfs` per pull before the record, no sync per file.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.

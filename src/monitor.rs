@@ -70,12 +70,12 @@ pub struct Config {
     pub log: crate::state::record::LogSpec,
     pub restart: crate::state::record::RestartPolicy,
     pub auto_remove: bool,
+    /// When the record was marked as started for this monitor: a record marked at another time is another run's.
+    pub reserved: Timestamp,
     /// The network namespace is made with init (it belongs to init's user namespace): [`Lifecycle::created`] connects
     /// it at each start.
     #[serde(default)]
     pub netns_of_init: bool,
-    /// When the record was marked as started for this monitor: a record marked at another time is another run's.
-    pub reserved: Timestamp,
 }
 
 /// Live facts, `<live>/live.json` (replaced by rename).

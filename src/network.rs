@@ -9,6 +9,7 @@
 //! Leases (rows of `state`), which container gets what (`engine`).
 //! ## Decisions
 //! - Own netlink writer (blocking, ~1 ms for a whole endpoint) instead of rtnetlink (async; no reactor on the path of `run`).
+//! - Own nftables messages. Rejected: executing `nft` or `iptables` (a process, a parser and a package for each rule).
 //! - A flushed or stale table is found by the next command (marker, object and rule counts) and made anew in
 //!   one transaction, instead of a watching process: there is no daemon. Between a flush and that command
 //!   published ports are closed and `route_localnet` is unguarded.

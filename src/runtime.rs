@@ -21,6 +21,10 @@
 //!   the layers (a copy of each image per mapping); letting the namespace's root open them (it cannot pass 0700 directories).
 //!   Id-mapped layers are attached in a private mount namespace while overlayfs takes them up: detached ones only
 //!   work since Linux 6.15.
+//! - Cgroups are written by our own code, not `cgroups-rs`: hybrid hosts need the v2 tree for tracking, killing and
+//!   freezing and v1 hierarchies only where a limit asks for them; joining all of them costs grace periods of 10 ms.
+//! - Device rules are one eBPF program on the v2 group wherever a v2 tree exists, on hybrid hosts too. Rejected there:
+//!   `devices.allow` lines, one more hierarchy to join and one write for each rule; they serve pure v1 hosts.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 

@@ -12,7 +12,8 @@
 //! - rusqlite, bundled, WAL, `synchronous=NORMAL` (FULL for what the user was promised), no checkpoint on
 //!   close: `run --rm` syncs nothing. Rejected: JSON files per object (Docker's way): no transaction over
 //!   name, address and port.
-//! - The log is folded back by [`Db::checkpoint_if_large`], which callers run off the hot path.
+//! - The log is folded back by [`Db::checkpoint_if_large`], which callers run off the hot path
+//!   (the monitors, after the user has his answer).
 //! - Creation and migration run under a `flock` of the data root, so that twenty first commands at once
 //!   make one database.
 

@@ -7,6 +7,9 @@
 //! Policy.
 //! ## Decisions
 //! - `rustix` is the safe system call layer and is used directly by every room; only what it lacks is here.
+//!   Rejected: wrapping all of it once more, which adds names and no safety; `nix` beside it, a second set of types.
+//! - A detached process is started by hand (two nested vfork-like clones). Rejected: `std::process::Command`, which leaves
+//!   the caller a child to reap and cannot execute a descriptor.
 
 pub mod bpf;
 pub mod clone;

@@ -1,4 +1,5 @@
-//! House rules that clippy cannot check: row order, the 800-line wall, door headings, forbidden names, where `unsafe` lives.
+//! House rules that clippy cannot check: row order, the walls of files and functions, door headings, forbidden names,
+//! where `unsafe` lives, that nothing unused is kept quiet.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,6 +14,9 @@ const ROWS: &[(&str, u32)] = &[
 ];
 
 const WALL: usize = 800;
+const FUNCTION_WALL: usize = 70;
+/// Functions that may be longer, each with the reason. Empty, and better so.
+const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 const FORBIDDEN_FILES: &[&str] = &["mod.rs", "utils.rs", "util.rs", "helpers.rs", "helper.rs", "common.rs", "misc.rs", "types.rs"];
 const HEADINGS: &[&str] = &["Lives here", "Invariants", "Not here", "Decisions"];
 
@@ -81,6 +85,13 @@ fn no_file_is_over_the_wall() {
     report(&faults);
 }
 
+/// What stands between the lines `start` and the next heading of a module's own documentation.
+fn section<'a>(text: &'a str, heading: &str) -> Option<Vec<&'a str>> {
+    let mut lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    lines.by_ref().find(|line| line.strip_prefix("## ") == Some(heading))?;
+    Some(lines.take_while(|line| !line.starts_with("## ")).filter(|line| !line.is_empty()).collect())
+}
+
 #[test]
 fn every_door_has_its_four_headings() {
     let mut faults = Vec::new();
@@ -90,8 +101,68 @@ fn every_door_has_its_four_headings() {
             continue;
         }
         for heading in HEADINGS {
-            if !text.lines().any(|l| l.starts_with("//!") && l.contains(heading)) {
-                faults.push(format!("{path}: the door lacks \"{heading}\""));
+            match section(&text, heading) {
+                None => faults.push(format!("{path}: the door lacks \"{heading}\"")),
+                Some(lines) if lines.is_empty() => faults.push(format!("{path}: \"{heading}\" is empty")),
+                Some(_) => {}
+            }
+        }
+    }
+    report(&faults);
+}
+
+/// Name, first line (from 1) and number of lines of each function with a body.
+fn functions(text: &str) -> Vec<(String, usize, usize)> {
+    let mut found = Vec::new();
+    let lines: Vec<&str> = text.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(keyword) = words.iter().position(|word| *word == "fn") else { continue };
+        let qualifier = |word: &str| word.starts_with("pub") || word.ends_with(')') || ["in", "const", "async", "unsafe", "extern", "\"C\""].contains(&word);
+        if !words[..keyword].iter().all(|word| qualifier(word)) {
+            continue;
+        }
+        // The house's layout: a body ends with a brace that stands as deep as its `fn`.
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let end = format!("{indent}}}");
+        let one_line = line.ends_with('}') || line.ends_with(';');
+        let length = if one_line { 1 } else { lines[at..].iter().position(|l| *l == end).map_or(lines.len() - at, |n| n + 1) };
+        let name = words.get(keyword + 1).and_then(|w| w.split(['(', '<']).next()).unwrap_or_default();
+        found.push((name.to_owned(), at + 1, length));
+    }
+    found
+}
+
+#[test]
+fn no_function_is_over_the_wall() {
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for (path, text) in all() {
+        for (name, line, length) in functions(&text) {
+            seen += 1;
+            if length > FUNCTION_WALL && !LONG_FUNCTIONS.iter().any(|(file, function, _)| *file == path && *function == name) {
+                faults.push(format!("{path}:{line}: {name} has {length} lines"));
+            }
+        }
+    }
+    assert!(seen > 1000, "the functions were found: {seen}");
+    report(&faults);
+}
+
+#[test]
+fn functions_are_counted() {
+    let text = concat!("    pub(super) async f", "n a<T>(\n        x: T,\n    ) {\n        {\n        }\n    }\nf", "n b() {}\n");
+    assert_eq!(functions(text), [("a".to_owned(), 1, 6), ("b".to_owned(), 7, 1)]);
+}
+
+#[test]
+fn nothing_unused_is_kept_quiet() {
+    let words = [concat!("allow(", "dead_code"), concat!("allow(", "unused"), concat!("expect(", "dead_code"), concat!("expect(", "unused"), concat!("allow(", "warnings")];
+    let mut faults = Vec::new();
+    for (path, text) in all() {
+        for (number, line) in text.lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                faults.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
         }
     }
@@ -139,11 +210,12 @@ fn no_test_is_ignored_and_nothing_is_unfinished() {
 fn only_cli_prints() {
     let mut faults = Vec::new();
     for (path, text) in all() {
-        if path.starts_with("src/cli") || !path.starts_with("src/") {
+        let test = path.ends_with("tests.rs") || path.contains("/tests/");
+        if path.starts_with("src/cli") || !path.starts_with("src/") || test {
             continue;
         }
-        let code = text.split("#[cfg(test)]").next().unwrap_or("");
-        for word in [concat!("println", "!("), concat!("eprint", "!(")] {
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+        for word in [concat!("print", "!("), concat!("println", "!(")] {
             if code.contains(word) {
                 faults.push(format!("{path}: prints"));
             }

@@ -214,13 +214,13 @@ impl<'a> Monitor<'a> {
     fn make_again(&mut self, make: &mut Maker<'_>) -> Result<Option<Box<dyn Run>>, Failure> {
         let Made { mut run, streams } = make()?;
         self.take_streams(streams);
-        let connected = self.lifecycle.created(run.pid()).map_err(|message| Failure { kind: FailureKind::Other, message });
         // A stop that came while it was made wins.
         self.turn(None, Some(Duration::ZERO));
         if self.stop_requested {
             self.clear(run.as_mut());
             return Ok(None);
         }
+        let connected = self.lifecycle.created(run.pid()).map_err(|message| Failure { kind: FailureKind::Other, message });
         match connected.and_then(|()| run.start()) {
             Ok(()) => {
                 self.restart_count = self.restart_count.saturating_add(1);

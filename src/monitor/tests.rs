@@ -167,8 +167,8 @@ fn setup(script: &'static str, options: Options) -> Setup {
         log: LogSpec::default(),
         restart: RestartPolicy::No,
         auto_remove: false,
-        netns_of_init: false,
         reserved: Timestamp::NEVER,
+        netns_of_init: false,
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();

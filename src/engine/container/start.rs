@@ -333,8 +333,8 @@ impl Engine {
             log: record.spec.host.log.clone(),
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
-            netns_of_init: oci_config::netns_of_init(&record.spec.host),
             reserved: record.started,
+            netns_of_init: oci_config::netns_of_init(&record.spec.host),
         })
     }
 
