@@ -29,6 +29,7 @@ mod stage;
 mod stdin;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 pub use client::Client;
 pub use error::Error;
@@ -69,6 +70,8 @@ pub struct Config {
     pub log: crate::state::record::LogSpec,
     pub restart: crate::state::record::RestartPolicy,
     pub auto_remove: bool,
+    /// When the record was marked as started for this monitor: a record marked at another time is another run's.
+    pub reserved: Timestamp,
 }
 
 /// Live facts, `<live>/live.json` (replaced by rename).
@@ -83,6 +86,9 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// When that run ended.
+    #[serde(default)]
+    pub last_end: Timestamp,
     pub cgroup: runtime::cgroup::Group,
 }
 
@@ -122,8 +128,6 @@ pub enum Event {
     Exited { exit: Exit, restarting: bool },
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
-    /// Init's process list changed owner etc. — none yet.
-    Paused(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

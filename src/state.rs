@@ -5,6 +5,7 @@
 //! ## Invariants
 //! - A lease is taken in the same transaction as the record that owns it and dies with it.
 //! - Every stored document carries a version; an unknown newer schema is refused, never touched.
+//! - A damaged record costs that record only: lists leave it out and name it. A damaged file is never written to.
 //! ## Not here
 //! Live facts (pids, sockets): they are files of `monitor` under the run root. Decisions about records: `engine`.
 //! ## Decisions
@@ -90,12 +91,29 @@ impl Db {
         read::container(self, id)
     }
 
-    /// All containers, newest first.
+    /// All containers, newest first. A record that cannot be read is left out, and a warning names it.
     ///
     /// # Errors
     /// As [`Db::container`].
     pub fn containers(&self) -> Result<Vec<Container>, Error> {
         read::containers(self)
+    }
+
+    /// Those whose phase is `Started` or `Removing`, newest first, found by an index: the only ones that live
+    /// facts say anything about.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn active_containers(&self) -> Result<Vec<Container>, Error> {
+        read::active_containers(self)
+    }
+
+    /// As [`Db::find_container`], but the record itself may be unreadable.
+    ///
+    /// # Errors
+    /// As [`Db::find_container`].
+    pub fn find_id(&self, text: &str) -> Result<Option<ContainerId>, Error> {
+        read::find_id(self, text)
     }
 
     /// By full id, else exact name, else unique id prefix.

@@ -34,6 +34,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).on("read", path)
 }
 
+/// # Errors
+/// The path and why it cannot be read as UTF-8 text.
+pub fn read_to_string(path: &Path) -> Result<String, FsError> {
+    fs::read_to_string(path).on("read", path)
+}
+
 /// Writes a file in place (not atomic; for files only we read after a complete write).
 ///
 /// # Errors

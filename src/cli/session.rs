@@ -25,6 +25,9 @@ use terminal::RawMode;
 /// Bytes read from stdin at once: small enough that a writable socket takes them without blocking.
 const CHUNK: usize = 16 << 10;
 
+/// How long the monitor may take to record the end of a container.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Signals that are never forwarded: they are about this process (its children, pipes and terminal), or come
 /// from its own faults.
 const OWN_SIGNALS: &[i32] = &[
@@ -87,9 +90,6 @@ fn caught(proxied: bool) -> Vec<i32> {
     list
 }
 
-/// How long a foreground command waits for the monitor to release what an ended container held.
-const RELEASE: Duration = Duration::from_secs(10);
-
 /// Which of our standard streams are still to be served.
 struct Relay<'a> {
     session: Session<'a>,
@@ -120,8 +120,9 @@ impl Session<'_> {
         if relay.over {
             // The name, the ports and the record of a `--rm` container are free again when the command returns, as scripts
             // expect. A monitor that takes longer finishes on its own.
-            let released = relay.session.client.wait_gone(RELEASE);
-            unsent(released.map(drop));
+            if !relay.session.client.wait_gone(END_PATIENCE) {
+                tracing::warn!("the container's monitor is still releasing what it held");
+            }
         }
         end
     }
@@ -227,7 +228,7 @@ impl Relay<'_> {
                 return Err(Failure::invalid(message).with_code(code));
             }
             Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
-            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } | Event::Paused(_) => Ok(()),
+            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

@@ -21,6 +21,7 @@ mod rename;
 mod resources;
 mod start;
 mod stop;
+mod sweep;
 mod update;
 mod validate;
 mod view;

@@ -6,7 +6,7 @@
 use super::*;
 use crate::base::ErrorKind;
 use crate::engine::filter;
-use record::{MountKind, NetworkMode, Phase};
+use record::{MountKind, NetworkMode};
 use regex_lite::Regex;
 use std::collections::HashMap;
 
@@ -23,13 +23,14 @@ impl Engine {
     pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<View>> {
         filter::require_known(filters, KNOWN)?;
         let matcher = Matcher::new(self, filters)?;
-        self.reconcile()?;
+        if let Err(error) = self.reconcile() {
+            // One container that cannot be ended (a process that hangs in the kernel) must not hide the others.
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            tracing::warn!("not everything that was left behind could be cleaned up: {error}{cause}");
+        }
         let all = all || filters.iter().any(|(key, _)| key == "status");
         let mut views = Vec::new();
-        for record in self.db.containers()? {
-            if !all && record.phase != Phase::Started {
-                continue;
-            }
+        for record in if all { self.db.containers()? } else { self.db.active_containers()? } {
             let view = self.view_of(record);
             let shown = all || matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
             if shown && matcher.matches(&view) {
@@ -48,7 +49,8 @@ impl Engine {
         filter::require_known(filters, KNOWN_PRUNE)?;
         let until = filter::until(filters)?;
         let mut pruned = Pruned::default();
-        let mut failure = None;
+        // Debris of creates that a reboot or a kill cut off.
+        let mut failure = self.sweep_containers().err();
         for view in self.list(true, &[])? {
             let stopped = matches!(view.status, Status::Created | Status::Exited | Status::Dead);
             let old = until.is_none_or(|until| view.record.created < until);

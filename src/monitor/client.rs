@@ -152,6 +152,14 @@ impl Client {
         self.send(&Request::StopRequested)
     }
 
+    /// The process that listens at the other end.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn monitor_pid(&self) -> Result<i32, Error> {
+        crate::sys::peer::process_id(self.socket.as_fd()).map_err(Error::system("tell who is the monitor"))
+    }
+
     fn send(&mut self, request: &Request) -> Result<(), Error> {
         self.send_bytes(&request.encode())
     }
@@ -226,6 +234,18 @@ impl Client {
         self.socket.as_fd()
     }
 
+    /// Waits until the monitor says that it has released everything, or has gone without a word; false: timeout.
+    /// Output that still arrives is thrown away.
+    pub fn wait_gone(&mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.next(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Ok(Some(Event::Gone)) | Err(_) => return true,
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+            }
+        }
+    }
 }
 
 /// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and

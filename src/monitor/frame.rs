@@ -46,7 +46,6 @@ const STDOUT: u8 = 35;
 const STDERR: u8 = 36;
 const EXITED: u8 = 37;
 const GONE: u8 = 38;
-const PAUSED: u8 = 39;
 
 /// Appends one frame.
 pub(super) fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
@@ -120,7 +119,6 @@ impl Event {
                 put(out, EXITED, &[&exit.code.to_be_bytes(), &exit.at.nanos().to_be_bytes(), &flags]);
             }
             Event::Gone => put(out, GONE, &[]),
-            Event::Paused(paused) => put(out, PAUSED, &[&[u8::from(*paused)]]),
         }
     }
 
@@ -154,7 +152,6 @@ impl Event {
                 Ok(Event::Exited { exit, restarting: restarting != 0 })
             }
             GONE => Ok(Event::Gone),
-            PAUSED => Ok(Event::Paused(field::<1>(&payload, 0).ok_or(wrong)?[0] != 0)),
             _ => Err(Malformed("an unknown event")),
         }
     }
@@ -239,7 +236,6 @@ mod tests {
             Event::Stderr(Vec::new()),
             Event::Exited { exit: Exit { code: 137, oom_killed: true, at }, restarting: true },
             Event::Gone,
-            Event::Paused(true),
         ];
         let mut all = Vec::new();
         events.iter().for_each(|event| event.encode(&mut all));

@@ -10,8 +10,6 @@ use std::path::Path;
 pub(super) const LOCK: &str = "lock";
 pub(super) const SOCKET: &str = "monitor.sock";
 const FACTS: &str = "live.json";
-/// The configuration, kept for restarts only (it may hold secrets of the environment: mode 0600).
-pub(super) const CONFIG: &str = "config.json";
 
 /// True while a monitor holds the container's lock.
 pub fn is_alive(live_dir: &Path) -> bool {
@@ -76,7 +74,7 @@ pub(super) fn take_lock(live_dir: &Path) -> Result<File, Error> {
 /// Removes what the monitor made, the lock last; other files (and so the directory) are their owners'.
 pub(super) fn remove(live_dir: &Path) -> Vec<Error> {
     let mut failed = Vec::new();
-    for name in [SOCKET, FACTS, CONFIG, LOCK] {
+    for name in [SOCKET, FACTS, LOCK] {
         if let Err(error) = fs::remove_file(&live_dir.join(name)) {
             failed.push(error.into());
         }

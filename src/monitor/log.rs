@@ -1,12 +1,12 @@
 //! Writing a container's log: Docker's `json-file` format, lines cut at 16 KiB, rotation by size.
 
 use super::Error;
-use crate::base::fs::Context;
+use crate::base::fs::{Context, FsError};
 use crate::base::{ByteSize, Timestamp};
 use crate::state::record::LogSpec;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A longer line is logged in parts, all but the last without a newline (as Docker does).
@@ -81,7 +81,12 @@ impl Writer {
         }
         let path = path(container_dir);
         let file = open_file(&path)?;
-        let written = file.metadata().on("stat", &path)?.len();
+        let mut written = file.metadata().on("stat", &path)?.len();
+        if written > 0 && !ends_with_newline(&path, written)? {
+            // A crash cut the last record off: the next one must not be lost with it.
+            (&file).write_all(b"\n").on("write", &path)?;
+            written += 1;
+        }
         Ok(Some(Writer { path, file, written, limit, files, pending: [Vec::new(), Vec::new()], failing: false }))
     }
 
@@ -130,18 +135,15 @@ impl Writer {
             let result = if fits > 0 {
                 let (now, rest) = records.split_at(fits);
                 records = rest;
-                self.written += fits as u64;
-                self.file.write_all(now).on("write", &self.path)
+                self.append(now)
             } else if self.written > 0 {
                 self.rotate()
             } else {
                 // One record longer than the limit: it gets a file of its own.
-                self.written = 0;
                 let first = records.iter().position(|b| *b == b'\n').map_or(records.len(), |i| i + 1);
                 let (now, rest) = records.split_at(first);
                 records = rest;
-                self.written += first as u64;
-                self.file.write_all(now).on("write", &self.path)
+                self.append(now)
             };
             match result {
                 Ok(()) => self.failing = false,
@@ -156,13 +158,22 @@ impl Writer {
         }
     }
 
-    /// `log.1` becomes `log.2` and so on, the current file `log.1`; renames only, so that a reader keeps
-    /// what it has open and a crash in between loses nothing but the order of names.
-    fn rotate(&mut self) -> Result<(), crate::base::fs::FsError> {
+    /// Writes whole records, or nothing: half a record would take the next one with it.
+    fn append(&mut self, records: &[u8]) -> Result<(), FsError> {
+        let result = self.file.write_all(records).on("write", &self.path);
+        match result {
+            Ok(()) => self.written += records.len() as u64,
+            // The first failure is what is told; cutting a file short needs no space.
+            Err(_) => drop(self.file.set_len(self.written)),
+        }
+        result
+    }
+
+    /// `log.1` becomes `log.2` and so on, the current file `log.1`; renames only (with a single file: a new one), so
+    /// that a reader keeps what it has open and a crash in between loses nothing but the order of names.
+    fn rotate(&mut self) -> Result<(), FsError> {
         if self.files == 1 {
-            self.file.set_len(0).on("truncate", &self.path)?;
-            self.written = 0;
-            return Ok(());
+            crate::base::fs::remove_file(&self.path)?;
         }
         for n in (1..self.files).rev() {
             let (from, to) = (rotated(&self.path, n - 1), rotated(&self.path, n));
@@ -177,7 +188,13 @@ impl Writer {
     }
 }
 
-fn open_file(path: &Path) -> Result<File, crate::base::fs::FsError> {
+fn ends_with_newline(path: &Path, length: u64) -> Result<bool, FsError> {
+    let mut last = [0];
+    File::open(path).and_then(|file| file.read_exact_at(&mut last, length - 1)).on("read", path)?;
+    Ok(last == *b"\n")
+}
+
+fn open_file(path: &Path) -> Result<File, FsError> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path).on("open", path)
 }
 
@@ -235,6 +252,19 @@ mod tests {
         assert_eq!(text(b"hi\n"), "{\"log\":\"hi\\n\",\"stream\":\"stdout\",\"time\":\"T\"}\n");
         assert_eq!(text(b"\x1b<\"\\\xff\xfe\r\t"), "{\"log\":\"\\u001b\\u003c\\\"\\\\\\ufffd\\ufffd\\r\\t\",\"stream\":\"stdout\",\"time\":\"T\"}\n");
         assert!(text("é😀".as_bytes()).contains("é😀"));
+    }
+
+    #[test]
+    fn a_record_that_a_crash_cut_off_does_not_take_the_next_one_with_it() {
+        let dir = std::env::temp_dir().join(format!("rcon-log-{}", crate::base::random_hex(12)));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(path(&dir), b"{\"log\":\"ha").unwrap();
+        let mut writer = Writer::open(&dir, &LogSpec::default()).unwrap().unwrap();
+        writer.write(1, b"next\n");
+        let text = std::fs::read_to_string(path(&dir)).unwrap();
+        assert!(text.starts_with("{\"log\":\"ha\n{\"log\":\"next"), "{text}");
+        assert_eq!(writer.written, text.len() as u64);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

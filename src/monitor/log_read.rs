@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Highest number of rotated files (the limit of `max-file`).
 const MOST_FILES: u32 = 1000;
 
+/// How often a rotation that came between is answered by another look.
+const ROTATIONS: u32 = 100;
+
 /// How often a follower asks whether the container still runs, while its log does not change.
 const LIVENESS: Duration = Duration::from_millis(100);
 
@@ -100,7 +103,7 @@ impl LogFile {
         }
     }
 
-    /// The log was cut to nothing (`max-file=1`): begins anew.
+    /// Someone cut the log to nothing (`truncate -s 0`): begins anew.
     fn rewind_if_cut(&mut self, path: &Path) -> Result<(), Error> {
         let position = self.reader.stream_position().on("read", path)?;
         if self.reader.get_ref().metadata().on("stat", path)?.len() < position {
@@ -111,19 +114,32 @@ impl LogFile {
     }
 }
 
-/// All files, oldest first. Opened newest first: a rotation meanwhile shows a file twice, never hides one.
+/// All files, oldest first, as they stood together at one moment: looked at again until no rotation came between.
 fn open_all(path: &Path) -> Result<Vec<LogFile>, Error> {
-    let mut files: Vec<LogFile> = Vec::new();
-    for n in 0..=MOST_FILES {
-        let Some(file) = LogFile::open(&rotated(path, n))? else {
-            // Between two renames of a rotation there is no current file.
-            if n == 0 {
-                continue;
-            }
+    let mut files = open_once(path)?;
+    // A writer that rotates faster than a listing takes wins: then what is shown has a gap, which it has anyway.
+    for _ in 0..ROTATIONS {
+        let newest = std::fs::metadata(path).ok().map(|meta| identity(&meta));
+        if newest == files.last().map(|file| file.identity) {
             break;
-        };
-        if files.last().is_none_or(|newer| newer.identity != file.identity) {
-            files.push(file);
+        }
+        files = open_once(path)?;
+    }
+    Ok(files)
+}
+
+/// Opened newest first, over the one hole that a rotation moves through the numbers.
+fn open_once(path: &Path) -> Result<Vec<LogFile>, Error> {
+    let mut files: Vec<LogFile> = Vec::new();
+    let mut holes = 0;
+    for n in 0..=MOST_FILES {
+        match LogFile::open(&rotated(path, n))? {
+            Some(file) if files.last().is_none_or(|newer| newer.identity != file.identity) => files.push(file),
+            Some(_) => {}
+            None => holes += 1,
+        }
+        if holes == 2 {
+            break;
         }
     }
     files.reverse();

@@ -27,6 +27,11 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// some 10 ms for an RCU grace period, during which nothing is relayed and an exit is not seen.
 const SETTLE: Duration = Duration::from_millis(60);
 
+/// Connected clients at a time; others wait in the socket's queue. Keeps descriptors and buffers bounded.
+const MOST_PEERS: usize = 256;
+/// Before the next try when the kernel is out of memory.
+const SHORTAGE: Duration = Duration::from_millis(20);
+
 pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(duration.subsec_nanos()) }
 }
@@ -37,6 +42,8 @@ pub(super) struct Monitor<'a> {
     pub(super) lock: File,
     pub(super) listener: OwnedFd,
     pub(super) log: Option<log::Writer>,
+    /// Sockets of published ports, until the very end.
+    pub(super) held: Vec<OwnedFd>,
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     peers: Vec<Peer>,
     outputs: [Option<OwnedFd>; 2],
@@ -84,6 +91,7 @@ impl<'a> Monitor<'a> {
             lock,
             listener,
             log,
+            held: Vec::new(),
             lifecycle,
             peers: vec![creator],
             outputs: [None, None],
@@ -165,6 +173,7 @@ impl<'a> Monitor<'a> {
             started: Timestamp::NEVER,
             restart_count: self.restart_count,
             last_exit: exit.code,
+            last_end: exit.at,
             cgroup,
         };
         self.publish(&facts);
@@ -182,7 +191,9 @@ impl<'a> Monitor<'a> {
                 return Err(None);
             }
             let failure = match self.make_again(make) {
-                Ok(run) => return Ok(run),
+                Ok(Some(run)) => return Ok(run),
+                // Back to the test above.
+                Ok(None) => continue,
                 Err(failure) => failure,
             };
             match self.lifecycle.restart_failed(&failure.message) {
@@ -195,13 +206,20 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn make_again(&mut self, make: &mut Maker<'_>) -> Result<Box<dyn Run>, Failure> {
+    /// None: the user stopped it meanwhile.
+    fn make_again(&mut self, make: &mut Maker<'_>) -> Result<Option<Box<dyn Run>>, Failure> {
         let Made { mut run, streams } = make()?;
         self.take_streams(streams);
+        // A stop that came while it was made wins.
+        self.turn(None, Some(Duration::ZERO));
+        if self.stop_requested {
+            self.clear(run.as_mut());
+            return Ok(None);
+        }
         match run.start() {
             Ok(()) => {
                 self.restart_count = self.restart_count.saturating_add(1);
-                Ok(run)
+                Ok(Some(run))
             }
             Err(failure) => {
                 self.clear(run.as_mut());
@@ -221,6 +239,7 @@ impl<'a> Monitor<'a> {
             started: at,
             restart_count: self.restart_count,
             last_exit: 0,
+            last_end: Timestamp::NEVER,
             cgroup: run.group(),
         };
         self.publish(&facts);
@@ -297,6 +316,9 @@ impl<'a> Monitor<'a> {
         if let Err(failure) = run.delete() {
             tracing::warn!("container {}: {}", self.config.id.short(), failure.message);
         }
+        // An init that never ran was killed with its group; its status is of no interest, but a restart policy may
+        // make many of them. One that ran was reaped already.
+        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.outputs = [None, None];
         self.stdin = None;
         self.console = None;
@@ -305,8 +327,6 @@ impl<'a> Monitor<'a> {
     /// A run that never started: the creator takes back what it did.
     fn tear_down(mut self, run: &mut dyn Run) {
         self.clear(run);
-        // A waiting init was killed with its group; its status is of no interest.
-        waitid(WaitId::PidFd(run.pidfd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         self.leave();
     }
 
@@ -323,6 +343,8 @@ impl<'a> Monitor<'a> {
             tracing::warn!("{error}");
         }
         self.accept();
+        // Whoever hears `Gone` may publish the same ports.
+        self.held.clear();
         if let Err(error) = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock) {
             tracing::warn!("cannot free the lock of container {}: {error}", self.config.id.short());
         }
@@ -367,7 +389,12 @@ impl<'a> Monitor<'a> {
         let ready = match self.wait(run, timeout) {
             Ok(ready) => ready,
             Err(rustix::io::Errno::INTR) => return Turn::default(),
-            Err(error) => unreachable!("invariant: poll on open descriptors cannot fail: {error}"),
+            Err(error) => {
+                // The kernel lacks memory for a moment: no reason to take the container down.
+                tracing::warn!("container {}: cannot wait for events: {error}", self.config.id.short());
+                std::thread::sleep(SHORTAGE);
+                return Turn::default();
+            }
         };
         let mut turn = Turn { exited: false, idle: ready.is_empty() };
         for (source, flags) in ready {
@@ -390,8 +417,10 @@ impl<'a> Monitor<'a> {
             sources.push(Source::Init);
             fds.push(PollFd::from_borrowed_fd(run.pidfd(), PollFlags::IN));
         }
-        sources.push(Source::Listener);
-        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        if self.peers.len() < MOST_PEERS {
+            sources.push(Source::Listener);
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
         if let Some(stdin) = self.stdin.as_ref().filter(|stdin| stdin.has_pending()) {
             sources.push(Source::Stdin);
             fds.push(PollFd::new(&stdin.pipe, PollFlags::OUT));
@@ -421,7 +450,7 @@ impl<'a> Monitor<'a> {
     }
 
     fn accept(&mut self) {
-        loop {
+        while self.peers.len() < MOST_PEERS {
             let socket = match accept_with(&self.listener, SocketFlags::CLOEXEC) {
                 Ok(socket) => socket,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,

@@ -33,7 +33,10 @@ pub fn requested() -> Option<OwnedFd> {
 pub fn serve(socket: OwnedFd, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> ExitCode {
     let mut creator = Peer::new(socket, true);
     match prepare(&mut creator) {
-        Ok((config, held, make)) => supervise(config, held, make, creator, lifecycle),
+        Ok((config, held, make)) => {
+            super::warnings::keep_in(&config.container_dir);
+            supervise(config, held, make, creator, lifecycle)
+        }
         Err(error) => refuse(creator, error.into()),
     }
 }
@@ -67,8 +70,9 @@ fn supervise(config: Config, held: Vec<OwnedFd>, mut make: Containers, creator: 
         Err(error) => return refuse(creator, error.into()),
     };
     let engine = lifecycle(&config);
-    Monitor::new(config, lock, listener, log, engine, creator).run(&mut || make.make());
-    drop(held);
+    let mut monitor = Monitor::new(config, lock, listener, log, engine, creator);
+    monitor.held = held;
+    monitor.run(&mut || make.make());
     ExitCode::SUCCESS
 }
 
@@ -101,7 +105,8 @@ fn become_monitor() -> Result<i32, Error> {
 pub(super) fn receive(creator: &mut Peer) -> Result<Received, Error> {
     let mut descriptors = Vec::new();
     let mut decoder = Decoder::new(CONFIG_LIMIT);
-    let mut buffer = [0u8; 64 << 10];
+    // Not on the stack: the pages that a stack has once touched stay this process's for days.
+    let mut buffer = vec![0u8; 64 << 10];
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

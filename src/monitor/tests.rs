@@ -153,6 +153,7 @@ fn setup(script: &'static str, options: Options) -> Setup {
         log: LogSpec::default(),
         restart: RestartPolicy::No,
         auto_remove: false,
+        reserved: Timestamp::NEVER,
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();

@@ -40,8 +40,17 @@ pub enum Error {
         #[source]
         source: rusqlite::Error,
     },
-    #[error("the disk that holds {} is full: remove containers, or images with \"image prune -a\"", path.display())]
-    Full { path: PathBuf },
+    /// SQLite finds the file itself damaged, or not a database at all.
+    #[error("cannot {operation}: the database {} is damaged", path.display())]
+    Corrupt {
+        operation: String,
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file has no content although it had some.
+    #[error("the database {} is empty, but {} is not", path.display(), beside.display())]
+    Emptied { path: PathBuf, beside: PathBuf },
     /// A stored document that this build cannot read.
     #[error("the record of {object} in {} is damaged", path.display())]
     Document {
@@ -62,7 +71,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NameTaken { .. } | Error::PortTaken { .. } | Error::VolumeInUse { .. } | Error::ImageInUse { .. } => ErrorKind::Conflict,
-            Error::NetworkFull { .. } | Error::Full { .. } => ErrorKind::Unavailable,
+            Error::NetworkFull { .. } => ErrorKind::Unavailable,
             Error::VolumeMissing { .. } | Error::ImageMissing { .. } | Error::LayerMissing { .. } | Error::ContainerMissing { .. } => {
                 ErrorKind::NotFound
             }
@@ -73,7 +82,22 @@ impl Error {
                 Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::ReadOnly) => ErrorKind::Forbidden,
                 _ => ErrorKind::Internal,
             },
-            Error::Document { .. } | Error::Damaged { .. } | Error::Fs(_) => ErrorKind::Internal,
+            Error::Corrupt { .. } | Error::Emptied { .. } | Error::Document { .. } | Error::Damaged { .. } | Error::Fs(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::TooNew { .. } => Some("use the rcon that wrote it, or a newer one".to_owned()),
+            Error::Corrupt { path, .. } | Error::Emptied { path, .. } => Some(format!(
+                "restore {0} (with {0}-wal) from a backup, or move both away to start anew: images and containers must then be made again, volumes stay on disk",
+                path.display()
+            )),
+            Error::Sqlite { source, path, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                Some(format!("free some space on the file system of {}", path.display()))
+            }
+            _ => None,
         }
     }
 
@@ -82,7 +106,7 @@ impl Error {
         let operation = operation.into();
         let path = path.to_path_buf();
         move |source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Error::Full { path },
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Error::Corrupt { operation, path, source },
             _ => Error::Sqlite { operation, path, source },
         }
     }

@@ -15,6 +15,8 @@ const BUSY_LIMIT: Duration = Duration::from_secs(30);
 /// Opens the database; the fast path (it exists and is current) makes no directory and takes no lock.
 pub(super) fn open(roots: &Roots) -> Result<Db, Error> {
     let path = roots.database();
+    // Before SQLite sees it: it would throw away the log beside an empty file.
+    refuse_emptied(roots, &path)?;
     let db = match connect(&path, false) {
         Ok(db) => db,
         // It may just not exist; anything else fails again, with its reason, below.
@@ -62,6 +64,19 @@ fn create_or_migrate(roots: &Roots) -> Result<Db, Error> {
     checkpoint(&db, 0)?;
     super::reserve::keep(&db);
     Ok(db)
+}
+
+/// A file of no bytes is what a crash during the very first command leaves; beside containers or layers it is what a
+/// broken file system or a mistake left, and a new database would disown all of them.
+fn refuse_emptied(roots: &Roots, path: &Path) -> Result<(), Error> {
+    if !std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+        return Ok(());
+    }
+    let holds = |directory: &Path| std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
+    match [roots.containers(), roots.layers()].into_iter().find(|directory| holds(directory)) {
+        Some(beside) => Err(Error::Emptied { path: path.to_path_buf(), beside }),
+        None => Ok(()),
+    }
 }
 
 fn connect(path: &Path, create: bool) -> Result<Db, Error> {

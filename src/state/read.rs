@@ -10,13 +10,13 @@ use std::net::Ipv4Addr;
 /// At most one row.
 fn one<T>(db: &Db, what: impl Fn() -> String, sql: &str, params: impl Params, map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, Error> {
     let run = || db.connection.prepare(sql)?.query_row(params, map).optional();
-    run().map_err(|source| Error::Sqlite { operation: format!("read {}", what()), path: db.path.clone(), source })
+    run().map_err(|source| Error::sqlite(format!("read {}", what()), &db.path)(source))
 }
 
 /// All rows.
 fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
     let run = || db.connection.prepare(sql)?.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>();
-    run().map_err(|source| Error::Sqlite { operation: format!("read {what}"), path: db.path.clone(), source })
+    run().map_err(|source| Error::sqlite(format!("read {what}"), &db.path)(source))
 }
 
 pub(super) fn document<T: DeserializeOwned>(db: &Db, object: impl FnOnce() -> String, text: &str) -> Result<T, Error> {
@@ -45,21 +45,42 @@ pub(super) fn container(db: &Db, id: &ContainerId) -> Result<Option<Container>, 
     one(db, what, "SELECT name, document FROM containers WHERE id=?1", [id.as_str()], pair)?.map(|row| to_container(db, row)).transpose()
 }
 
+/// A damaged record is left out and told about: one of them must not hide all others.
 pub(super) fn containers(db: &Db) -> Result<Vec<Container>, Error> {
     let rows = all(db, "containers", "SELECT name, document FROM containers ORDER BY created DESC, id", [], pair)?;
-    rows.into_iter().map(|row| to_container(db, row)).collect()
+    let readable = rows.into_iter().filter_map(|row| {
+        let name = row.0.clone();
+        to_container(db, row)
+            .map_err(|error| tracing::warn!("container \"{name}\" is left out: {error} (`rcon rm -f {name}` removes what is left of it)"))
+            .ok()
+    });
+    Ok(readable.collect())
+}
+
+/// Damaged ones are left out; [`containers`] tells about them.
+pub(super) fn active_containers(db: &Db) -> Result<Vec<Container>, Error> {
+    let sql = "SELECT name, document FROM containers WHERE phase IN ('started', 'removing') ORDER BY created DESC, id";
+    let rows = all(db, "active containers", sql, [], pair)?;
+    Ok(rows.into_iter().filter_map(|row| to_container(db, row).ok()).collect())
 }
 
 pub(super) fn find_container(db: &Db, text: &str) -> Result<Option<Container>, Error> {
+    match find_id(db, text)? {
+        Some(id) => container(db, &id),
+        None => Ok(None),
+    }
+}
+
+/// By full id, else exact name, else unique id prefix; the record itself is not looked at.
+pub(super) fn find_id(db: &Db, text: &str) -> Result<Option<ContainerId>, Error> {
     if let Ok(id) = text.parse::<ContainerId>()
-        && let Some(found) = container(db, &id)?
+        && exists(db, "container", "SELECT 1 FROM containers WHERE id=?1", id.as_str())?
     {
-        return Ok(Some(found));
+        return Ok(Some(id));
     }
     let what = || format!("container \"{text}\"");
-    let named = one(db, what, "SELECT name, document FROM containers WHERE name=?1", [text], pair)?;
-    if let Some(row) = named {
-        return to_container(db, row).map(Some);
+    if let Some(id) = name_holder(db, text)? {
+        return Ok(Some(id));
     }
     if text.is_empty() || text.len() >= 64 || !is_hex(text) {
         return Ok(None);
@@ -75,7 +96,7 @@ pub(super) fn find_container(db: &Db, text: &str) -> Result<Option<Container>, E
     let mut fits = fits.into_iter().map(|id| container_id(db, id)).collect::<Result<Vec<_>, _>>()?;
     match fits.len() {
         0 => Ok(None),
-        1 => container(db, &fits.remove(0)),
+        1 => Ok(Some(fits.remove(0))),
         _ => Err(Error::Ambiguous { prefix: text.to_owned(), fits }),
     }
 }

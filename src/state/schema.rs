@@ -77,6 +77,9 @@ CREATE TABLE networks (
     name TEXT PRIMARY KEY NOT NULL,
     document TEXT NOT NULL
 ) WITHOUT ROWID;
+", r"
+-- `ps` looks at what runs, however many containers there are.
+CREATE INDEX containers_by_phase ON containers (phase);
 "];
 
 /// The schema this build reads and writes.

@@ -306,6 +306,64 @@ fn damage_names_the_file() {
 }
 
 #[test]
+fn a_damaged_file_is_told_with_a_way_out_and_left_alone() {
+    let place = Place::new();
+    let db = place.db();
+    for n in 0..200 {
+        insert(&db, &container(&format!("c{n}"))).unwrap();
+    }
+    open::checkpoint(&db, 0).unwrap();
+    drop(db);
+    let path = place.0.database();
+    let whole = std::fs::read(&path).unwrap();
+    let mut scribbled = whole.clone();
+    scribbled[4096..40960].fill(0xa5);
+    for damaged in [&whole[..8192], &[7; 5000][..], &scribbled] {
+        std::fs::write(&path, damaged).unwrap();
+        let error = Db::open(&place.0).and_then(|db| db.containers().map(drop)).err().unwrap();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("rcon.db") && error.hint().unwrap().contains("move both away"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+    std::fs::write(&path, b"").unwrap();
+    drop(place.db());
+    std::fs::create_dir_all(place.0.containers().join("x")).unwrap();
+    std::fs::write(&path, b"").unwrap();
+    let error = Db::open(&place.0).err().unwrap();
+    assert!(matches!(error, Error::Emptied { .. }) && error.hint().is_some(), "{error}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[test]
+fn a_damaged_record_costs_that_record_only() {
+    let place = Place::new();
+    let db = place.db();
+    let (good, bad) = (container("good"), container("bad"));
+    insert(&db, &good).unwrap();
+    insert(&db, &bad).unwrap();
+    db.connection.execute("UPDATE containers SET document='{', phase='started' WHERE name='bad'", []).unwrap();
+    assert_eq!(db.containers().unwrap(), [good]);
+    assert!(db.active_containers().unwrap().is_empty());
+    assert!(matches!(db.find_container("bad"), Err(Error::Document { .. })));
+    assert_eq!(db.find_id("bad").unwrap(), Some(bad.id));
+}
+
+#[test]
+fn active_containers_are_found_by_the_index() {
+    let place = Place::new();
+    let db = place.db();
+    let mut made: Vec<Container> = [Phase::Created, Phase::Started, Phase::Exited, Phase::Removing].map(|phase| Container { phase, ..container(&format!("c{phase:?}")) }).into();
+    made.iter().for_each(|made| insert(&db, made).unwrap());
+    made.retain(|made| matches!(made.phase, Phase::Started | Phase::Removing));
+    let mut active = db.active_containers().unwrap();
+    active.sort_by_key(|found| found.created);
+    assert_eq!(active, made);
+    let sql = "EXPLAIN QUERY PLAN SELECT name, document FROM containers WHERE phase IN ('started', 'removing') ORDER BY created DESC, id";
+    let plan: String = db.connection.query_row(sql, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("containers_by_phase"), "{plan}");
+}
+
+#[test]
 fn the_data_root_is_private_and_the_log_is_folded_back() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();

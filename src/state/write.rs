@@ -108,6 +108,14 @@ impl Tx<'_> {
         if changed == 0 { Err(Error::ContainerMissing { id: id.clone() }) } else { Ok(()) }
     }
 
+    /// One container by full id, as this transaction sees it.
+    ///
+    /// # Errors
+    /// Why the database cannot be read.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        read::container(self.db, id)
+    }
+
     /// Gives a container another name; its own name is fine.
     ///
     /// # Errors

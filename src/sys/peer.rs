@@ -9,13 +9,25 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// What getsockopt(2) says.
 pub fn user_id(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(credentials(socket)?.uid)
+}
+
+/// The process that listens at the other end, as it was when it began to listen.
+///
+/// # Errors
+/// What getsockopt(2) says.
+pub fn process_id(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    Ok(credentials(socket)?.pid)
+}
+
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: both pointers are to live locals, and `length` is the size of the first.
     let outcome = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut credentials).cast(), &raw mut length)
     };
-    if outcome == 0 { Ok(credentials.uid) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 { Ok(credentials) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes ownership of an inherited descriptor, if it is a socket, and makes it close-on-exec. To be

@@ -81,8 +81,60 @@ fn kill_nine_at_every_step_leaves_nothing() {
         eventually("gone", || engine.rcon(&["ps", "-aq"]).out.is_empty());
     }
     assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "");
+    let volumes = engine.root.join("data/volumes");
+    assert_eq!(std::fs::read_dir(&volumes).map_or(0, Iterator::count), 0, "{}", volumes.display());
     let left: Vec<_> = std::fs::read_dir(engine.root.join("data/containers")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A monitor that does not move hides nothing and is no obstacle; what else waits for it says why.
+#[test]
+fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
+    let engine = Environment::new();
+    let id = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "100"]).ok();
+    let facts = std::fs::read_to_string(engine.root.join("run/containers").join(&id).join("live.json")).unwrap();
+    let pid = facts.split("\"monitor_pid\":").nth(1).unwrap().split(',').next().unwrap();
+    assert!(std::process::Command::new("kill").args(["-STOP", pid]).status().unwrap().success());
+    assert_eq!(engine.rcon(&["ps", "--format", "{{.Names}}"]).ok(), "web");
+    engine.rcon(&["rm", "-f", "web"]).ok();
+    assert_eq!(engine.rcon(&["ps", "-aq"]).ok(), "");
+    engine.rcon(&["run", "--rm", "--name", "web", "busybox", "true"]).ok();
+}
+
+#[test]
+fn a_stop_during_a_start_stops_what_was_started() {
+    let engine = Environment::new();
+    engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "100"]).ok();
+    let mut starting = engine.command(&["start", "slow"]).env("RCON_FAILPOINT", "engine.start.created=sleep:500").spawn().unwrap();
+    let locks = engine.root.join("run/containers");
+    eventually("the start is in flight", || std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op"))));
+    engine.rcon(&["stop", "-t", "0", "slow"]).ok();
+    assert!(starting.wait().unwrap().success());
+    assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
+}
+
+/// A full disk: the monitor cannot write the record. The code is not lost, and the reason can be read.
+#[test]
+fn an_end_that_could_not_be_recorded_is_recorded_by_the_next_command() {
+    let engine = Environment::new();
+    let run = engine.command(&["run", "--name", "lost", "busybox", "sh", "-c", "exit 7"]).env("RCON_FAILPOINT", "engine.finish.record=error").output().unwrap();
+    assert_eq!(run.status.code(), Some(7));
+    let warnings = engine.see("lost", "{{.Id}}");
+    let warnings = std::fs::read_to_string(engine.root.join("data/containers").join(warnings).join("monitor.log")).unwrap();
+    assert!(warnings.contains("cannot record the end"), "{warnings}");
+    assert_eq!(engine.see("lost", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}"), "exited 7");
+    engine.rcon(&["start", "lost"]).ok();
+    assert_eq!(engine.rcon(&["wait", "lost"]).ok(), "7");
+}
+
+/// `--rm` in the foreground has ended when the next one can have its name, port and volume.
+#[test]
+fn runs_with_rm_follow_each_other_at_once() {
+    let engine = Environment::new();
+    for _ in 0..10 {
+        engine.rcon(&["run", "--rm", "--name", "same", "-p", "18081:80", "-v", "/data", "busybox", "true"]).ok();
+    }
+    assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "");
 }
 
 /// The failpoints of create and start, read from the source so that a new one is tested at once.

@@ -34,8 +34,6 @@ pub(super) struct Prepared {
     undo: Undo<'static>,
     /// Locked volume directories: until the rows exist nobody else fills them.
     _locks: Vec<OwnedFd>,
-    /// The container's operation lock: until its row exists, the directory is taken for debris when nobody holds it.
-    pub lock: Option<OperationLock>,
 }
 
 impl Prepared {
@@ -52,7 +50,7 @@ impl Engine {
     /// # Errors
     /// The request contradicts itself or the host, the image cannot be had, or the name is taken.
     pub fn create(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Created> {
-        let mut prepared = self.prepare(request, progress)?;
+        let (_lock, mut prepared) = self.prepare(request, progress)?;
         self.commit_new(&mut prepared, |tx, prepared| insert(tx, &prepared.record, &prepared.volumes))?;
         failpoint_at("engine.create.recorded")?;
         let (record, warnings) = prepared.keep();
@@ -83,8 +81,8 @@ impl Engine {
         Ok(self.db.find_container(name.as_str())?.filter(|c| c.name == *name))
     }
 
-    /// All but the transaction.
-    pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Prepared> {
+    /// All but the transaction. The lock is held from before the first directory: see [`super::sweep`].
+    pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<(OperationLock, Prepared)> {
         let facts = HostFacts::read();
         validate::request(request, &facts)?;
         crate::monitor::check_log_options(&request.host.log)?;
@@ -111,13 +109,13 @@ impl Engine {
         super::devices::look_up(&record.spec.host)?;
         etc::check(&record)?;
         mounts::prepare_binds(&request.mounts)?;
-        let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new(), lock: None };
-        prepared.lock = Some(locks::lock(&self.privilege.roots, &prepared.record.id)?);
+        let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new() };
+        let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
         failpoint_at("engine.create.directories")?;
-        self.make_volumes(&mut prepared, &merged)?;
+        self.make_volumes(&mut prepared, &merged, &lock)?;
         failpoint_at("engine.create.volumes")?;
-        Ok(prepared)
+        Ok((lock, prepared))
     }
 
     /// `container:X` modes must name an existing container; they are recorded by id, so that a rename breaks nothing.
@@ -159,7 +157,7 @@ impl Engine {
     }
 
     /// Directories of new volumes, and copy-up into empty ones.
-    fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts) -> Result<()> {
+    fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts, operation: &OperationLock) -> Result<()> {
         let volumes = self.privilege.roots.volumes();
         let mut image_root = None;
         // In one order everywhere, so that two creates with the same volumes cannot lock each other out.
@@ -167,6 +165,9 @@ impl Engine {
         ordered.sort_by(|a, b| a.name.cmp(&b.name));
         for volume in ordered {
             let directory = volumes.join(volume.name.as_str());
+            if !directory.exists() {
+                operation.note_volume(&volume.name)?;
+            }
             crate::base::fs::create_dir_all(&directory, 0o700)?;
             let lock = copy_up::open_directory(&directory)?;
             // Until our transaction is through, nobody else looks whether this volume is empty.

@@ -2,11 +2,11 @@
 //! held while the container runs.
 
 use super::reconcile::release_network;
-use super::remove::{begin_removal, finish_removal, unmount_shm};
+use super::remove::{begin_removal, failpoint_at, finish_removal, unmount_shm};
 use crate::base::{Roots, Timestamp};
 use crate::monitor::{self, Config, Exit, Lifecycle};
 use crate::state::Db;
-use crate::state::record::{Phase, RestartPolicy};
+use crate::state::record::{Container, Phase, RestartPolicy};
 use std::time::Duration;
 
 /// Docker's back-off: 100 ms, doubled at each restart, at most one minute, back to the start after ten good seconds.
@@ -18,6 +18,9 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 pub(super) const KEEP: &str = "keep";
 /// In the live directory: the restart policy that `update` set since the start (JSON).
 pub(super) const POLICY: &str = "restart.json";
+
+/// In the live directory: the [`Exit`] (JSON) of a run whose end the monitor could not record (a full disk).
+pub(super) const EXIT: &str = "exit.json";
 
 /// Decides about restarts; pure, so that the back-off is testable.
 #[derive(Debug)]
@@ -67,24 +70,47 @@ impl EngineLifecycle {
     }
 
     fn finish(&self, exit: &Exit, error: Option<&str>) -> super::super::Result<()> {
+        failpoint_at("engine.finish.record")?;
         let roots = self.roots();
         let db = Db::open(&roots)?;
         let Some(mut record) = db.container(&self.config.id)? else { return Ok(()) };
-        // Another command (a failed start, a removal) decided already.
-        if record.phase != Phase::Started {
+        // Another command (a failed start, a removal) decided already, or the record is a later run's: a monitor whose
+        // starter was killed may still be on its way out when the next one starts.
+        if !self.owns(&record) {
             return Ok(());
         }
         release_network(&record)?;
         unmount_shm(&self.config.live_dir);
-        record.exit_code = exit.code;
         if self.config.auto_remove && !self.config.live_dir.join(KEEP).exists() {
             begin_removal(&db, &mut record, true)?;
             finish_removal(&db, &roots, &record)?;
             return Ok(db.checkpoint_if_large()?);
         }
+        db.write(false, |tx| -> super::super::Result<()> {
+            // Read again: an `update` may have changed it meanwhile.
+            match tx.container(&self.config.id)? {
+                Some(mut now) if self.owns(&now) => {
+                    self.write_outcome(&mut now, exit, error);
+                    tx.update_container(&now)?;
+                    Ok(tx.release_leases(&now.id)?)
+                }
+                _ => Ok(()),
+            }
+        })?;
+        // Nobody closes the database for long: the monitors, which nobody waits for, keep its log short.
+        Ok(db.checkpoint_if_large()?)
+    }
+
+    /// Whether the record still is that of this monitor's run.
+    fn owns(&self, record: &Container) -> bool {
+        record.phase == Phase::Started && record.started == self.config.reserved
+    }
+
+    fn write_outcome(&self, record: &mut Container, exit: &Exit, error: Option<&str>) {
         record.phase = Phase::Exited;
         record.address = None;
         record.published.clear();
+        record.exit_code = exit.code;
         record.finished = exit.at;
         record.oom_killed = exit.oom_killed;
         error.unwrap_or_default().clone_into(&mut record.error);
@@ -93,12 +119,6 @@ impl EngineLifecycle {
         if !self.started.is_never() {
             record.started = self.started;
         }
-        db.write(false, |tx| -> super::super::Result<()> {
-            tx.update_container(&record)?;
-            Ok(tx.release_leases(&record.id)?)
-        })?;
-        // Nobody closes the database for long: the monitors, which nobody waits for, keep its log short.
-        Ok(db.checkpoint_if_large()?)
     }
 }
 
@@ -123,8 +143,13 @@ impl Lifecycle for EngineLifecycle {
     fn finished(&mut self, exit: &Exit, error: Option<&str>) {
         // A full disk fails the first time; that gives up the reserve of the database.
         if let Err(failure) = self.finish(exit, error).or_else(|_| self.finish(exit, error)) {
-            // The record stays `Started` without a monitor: the next command reconciles it.
-            tracing::warn!("cannot record the end of container {}: {failure}", self.config.id);
+            // The record stays `Started` without a monitor: the next command reconciles it, with what is left here on
+            // another file system.
+            tracing::warn!("cannot record the end of container {}: {}", self.config.id, super::start::describe(&failure));
+            let text = serde_json::to_vec(exit).expect("invariant: an exit is plain data");
+            if let Err(second) = crate::base::fs::replace(&self.config.live_dir.join(EXIT), &text, 0o600) {
+                tracing::warn!("{second}: {}", second.source);
+            }
         }
     }
 }

@@ -1,22 +1,39 @@
 //! One operation at a time on a container: an advisory lock on `<run>/containers/<id>.op`, held by the process that
-//! starts or removes it. The kernel frees it when that process dies, which is how a dead starter is recognised.
+//! creates, starts or removes it. The kernel frees it when that process dies, which is how a dead starter is recognised.
 
 use super::super::{Error, Result};
 use crate::base::fs::Context;
-use crate::base::{ContainerId, Roots};
+use crate::base::{ContainerId, Roots, VolumeName};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What follows the id in the name of a lock file.
+pub(super) const SUFFIX: &str = ".op";
 /// How long an operation waits for another one on the same container before it says so.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Held while a container is being started or removed. The file disappears with it.
 pub(super) struct OperationLock {
-    _file: File,
+    file: File,
     path: PathBuf,
+}
+
+impl OperationLock {
+    /// Writes down a new volume before its directory is made: if this process is killed before the record exists,
+    /// the sweep finds it there.
+    pub(super) fn note_volume(&self, name: &VolumeName) -> Result<()> {
+        Ok((&self.file).write_all(format!("{name}\n").as_bytes()).on("write", &self.path)?)
+    }
+
+    /// What a dead holder wrote down.
+    pub(super) fn noted_volumes(&self) -> Result<Vec<VolumeName>> {
+        let text = crate::base::fs::read_to_string(&self.path)?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
 }
 
 impl Drop for OperationLock {
@@ -29,7 +46,7 @@ impl Drop for OperationLock {
 }
 
 fn lock_path(roots: &Roots, id: &ContainerId) -> PathBuf {
-    roots.run.join("containers").join(format!("{id}.op"))
+    roots.run.join("containers").join(format!("{id}{SUFFIX}"))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -57,7 +74,7 @@ pub(super) fn try_lock(roots: &Roots, id: &ContainerId) -> Result<Option<Operati
         }
         let held = file.metadata().on("stat", &path)?;
         match std::fs::metadata(&path) {
-            Ok(named) if named.ino() == held.ino() && named.dev() == held.dev() => return Ok(Some(OperationLock { _file: file, path })),
+            Ok(named) if named.ino() == held.ino() && named.dev() == held.dev() => return Ok(Some(OperationLock { file, path })),
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(crate::base::fs::FsError { operation: "stat", path, source: e }.into()),

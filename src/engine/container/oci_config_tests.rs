@@ -144,6 +144,6 @@ fn ulimits_are_checked() {
 #[test]
 fn host_ipc_needs_no_mqueue_directory_on_the_host() {
     let spec = compile(&container(|s| s.host.ipc = IpcMode::Host)).unwrap();
-    let mqueue = spec.mounts().iter().flatten().find(|m| m.destination() == Path::new("/dev/mqueue")).unwrap().typ().clone();
+    let mqueue = spec.mounts().iter().flatten().find(|m| m.destination() == std::path::Path::new("/dev/mqueue")).unwrap().typ().clone();
     assert_eq!(mqueue.as_deref(), Some("mqueue"));
 }

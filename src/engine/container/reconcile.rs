@@ -1,8 +1,9 @@
 //! Reconciliation: what a dead monitor, a killed command or a reboot left behind is ended here, by the next command.
-//! Cheap when there is nothing to do: one look at the records and one lock probe for each started container.
+//! Cheap when there is nothing to do: an indexed look at the active records, one lock probe for each of them, and one
+//! listing of the run root.
 
 use super::super::{Engine, Result};
-use super::{locks, remove};
+use super::{lifecycle, locks, remove};
 use crate::base::{ContainerId, Roots, Timestamp};
 use crate::monitor;
 use crate::network;
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_EXIT: i32 = 255;
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Processes that outlive SIGKILL for longer hang in the kernel; the next command tries again.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals).
@@ -22,37 +24,15 @@ impl Engine {
     /// The first failure, after trying all containers.
     pub fn reconcile(&self) -> Result<()> {
         let mut first = None;
-        for record in self.db.containers()? {
-            if matches!(record.phase, Phase::Started | Phase::Removing)
-                && let Err(error) = self.settle(record)
-            {
+        for record in self.db.active_containers()? {
+            if let Err(error) = self.settle(record) {
                 first.get_or_insert(error);
             }
         }
-        if let Err(error) = self.sweep() {
+        if let Err(error) = self.sweep_if_killed() {
             first.get_or_insert(error);
         }
         first.map_or(Ok(()), Err)
-    }
-
-    /// Removes the directories of creates that died before their transaction: nothing else knows of them. A create
-    /// holds the operation lock from before its directory is made until after its transaction.
-    fn sweep(&self) -> Result<()> {
-        let roots = &self.privilege.roots;
-        // No directory yet: there has never been a container.
-        let Ok(entries) = std::fs::read_dir(roots.containers()) else { return Ok(()) };
-        for entry in entries.flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
-            if self.reread(&id)?.is_some() {
-                continue;
-            }
-            let Some(_lock) = locks::try_lock(roots, &id)? else { continue };
-            // Under the lock: the create may have come to its end since.
-            if self.reread(&id)?.is_none() {
-                crate::base::fs::remove_tree(&roots.container(&id))?;
-            }
-        }
-        Ok(())
     }
 
     /// Brings one record up to date; None when the container is gone after that.
@@ -60,7 +40,8 @@ impl Engine {
         let roots = &self.privilege.roots;
         match record.phase {
             Phase::Created | Phase::Exited => return Ok(Some(record)),
-            Phase::Started if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
+            // The monitor of a `--rm` container removes it at its end.
+            Phase::Started | Phase::Removing if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
             Phase::Started | Phase::Removing => {}
         }
         // Whoever starts or removes it right now holds the lock and brings it to an end.
@@ -68,7 +49,7 @@ impl Engine {
         let Some(record) = self.reread(&record.id)? else { return Ok(None) };
         match record.phase {
             Phase::Started if !monitor::is_alive(&roots.live(&record.id)) => end_dead(&self.db, roots, record),
-            Phase::Removing => remove::finish_removal(&self.db, roots, &record).map(|()| None),
+            Phase::Removing if !monitor::is_alive(&roots.live(&record.id)) => remove::finish_removal(&self.db, roots, &record).map(|()| None),
             _ => Ok(Some(record)),
         }
     }
@@ -101,22 +82,35 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container) ->
     group.kill_all(KILL_PATIENCE)?;
     group.delete()?;
     release_network(&record)?;
-    remove::unmount_shm(&roots.live(&record.id));
-    crate::base::fs::remove_tree(&roots.live(&record.id))?;
+    let live_dir = roots.live(&record.id);
+    let seen = std::fs::read(live_dir.join(lifecycle::EXIT)).ok().and_then(|text| serde_json::from_slice::<monitor::Exit>(&text).ok());
+    remove::unmount_shm(&live_dir);
     if record.spec.host.auto_remove {
         remove::begin_removal(db, &mut record, true)?;
         remove::finish_removal(db, roots, &record)?;
         return Ok(None);
     }
-    record.phase = Phase::Exited;
-    record.address = None;
-    record.published.clear();
-    record.exit_code = UNKNOWN_EXIT;
-    record.finished = Timestamp::now();
-    "the container's monitor died, or the host was restarted".clone_into(&mut record.error);
+    write_end(&mut record, seen);
     db.write(false, |tx| -> Result<()> {
         tx.update_container(&record)?;
         Ok(tx.release_leases(&record.id)?)
     })?;
+    // Last: what it tells of the end is recorded now.
+    crate::base::fs::remove_tree(&live_dir)?;
     Ok(Some(record))
+}
+
+/// `seen`: what the monitor left when it could not record the end itself.
+fn write_end(record: &mut record::Container, seen: Option<monitor::Exit>) {
+    record.phase = Phase::Exited;
+    record.address = None;
+    record.published.clear();
+    match seen {
+        Some(exit) => (record.exit_code, record.finished, record.oom_killed) = (exit.code, exit.at, exit.oom_killed),
+        None => {
+            record.exit_code = UNKNOWN_EXIT;
+            record.finished = Timestamp::now();
+            "the container's monitor died, or the host was restarted".clone_into(&mut record.error);
+        }
+    }
 }

@@ -8,7 +8,12 @@ use crate::base::{Roots, failpoint};
 use crate::monitor;
 use crate::state::record::{self, MountKind, Phase};
 use crate::state::Db;
+use crate::runtime::cgroup::Group;
 use std::path::Path;
+use std::time::Duration;
+
+/// How long the processes of a container without a readable record may take to die.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Removes it. `force`: SIGKILL first. `volumes`: its anonymous volumes too, unless others use them.
@@ -16,7 +21,10 @@ impl Engine {
     /// # Errors
     /// There is no such container, or it runs and `force` is false.
     pub fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
-        let record = self.find(name)?;
+        let record = match self.find(name) {
+            Err(Error::State(crate::state::Error::Document { .. })) if force => return self.remove_damaged(name),
+            other => other?,
+        };
         let roots = &self.privilege.roots;
         let live_dir = roots.live(&record.id);
         if !force && record.phase == Phase::Started && monitor::is_alive(&live_dir) {
@@ -48,6 +56,31 @@ impl Engine {
         begin_removal(&self.db, &mut record, volumes)?;
         failpoint_at("engine.remove.begun")?;
         finish_removal(&self.db, roots, &record)
+    }
+
+    /// A container whose record nobody can read: whatever its id leads to goes. Its volumes stay, for nobody knows
+    /// which of them were anonymous.
+    fn remove_damaged(&self, name: &str) -> Result<()> {
+        let roots = &self.privilege.roots;
+        let id = self.db.find_id(name.strip_prefix('/').unwrap_or(name))?.ok_or_else(|| Error::no_such("container", name))?;
+        let _lock = locks::lock(roots, &id)?;
+        let live_dir = roots.live(&id);
+        // Its own cgroup, or the one it has by default when no monitor lives that could say.
+        let group = monitor::Live::read(&live_dir).map_or_else(|| Group { path: format!("/rcon/{id}") }, |live| live.cgroup);
+        if let Some(mut client) = connect(&live_dir)? {
+            client.stop_requested()?;
+            kill_and_wait(&mut client, &live_dir, name)?;
+        }
+        group.kill_all(KILL_PATIENCE)?;
+        group.delete()?;
+        let leased: Vec<_> = self.db.published()?.into_iter().filter(|(owner, ..)| *owner == id).collect();
+        for (_, address, port) in leased {
+            crate::network::unpublish(address, &[port])?;
+        }
+        unmount_shm(&live_dir);
+        crate::base::fs::remove_tree(&roots.container(&id))?;
+        crate::base::fs::remove_tree(&live_dir)?;
+        Ok(self.db.write(true, |tx| tx.delete_container(&id))?)
     }
 }
 

@@ -72,10 +72,7 @@ impl Engine {
         let held = hold(&record).and_then(|held| self.reserve_existing(&mut record, &held).map(|()| held));
         let held = match held {
             Ok(held) => held,
-            Err(error) => {
-                self.record_failure(&mut record, &error)?;
-                return Err(error);
-            }
+            Err(error) => return Err(self.record_failure(&mut record, error)),
         };
         self.bring_up_or_take_back(record, netns, &held, attach, console)
     }
@@ -85,9 +82,7 @@ impl Engine {
     /// # Errors
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
     pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
-        let mut prepared = self.prepare(request, progress)?;
-        // Taken by `prepare`; held until the process runs.
-        let _lock = prepared.lock.take();
+        let (_lock, mut prepared) = self.prepare(request, progress)?;
         let netns = spawn_netns(&prepared.record);
         let held = match hold(&prepared.record) {
             Ok(held) => held,
@@ -99,8 +94,8 @@ impl Engine {
                 prepared.keep()
             }
             // The name (or the volumes) could not be had: nothing was created.
-            Err(Reserve::Create(error)) => return Err(error),
-            Err(Reserve::Start(error)) => return self.created_only(prepared, error),
+            Err(Reserve::Create(error)) => return Err(*error),
+            Err(Reserve::Start(error)) => return self.created_only(prepared, *error),
         };
         let attached = self.bring_up_or_take_back(record.clone(), netns, &held, attach, console);
         if attached.is_err()
@@ -125,7 +120,7 @@ impl Engine {
     }
 
     fn reserve_new(&self, prepared: &mut Prepared, held: &[HeldPort]) -> std::result::Result<Container, Reserve> {
-        let bridge = self.bridge_for(&prepared.record).map_err(Reserve::Start)?;
+        let bridge = self.bridge_for(&prepared.record).map_err(|error| Reserve::Start(Box::new(error)))?;
         // Tells the two kinds of failure inside one transaction apart.
         let inserted = std::cell::Cell::new(false);
         let result = self.commit_new(prepared, |tx, prepared| {
@@ -137,7 +132,7 @@ impl Engine {
             lease(tx, &mut record, bridge.as_ref(), held)?;
             Ok(record)
         });
-        result.map_err(|error| if inserted.get() { Reserve::Start(error) } else { Reserve::Create(error) })
+        result.map_err(|error| if inserted.get() { Reserve::Start(Box::new(error)) } else { Reserve::Create(Box::new(error)) })
     }
 
     fn reserve_existing(&self, record: &mut Container, held: &[HeldPort]) -> Result<()> {
@@ -173,8 +168,7 @@ impl Engine {
                 if let Some(client) = monitor {
                     self.abandon(client, &record);
                 }
-                self.record_failure(&mut record, &error)?;
-                Err(error)
+                Err(self.record_failure(&mut record, error))
             }
         }
     }
@@ -192,8 +186,17 @@ impl Engine {
         }
     }
 
-    /// Takes the reservations back and writes why: `created` (or `exited`) stays, with `--rm` nothing does.
-    fn record_failure(&self, record: &mut Container, error: &Error) -> Result<()> {
+    /// Takes the reservations back and gives the error on to the caller, who must see it whatever else fails.
+    fn record_failure(&self, record: &mut Container, error: Error) -> Error {
+        if let Err(second) = self.take_reservations_back(record, &error) {
+            // The record stays `Started` without a monitor: the next command takes it back.
+            tracing::warn!("cannot take back the start of container \"{}\": {}", record.name, describe(&second));
+        }
+        error
+    }
+
+    /// Writes why too: `created` (or `exited`) stays, with `--rm` nothing does.
+    fn take_reservations_back(&self, record: &mut Container, error: &Error) -> Result<()> {
         let roots = &self.privilege.roots;
         unmount_shm(&roots.live(&record.id));
         reconcile::release_network(record)?;
@@ -305,7 +308,7 @@ impl Engine {
         let roots = &self.privilege.roots;
         let (container_dir, live_dir) = (roots.container(&record.id), roots.live(&record.id));
         crate::base::fs::create_dir_all(&live_dir, 0o700)?;
-        for stale in [lifecycle::KEEP, lifecycle::POLICY] {
+        for stale in [lifecycle::KEEP, lifecycle::POLICY, lifecycle::EXIT] {
             crate::base::fs::remove_file(&live_dir.join(stale))?;
         }
         let facts = HostFacts::read();
@@ -348,6 +351,7 @@ impl Engine {
             log: record.spec.host.log.clone(),
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
+            reserved: record.started,
         })
     }
 
@@ -410,8 +414,8 @@ impl Engine {
 
 /// Which half of `run`'s transaction failed.
 enum Reserve {
-    Create(Error),
-    Start(Error),
+    Create(Box<Error>),
+    Start(Box<Error>),
 }
 
 fn mark_started(record: &mut Container) {
@@ -504,7 +508,7 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
 }
 
 /// The error with its causes on one line, for `State.Error`.
-fn describe(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {

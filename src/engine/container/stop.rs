@@ -2,10 +2,12 @@
 //! The monitor is told first that the user wants the stop, so that the restart policy rests.
 
 use super::super::{AttachStreams, Engine, Error, Result};
+use super::locks;
 use super::view::{init_pidfd, running};
-use crate::base::{ErrorKind, Signal};
+use crate::base::{ContainerId, ErrorKind, Signal};
 use crate::monitor::{self, Client, Event, Live};
 use crate::state::record;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +16,9 @@ use std::time::{Duration, Instant};
 const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 /// After SIGKILL the kernel needs no help but time; beyond this the process hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a monitor may live without its socket, which it makes second and removes last but one.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a wait on a monitor saw.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,12 +40,21 @@ impl Engine {
     }
 
     fn stop_record(&self, record: &record::Container, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> {
-        let live_dir = self.privilege.roots.live(&record.id);
+        let roots = &self.privilege.roots;
+        let live_dir = roots.live(&record.id);
+        if locks::is_busy(roots, &record.id) {
+            // It is being started or removed: what is to be stopped is what comes of that.
+            drop(locks::lock(roots, &record.id)?);
+        }
         let Some(mut client) = connect(&live_dir)? else {
-            return self.settle(record.clone()).map(drop);
+            return self.settle_if_there(&record.id);
         };
         client.stop_requested()?;
-        let Some(live) = Live::read(&live_dir) else { return Ok(()) };
+        let Some(live) = Live::read(&live_dir) else {
+            // A monitor whose starter died, or one that is leaving.
+            kill_and_wait(&mut client, &live_dir, name)?;
+            return self.settle_if_there(&record.id);
+        };
         let signal = signal.or(record.spec.process.stop_signal).unwrap_or(Signal::TERM);
         let seconds = timeout.or(record.spec.process.stop_timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS);
         if let Some(pidfd) = init_pidfd(&live)
@@ -55,7 +69,16 @@ impl Engine {
                 return Ok(());
             }
         }
-        kill_and_wait(&mut client, &live_dir, name)
+        kill_and_wait(&mut client, &live_dir, name)?;
+        self.settle_if_there(&record.id)
+    }
+
+    /// What a monitor that did not leave by itself has not recorded is recorded here.
+    fn settle_if_there(&self, id: &ContainerId) -> Result<()> {
+        match self.db.container(id)? {
+            Some(record) => self.settle(record).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Stops and starts it again.
@@ -89,7 +112,8 @@ impl Engine {
             let mut client = connect(&live_dir)?.ok_or_else(not_running)?;
             client.stop_requested()?;
             if signal == Signal::KILL {
-                return kill_and_wait(&mut client, &live_dir, name);
+                kill_and_wait(&mut client, &live_dir, name)?;
+                return self.settle_if_there(&record.id);
             }
         }
         send(&pidfd, signal, name)
@@ -98,10 +122,15 @@ impl Engine {
 
 /// Connects to the monitor; None when there is none (any more).
 pub(super) fn connect(live_dir: &Path) -> Result<Option<Client>> {
-    match Client::connect(live_dir) {
-        Ok(client) => Ok(Some(client)),
-        Err(_) if !monitor::is_alive(live_dir) => Ok(None),
-        Err(error) => Err(error.into()),
+    let deadline = Instant::now() + SOCKET_PATIENCE;
+    loop {
+        match Client::connect(live_dir) {
+            Ok(client) => return Ok(Some(client)),
+            Err(_) if !monitor::is_alive(live_dir) => return Ok(None),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            // It lives a little longer than its socket: it is beginning, or leaving.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 
@@ -114,7 +143,9 @@ fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, name: &str) -> Result<()> 
     }
 }
 
-/// SIGKILL to init (its PID namespace dies with it), then to the whole cgroup, until the monitor has finished.
+/// SIGKILL to init (its PID namespace dies with it), then to the whole cgroup, until the monitor has finished. A monitor
+/// that does not notice that its container is gone hangs (it was stopped by a signal, or its disk is dead): then it is
+/// killed too, and the caller settles the record.
 pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) -> Result<()> {
     if let Some(live) = Live::read(live_dir) {
         if let Some(pidfd) = init_pidfd(&live) {
@@ -130,12 +161,28 @@ pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) ->
     }
     match await_gone(client, live_dir, Some(KILL_PATIENCE))? {
         Ended::Gone => Ok(()),
-        Ended::Timeout => Err(Error::Failed {
-            operation: format!("stop container \"{name}\""),
-            kind: ErrorKind::Unavailable,
-            source: "its processes did not end after SIGKILL; one may hang in the kernel (a dead network file system?)".into(),
-        }),
+        Ended::Timeout => kill_monitor(client, live_dir, name),
     }
+}
+
+fn kill_monitor(client: &Client, live_dir: &Path, name: &str) -> Result<()> {
+    let hangs = |text: &'static str| Error::Failed { operation: format!("stop container \"{name}\""), kind: ErrorKind::Unavailable, source: text.into() };
+    let pid = client.monitor_pid().ok().and_then(Pid::from_raw);
+    let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    // The lock is looked at after the descriptor was opened: the monitor lived all the time, so the number still was its.
+    let Some(pidfd) = pidfd.filter(|_| monitor::is_alive(live_dir)) else {
+        return if monitor::is_alive(live_dir) { Err(hangs("its monitor does not answer and cannot be found")) } else { Ok(()) };
+    };
+    tracing::warn!("the monitor of container \"{name}\" does not answer: it is killed");
+    send(&pidfd, Signal::KILL, name)?;
+    let deadline = Instant::now() + KILL_PATIENCE;
+    while monitor::is_alive(live_dir) {
+        if Instant::now() > deadline {
+            return Err(hangs("its monitor did not end after SIGKILL; it may hang in the kernel (a dead network file system?)"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Waits until the monitor says that all is released and recorded.

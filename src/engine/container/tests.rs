@@ -152,8 +152,8 @@ fn the_directory_of_a_create_that_died_is_swept_and_that_of_one_under_way_is_not
     let kept = engine.create(&request("web"), &|_| {}).unwrap().record.id;
     let dead = crate::base::ContainerId::random();
     std::fs::create_dir_all(roots.container(&dead).join("upper")).unwrap();
-    let under_way = engine.prepare(&request("next"), &|_| {}).unwrap();
-    engine.reconcile().unwrap();
+    let (_lock, under_way) = engine.prepare(&request("next"), &|_| {}).unwrap();
+    engine.sweep_containers().unwrap();
     assert!(!roots.container(&dead).exists());
     assert!(roots.container(&kept).exists() && roots.container(&under_way.record.id).exists());
 }

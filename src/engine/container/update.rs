@@ -49,7 +49,12 @@ impl Engine {
                 crate::base::fs::replace(&live_dir.join(lifecycle::POLICY), &text, 0o600)?;
             }
         }
-        self.db.write(true, |tx| tx.update_container(&record))?;
+        self.db.write(true, |tx| -> Result<()> {
+            // Read again: the container may have ended meanwhile, which its monitor records without our lock.
+            let mut now = tx.container(&id)?.ok_or_else(|| Error::no_such("container", name))?;
+            now.spec.host = record.spec.host.clone();
+            Ok(tx.update_container(&now)?)
+        })?;
         Ok(Vec::new())
     }
 }

@@ -52,7 +52,10 @@ fn observe(roots: &Roots, record: record::Container) -> View {
                     match live.pid {
                         Some(_) if live.cgroup.is_frozen() => Status::Paused,
                         Some(_) => Status::Running,
-                        None => Status::Restarting,
+                        None => {
+                            (view.record.exit_code, view.record.finished) = (live.last_exit, live.last_end);
+                            Status::Restarting
+                        }
                     }
                 }
                 // Being started: the gate has not opened yet.

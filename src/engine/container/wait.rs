@@ -41,17 +41,13 @@ impl Engine {
     }
 }
 
-/// Follows one monitor to its end or to an exit that no restart follows.
+/// Follows one monitor to its end.
 fn follow(mut client: Client) -> Option<i32> {
     let mut code = None;
     loop {
         match client.next(None) {
-            Ok(Some(Event::Exited { exit, restarting })) => {
-                code = Some(exit.code);
-                if !restarting {
-                    return code;
-                }
-            }
+            // To the last word: by then the end is recorded.
+            Ok(Some(Event::Exited { exit, .. })) => code = Some(exit.code),
             Ok(Some(Event::Gone)) | Err(_) => return code,
             Ok(_) => {}
         }
