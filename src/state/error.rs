@@ -73,7 +73,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NameTaken { .. } | Error::PortTaken { .. } | Error::VolumeInUse { .. } | Error::ImageInUse { .. } => ErrorKind::Conflict,
-            Error::NetworkFull { .. } | Error::Full { .. } => ErrorKind::Unavailable,
+            Error::NetworkFull { .. } => ErrorKind::Unavailable,
             Error::VolumeMissing { .. } | Error::ImageMissing { .. } | Error::LayerMissing { .. } | Error::ContainerMissing { .. } => {
                 ErrorKind::NotFound
             }
