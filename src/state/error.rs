@@ -51,8 +51,6 @@ pub enum Error {
     /// The file has no content although it had some.
     #[error("the database {} is empty, but {} is not", path.display(), beside.display())]
     Emptied { path: PathBuf, beside: PathBuf },
-    #[error("the disk that holds {} is full: remove containers, or images with \"image prune -a\"", path.display())]
-    Full { path: PathBuf },
     /// A stored document that this build cannot read.
     #[error("the record of {object} in {} is damaged", path.display())]
     Document {
@@ -109,7 +107,6 @@ impl Error {
         let path = path.to_path_buf();
         move |source| match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Error::Corrupt { operation, path, source },
-            Some(rusqlite::ErrorCode::DiskFull) => Error::Full { path },
             _ => Error::Sqlite { operation, path, source },
         }
     }
