@@ -6,7 +6,6 @@ rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
 rcon run --rm busybox true
 RANDOM=${KILL_SEED:-$$}
 echo "  seed ${KILL_SEED:-$$}"
-before=$(footprint)
 rounds=${KILL_ROUNDS:-100} wrong=0
 # A duration nobody else sleeps, so that only our own processes are counted.
 long=1000$$
