@@ -31,7 +31,7 @@ unit: $(FIXTURES)/busybox.tar ## unit and command-line tests
 integration: build fixtures ## real peers, real registry, kill -9, cgroup v2 guest
 	$(SUDO) integration/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
 
-test-cgroup2: build $(FIXTURES)/busybox.tar ## limits in a guest with pure cgroup v2
+test-cgroup2: build $(FIXTURES)/busybox.tar $(FIXTURES)/kernel/vmlinuz ## limits in a guest with pure cgroup v2
 	@packaging/install-packages.sh test
 	$(SUDO) integration/cgroup2/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
 
@@ -39,7 +39,7 @@ bench: build $(FIXTURES)/busybox.tar ## against docker and podman, interleaved
 	@packaging/install-packages.sh bench
 	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
 
-fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar ## every fixture image
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz ## every fixture image
 
 $(FIXTURES)/probe: rootfs-fixtures/probe.rs
 	@mkdir -p $(FIXTURES)
@@ -56,6 +56,10 @@ $(FIXTURES)/debian.tar: rootfs-fixtures/debian.sh rootfs-fixtures/image.sh
 $(FIXTURES)/mysql.tar: rootfs-fixtures/mysql.sh rootfs-fixtures/image.sh rootfs-fixtures/mysql/entrypoint.sh
 	@mkdir -p $(FIXTURES)
 	$(SUDO) rootfs-fixtures/mysql.sh $(CURDIR)/$@
+
+$(FIXTURES)/kernel/vmlinuz: integration/cgroup2/kernel.sh
+	$(SUDO) integration/cgroup2/kernel.sh $(CURDIR)/$(FIXTURES)/kernel
+	@touch $@
 
 PREFIX ?= /usr/local
 install: build ## rcon and rcon-runtime under PREFIX
