@@ -41,7 +41,6 @@ fn resolve(root: BorrowedFd<'_>, path: &Path, flags: OFlags, how: ResolveFlags) 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Read;
     use std::os::fd::AsFd;

@@ -154,7 +154,6 @@ pub fn is_missing(failure: &Failure) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

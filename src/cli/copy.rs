@@ -87,7 +87,6 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -83,7 +83,6 @@ fn explain(error: &clap::Error, path: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use clap::Parser;
 

@@ -60,19 +60,6 @@ pub fn status(view: &View, now: Timestamp) -> String {
     }
 }
 
-/// The state's one word, as filters and `.State` use it.
-pub fn state(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Paused => "paused",
-        Status::Restarting => "restarting",
-        Status::Exited => "exited",
-        Status::Removing => "removing",
-        Status::Dead => "dead",
-    }
-}
-
 /// At most `width` characters, the last an ellipsis when something was cut.
 pub fn ellipsis(text: &str, width: usize) -> String {
     if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width.saturating_sub(1)).chain(['…']).collect() }

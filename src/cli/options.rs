@@ -190,9 +190,9 @@ pub struct Security {
     pub sysctl: Vec<String>,
 }
 
-/// Resource limits.
+/// Limits that `update` can change while the container runs.
 #[derive(clap::Args, Debug)]
-pub struct Limits {
+pub struct LiveLimits {
     /// Memory limit in bytes (b, k, m, g)
     #[arg(short = 'm', long, value_name = "BYTES")]
     pub memory: Option<String>,
@@ -202,15 +202,6 @@ pub struct Limits {
     /// Soft memory limit
     #[arg(long, value_name = "BYTES")]
     pub memory_reservation: Option<String>,
-    /// Swappiness 0 to 100 (cgroup v1)
-    #[arg(long, value_name = "N")]
-    pub memory_swappiness: Option<i64>,
-    /// Do not kill on memory shortage (cgroup v1)
-    #[arg(long)]
-    pub oom_kill_disable: bool,
-    /// OOM score adjustment, -1000 to 1000
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub oom_score_adj: i32,
     /// Number of CPUs (1.5)
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
@@ -235,6 +226,22 @@ pub struct Limits {
     /// Block I/O weight, 10 to 1000
     #[arg(long, value_name = "N")]
     pub blkio_weight: Option<String>,
+}
+
+/// Resource limits.
+#[derive(clap::Args, Debug)]
+pub struct Limits {
+    #[command(flatten)]
+    pub live: LiveLimits,
+    /// Swappiness 0 to 100 (cgroup v1)
+    #[arg(long, value_name = "N")]
+    pub memory_swappiness: Option<i64>,
+    /// Do not kill on memory shortage (cgroup v1)
+    #[arg(long)]
+    pub oom_kill_disable: bool,
+    /// OOM score adjustment, -1000 to 1000
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub oom_score_adj: i32,
     /// Limit reading: /device:bytes per second
     #[arg(long, value_name = "SPEC")]
     pub device_read_bps: Vec<String>,

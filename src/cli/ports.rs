@@ -82,7 +82,6 @@ fn show(run: &Run) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn port(ip: Option<&str>, host_port: u16, container_port: u16, protocol: Protocol) -> PublishedPort {

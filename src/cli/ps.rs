@@ -124,7 +124,7 @@ fn row(engine: &Engine, view: &View, with_size: bool, trunc: bool, now: Timestam
         "Ports": if live { ports::column(&record.published, &spec.exposed) } else { String::new() },
         "RunningFor": humanise::ago(record.created, now),
         "Size": size,
-        "State": humanise::state(view.status),
+        "State": view.status.as_str(),
         "Status": humanise::status(view, now),
         LABELS: spec.labels,
     }))
@@ -154,7 +154,6 @@ fn command(entrypoint: Option<&[String]>, cmd: Option<&[String]>, trunc: bool) -
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

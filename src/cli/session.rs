@@ -288,20 +288,28 @@ impl Relay<'_> {
     }
 }
 
+/// Waits until a non-blocking descriptor takes more.
+fn await_room(out: &impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(out, PollFlags::OUT)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Writes and flushes, waiting where the descriptor is non-blocking.
-fn write_all(out: &mut dyn Write, mut data: &[u8]) -> io::Result<()> {
+fn write_all(out: &mut (impl Write + AsFd), mut data: &[u8]) -> io::Result<()> {
     while !data.is_empty() {
         match out.write(data) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => data = &data[count..],
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => await_room(out)?,
             Err(e) => return Err(e),
         }
     }
     loop {
         match out.flush() {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => await_room(out)?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }

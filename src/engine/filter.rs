@@ -195,7 +195,6 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -284,7 +284,6 @@ fn split_fields(line: &str, count: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

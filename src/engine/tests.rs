@@ -1,6 +1,4 @@
 //! The use cases against a real database and real files, without a running container.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use crate::base::{ContainerId, ErrorKind, Roots};
 use crate::state::Db;

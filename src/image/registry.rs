@@ -252,7 +252,6 @@ fn announce(progress: &(dyn Fn(Progress) + Sync), layer: &str, pause: Duration, 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

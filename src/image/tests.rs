@@ -1,6 +1,4 @@
 //! Images as a whole: a small registry on loopback that misbehaves on demand, archives there and back, garbage.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use crate::oci::{Digest, media};
 use std::collections::HashMap;

@@ -238,7 +238,6 @@ fn escape(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn text(data: &[u8]) -> String {

@@ -257,7 +257,6 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::super::log::Writer;
     use super::*;
     use crate::state::record::LogSpec;

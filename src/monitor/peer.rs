@@ -117,7 +117,6 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Read;
     use std::os::unix::net::UnixStream;

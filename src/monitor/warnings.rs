@@ -30,7 +30,6 @@ fn open(path: &PathBuf) -> io::Result<Box<dyn Write>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

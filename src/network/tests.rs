@@ -1,7 +1,5 @@
 //! The whole room against the kernel: a fresh network namespace plays the host, others play the
 //! container and a machine outside. Needs root; the real host's network is not touched.
-#![allow(clippy::unwrap_used)]
-
 use super::link::{self, Pair, Range};
 use super::*;
 use crate::base::ContainerId;

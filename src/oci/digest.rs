@@ -181,7 +181,6 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -142,7 +142,6 @@ impl fmt::Display for Platform {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

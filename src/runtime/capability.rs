@@ -126,7 +126,6 @@ fn split(names: &[String]) -> Result<(bool, u64), UnknownName> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn resolved(add: &[&str], drop: &[&str], privileged: bool) -> u64 {

@@ -77,7 +77,6 @@ fn sealed_copy() -> Result<OwnedFd, Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::protected_exe;
     use std::os::fd::AsRawFd;
 

@@ -120,7 +120,6 @@ pub(super) fn parse(options: &[String]) -> Result<Options, Error> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{Change, NODEV, NOEXEC, NOSUID, RDONLY, parse};
 
     fn options(text: &str) -> super::Options {

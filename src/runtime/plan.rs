@@ -450,7 +450,6 @@ fn root_propagation(linux: Option<&Linux>) -> Result<Option<Step>, Error> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{Plan, Request, Source, Step};
     use crate::runtime::Root;
     use serde_json::{Value, json};

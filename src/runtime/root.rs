@@ -219,7 +219,6 @@ pub(super) fn mount_fresh(kind: &str, source: Option<&OsStr>, data: &[String], a
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{Overlay, Upper, mount_from_within};
     use rustix::fs::{Mode, OFlags, openat};
     use std::path::PathBuf;

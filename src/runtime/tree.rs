@@ -108,7 +108,6 @@ pub(super) fn ignore_exist(result: rustix::io::Result<()>) -> rustix::io::Result
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{Leaf, make, open};
     use rustix::fs::OFlags;
     use std::os::fd::AsFd;

@@ -154,7 +154,6 @@ fn read(root: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{Account, User, named};
 
     const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# note\nweb:x:33:34::/srv/web:/bin/sh\n1000:x:5:6::/odd:/bin/sh\nbad:x:y:z::/:\n";

@@ -42,7 +42,6 @@ pub(super) fn spend(db: &Db) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::{SIZE, path, spend};
     use crate::base::Roots;
 

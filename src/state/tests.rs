@@ -1,6 +1,4 @@
 //! Records, leases and migrations against real files.
-#![allow(clippy::unwrap_used)]
-
 use super::record::*;
 use super::*;
 use crate::base::{ContainerName, ErrorKind, Timestamp};

@@ -71,7 +71,6 @@ fn current() -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::FileOwner;
     use std::os::unix::fs::MetadataExt;
 

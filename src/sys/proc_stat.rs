@@ -134,7 +134,6 @@ pub fn terminal_name(device: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

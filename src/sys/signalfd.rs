@@ -88,7 +88,6 @@ fn restore(former: &libc::sigset_t) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::SignalFd;
 
     #[test]

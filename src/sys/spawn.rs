@@ -146,7 +146,6 @@ fn become_detached(plan: &Plan) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::detached;
     use std::io::Read;
     use std::os::fd::AsFd;

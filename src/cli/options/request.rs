@@ -1,10 +1,10 @@
 //! Flags → [`CreateContainer`]: the grammars of `engine::request`, and which flags contradict each other.
 
-use super::{Limits, Network, Options, Security, Streams};
+use super::{Limits, LiveLimits, Network, Options, Security, Streams};
 use crate::base::{ByteSize, Signal};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, USAGE};
-use crate::engine::request::{
+use crate::engine::request::{UpdateRequest, 
     CreateContainer, FlagError, MountRequest, PullPolicy, add_host, device, env, ids, log, mount, namespace, network, port, resources, restart, security,
     tmpfs, ulimit, volume,
 };
@@ -214,26 +214,26 @@ impl Limits {
     /// # Errors
     /// A value out of its grammar, or limits that contradict each other.
     fn resources(&self) -> Result<Resources, Failure> {
-        let size = |flag, text: &Option<String>| text.as_deref().map_or(Ok(None), |text| resources::parse_memory(flag, text));
+        let live = self.live.parse()?;
         let swappiness = match self.memory_swappiness {
             // -1 is Docker's "as the host".
             None | Some(-1) => None,
             Some(value) => Some(u64::try_from(value).map_err(|_| usage("--memory-swappiness must be 0 to 100"))?),
         };
         let limits = Resources {
-            memory: size("--memory", &self.memory)?,
-            memory_swap: self.memory_swap.as_deref().map_or(Ok(None), resources::parse_swap)?,
-            memory_reservation: size("--memory-reservation", &self.memory_reservation)?,
+            memory: live.memory,
+            memory_swap: live.memory_swap,
+            memory_reservation: live.memory_reservation,
             memory_swappiness: swappiness,
             oom_kill_disable: self.oom_kill_disable,
-            nano_cpus: self.cpus.as_deref().map_or(Ok(None), resources::parse_cpus)?,
-            cpu_shares: self.cpu_shares.filter(|n| *n > 0),
-            cpu_period: self.cpu_period.filter(|n| *n > 0),
-            cpu_quota: self.cpu_quota.filter(|n| *n != 0),
-            cpuset_cpus: resources::parse_cpuset("--cpuset-cpus", self.cpuset_cpus.as_deref().unwrap_or(""))?,
-            cpuset_mems: resources::parse_cpuset("--cpuset-mems", self.cpuset_mems.as_deref().unwrap_or(""))?,
-            pids_limit: self.pids_limit,
-            blkio_weight: self.blkio_weight.as_deref().map_or(Ok(None), resources::parse_blkio_weight)?,
+            nano_cpus: live.nano_cpus,
+            cpu_shares: live.cpu_shares,
+            cpu_period: live.cpu_period,
+            cpu_quota: live.cpu_quota,
+            cpuset_cpus: live.cpuset_cpus.unwrap_or_default(),
+            cpuset_mems: live.cpuset_mems.unwrap_or_default(),
+            pids_limit: live.pids_limit,
+            blkio_weight: live.blkio_weight,
             device_read_bps: all(&self.device_read_bps, |text| resources::parse_throttle("--device-read-bps", text, true))?,
             device_write_bps: all(&self.device_write_bps, |text| resources::parse_throttle("--device-write-bps", text, true))?,
             device_read_iops: all(&self.device_read_iops, |text| resources::parse_throttle("--device-read-iops", text, false))?,
@@ -262,9 +262,31 @@ impl Limits {
     }
 }
 
+impl LiveLimits {
+    /// # Errors
+    /// A malformed limit.
+    pub fn parse(&self) -> Result<UpdateRequest, Failure> {
+        let size = |flag, text: &Option<String>| text.as_deref().map_or(Ok(None), |text| resources::parse_memory(flag, text));
+        let list = |flag, text: &Option<String>| text.as_deref().map(|text| resources::parse_cpuset(flag, text)).transpose();
+        Ok(UpdateRequest {
+            memory: size("--memory", &self.memory)?,
+            memory_swap: self.memory_swap.as_deref().map_or(Ok(None), resources::parse_swap)?,
+            memory_reservation: size("--memory-reservation", &self.memory_reservation)?,
+            nano_cpus: self.cpus.as_deref().map_or(Ok(None), resources::parse_cpus)?,
+            cpu_shares: self.cpu_shares.filter(|n| *n > 0),
+            cpu_period: self.cpu_period.filter(|n| *n > 0),
+            cpu_quota: self.cpu_quota.filter(|n| *n != 0),
+            cpuset_cpus: list("--cpuset-cpus", &self.cpuset_cpus)?,
+            cpuset_mems: list("--cpuset-mems", &self.cpuset_mems)?,
+            pids_limit: self.pids_limit,
+            blkio_weight: self.blkio_weight.as_deref().map_or(Ok(None), resources::parse_blkio_weight)?,
+            restart: None,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::cli::{context::Globals, flags, run};
     use std::ffi::OsString;

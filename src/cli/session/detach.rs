@@ -69,7 +69,6 @@ impl DetachKeys {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::DetachKeys;
 
     #[test]

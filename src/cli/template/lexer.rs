@@ -157,7 +157,6 @@ fn quoted(text: &str) -> Result<(Token, &str), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -61,7 +61,6 @@ fn parse_mac(text: &str) -> Result<[u8; 6]> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -161,7 +161,6 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

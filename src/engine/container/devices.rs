@@ -150,7 +150,6 @@ fn parse_rule(text: &str) -> Option<LinuxDeviceCgroup> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::state::record::Device;
 

@@ -119,7 +119,6 @@ pub(super) fn lock(roots: &Roots, id: &ContainerId) -> Result<OperationLock> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -104,7 +104,6 @@ pub(super) fn exposed(request: &[String], image: Option<&BTreeMap<String, serde_
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn words(text: &str) -> Vec<String> {

@@ -161,7 +161,6 @@ pub(super) fn prepare_binds(request: &[MountRequest]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn bind(destination: &str, source: &str) -> MountRequest {

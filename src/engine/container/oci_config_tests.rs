@@ -1,6 +1,4 @@
 //! Tests of the OCI config: what a plain container gets, and what each option changes.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use crate::base::{ContainerId, Timestamp};
 use crate::state::record::{ContainerSpec, Mount, MountKind, Phase, ProcessSpec, SecuritySpec};

@@ -154,7 +154,6 @@ fn throttles(list: &[(String, u64)]) -> Result<Vec<LinuxThrottleDevice>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

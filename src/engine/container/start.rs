@@ -509,7 +509,6 @@ fn exit_code(error: &Error) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -1,6 +1,4 @@
 //! create, name conflicts, volumes and removal on a real database and a real overlay, without starting anything.
-#![allow(clippy::unwrap_used)]
-
 use super::super::Engine;
 use super::super::request::{CreateContainer, MountRequest, MountSource, PullPolicy, VolumesFrom};
 use crate::base::{Privilege, Roots, Timestamp, random_hex};

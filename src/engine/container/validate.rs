@@ -179,7 +179,6 @@ pub(super) fn resources(r: &Resources, facts: &HostFacts) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn facts() -> HostFacts {

@@ -105,7 +105,6 @@ pub(super) fn running(roots: &Roots, id: &ContainerId, name: &str) -> Result<Liv
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

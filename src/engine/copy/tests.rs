@@ -1,6 +1,4 @@
 //! Path rules as a table; packing and unpacking against real directories, hostile ones too.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use std::fs;
 use std::os::fd::AsFd;

@@ -390,7 +390,6 @@ fn parse_time(text: &str) -> Option<(i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -1,6 +1,4 @@
 //! A running container's document, key by key in Docker's order.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use record::{ContainerSpec, HostSpec, Mount, Phase, PortMapping, ProcessSpec, Protocol, PublishedPort};
 

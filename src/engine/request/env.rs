@@ -92,7 +92,6 @@ pub fn key_value(flag: &'static str, text: &str) -> Result<(String, String), Fla
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -60,7 +60,6 @@ fn overlap(maps: &[IdMap]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -43,7 +43,6 @@ pub fn parse(driver: Option<&str>, options: &[String]) -> Result<LogSpec, FlagEr
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

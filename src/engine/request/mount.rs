@@ -190,7 +190,6 @@ fn quoted_field(text: &str) -> Result<(String, &str), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::path::Path;
 

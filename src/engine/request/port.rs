@@ -126,7 +126,6 @@ fn parse_range(text: &str) -> Result<(u16, u16), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn show(text: &str) -> String {

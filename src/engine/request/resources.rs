@@ -134,7 +134,6 @@ pub fn check(limits: &Resources) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

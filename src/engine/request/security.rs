@@ -88,7 +88,6 @@ pub fn parse_sysctl(text: &str, host_network: bool, host_ipc: bool) -> Result<(S
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn apply_all(list: &[&str]) -> Result<SecuritySpec, FlagError> {

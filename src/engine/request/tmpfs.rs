@@ -37,7 +37,6 @@ pub fn parse(text: &str) -> Result<MountRequest, FlagError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -170,7 +170,6 @@ pub fn parse_from(text: &str) -> Result<VolumesFrom, FlagError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn base() -> Base {

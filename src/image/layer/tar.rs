@@ -462,7 +462,6 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Vec<Member>, UnpackError> {

@@ -1,6 +1,4 @@
 //! Layers that lie, and layers that need the ones below. Runs as root (devices, owners, trusted xattrs).
-#![allow(clippy::unwrap_used)]
-
 use super::tar::Reader;
 use super::tree::OPAQUE_XATTR;
 use super::*;

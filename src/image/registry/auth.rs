@@ -261,7 +261,6 @@ fn take_parameters(mut text: &str) -> (Vec<(String, String)>, &str) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -163,7 +163,6 @@ fn helper_answer(output: &[u8]) -> Option<Credentials> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

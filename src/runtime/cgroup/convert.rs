@@ -49,7 +49,6 @@ pub(super) fn swap_v2(memory: Option<i64>, total: Option<i64>) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

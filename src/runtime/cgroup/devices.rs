@@ -206,7 +206,6 @@ pub(super) fn lines(rules: &[Rule]) -> Vec<(bool, String)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Runs a device program as the kernel would.

@@ -1,6 +1,4 @@
 //! Groups on this host (root, unique names, nothing left behind) and on an imitated v2 host.
-#![allow(clippy::unwrap_used)]
-
 use super::hierarchy::{Layout, Mount};
 use super::place::Place;
 use super::*;

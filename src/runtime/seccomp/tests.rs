@@ -1,6 +1,4 @@
 //! The compiled filters in an interpreter, and one in the kernel.
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 
 const X86_64: u32 = 0xc000_003e;
