@@ -22,7 +22,8 @@ test: ## all tests: unit, command line, integration, cgroup v2 guest
 	@packaging/install-packages.sh build test
 	@$(MAKE) --no-print-directory lint unit integration
 
-lint: ## formatting-independent house rules
+lint: ## format and lints; the other house rules are tests/tidy.rs
+	cargo fmt --check
 	cargo clippy --quiet --all-targets --features failpoints -- -D warnings
 
 unit: $(FIXTURES)/busybox.tar ## unit and command-line tests

@@ -23,7 +23,6 @@
 //!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
 //!   would have no rights there.
 
-pub mod request;
 mod container;
 mod copy;
 mod error;
@@ -32,9 +31,10 @@ mod image;
 mod inspect;
 mod list;
 mod observe;
-mod volume;
+pub mod request;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use crate::base::{Privilege, Timestamp};
 use crate::image::{Progress, RegistryConfig};

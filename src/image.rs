@@ -52,13 +52,27 @@ pub enum Progress {
     /// A line of talk: `latest: Pulling from library/busybox`.
     Note(String),
     /// A layer (short id) is known: total compressed bytes.
-    Layer { id: String, total: u64 },
-    Exists { id: String },
-    Downloading { id: String, done: u64 },
+    Layer {
+        id: String,
+        total: u64,
+    },
+    Exists {
+        id: String,
+    },
+    Downloading {
+        id: String,
+        done: u64,
+    },
     /// Unpacked and verified.
-    Done { id: String },
+    Done {
+        id: String,
+    },
     /// Waiting before a retry.
-    Retrying { id: String, seconds: u64, why: String },
+    Retrying {
+        id: String,
+        seconds: u64,
+        why: String,
+    },
 }
 
 pub struct Pulled {
@@ -83,7 +97,14 @@ pub struct RegistryConfig {
 ///
 /// # Errors
 /// What the registry refused, what did not verify, or what the host could not do.
-pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Reference, platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Pulled, Error> {
+pub fn pull(
+    roots: &Roots,
+    db: &Db,
+    registry: &RegistryConfig,
+    reference: &Reference,
+    platform: &Platform,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Pulled, Error> {
     pull::pull(roots, db, registry, reference, platform, progress)
 }
 
@@ -91,7 +112,13 @@ pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Refer
 ///
 /// # Errors
 /// The archive is malformed or does not verify, or the host could not store it.
-pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
+pub fn load(
+    roots: &Roots,
+    db: &Db,
+    archive: &mut (dyn Read + Send),
+    platform: &Platform,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
     archive::load(roots, db, archive, platform, progress)
 }
 

@@ -127,14 +127,25 @@ pub trait Lifecycle {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The plan is applied; init waits at the gate.
-    Created { pid: i32 },
-    Started { pid: i32, at: Timestamp },
+    Created {
+        pid: i32,
+    },
+    Started {
+        pid: i32,
+        at: Timestamp,
+    },
     /// Creation or start failed.
-    Failed { kind: FailureKind, message: String },
+    Failed {
+        kind: FailureKind,
+        message: String,
+    },
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
     /// The run ended; `restarting`: the policy will start it again.
-    Exited { exit: Exit, restarting: bool },
+    Exited {
+        exit: Exit,
+        restarting: bool,
+    },
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
 }

@@ -179,10 +179,7 @@ impl Db {
     /// # Errors
     /// [`Error::LayerMissing`] for the first that is not there; else as [`Db::container`].
     pub fn layers(&self, chain_ids: &[String]) -> Result<Vec<Layer>, Error> {
-        chain_ids
-            .iter()
-            .map(|chain_id| self.layer(chain_id)?.ok_or_else(|| Error::LayerMissing { chain_id: chain_id.clone() }))
-            .collect()
+        chain_ids.iter().map(|chain_id| self.layer(chain_id)?.ok_or_else(|| Error::LayerMissing { chain_id: chain_id.clone() })).collect()
     }
 
     /// Every layer.

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "cli/environment.rs"]
-mod environment;
 #[path = "cli/containers.rs"]
 mod containers;
+#[path = "cli/environment.rs"]
+mod environment;
 #[path = "cli/failures.rs"]
 mod failures;
 #[path = "cli/hostile.rs"]

@@ -9,8 +9,21 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by row; a room imports only from rows beneath it, and rooms on one row never import each other.
 const ROWS: &[(&str, u32)] = &[
-    ("cli", 8), ("server", 7), ("compose", 6), ("cluster", 6), ("build", 5), ("engine", 4),
-    ("image", 3), ("network", 3), ("monitor", 3), ("manifest", 3), ("runtime", 2), ("state", 2), ("oci", 1), ("base", 1), ("sys", 0),
+    ("cli", 8),
+    ("server", 7),
+    ("compose", 6),
+    ("cluster", 6),
+    ("build", 5),
+    ("engine", 4),
+    ("image", 3),
+    ("network", 3),
+    ("monitor", 3),
+    ("manifest", 3),
+    ("runtime", 2),
+    ("state", 2),
+    ("oci", 1),
+    ("base", 1),
+    ("sys", 0),
 ];
 
 const WALL: usize = 800;
@@ -80,8 +93,8 @@ fn rooms_import_only_from_rows_beneath() {
 
 #[test]
 fn no_file_is_over_the_wall() {
-    let faults: Vec<String> = all().iter().filter(|(_, text)| text.lines().count() > WALL)
-        .map(|(path, text)| format!("{path}: {} lines", text.lines().count())).collect();
+    let faults: Vec<String> =
+        all().iter().filter(|(_, text)| text.lines().count() > WALL).map(|(path, text)| format!("{path}: {} lines", text.lines().count())).collect();
     report(&faults);
 }
 
@@ -118,7 +131,8 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     for (at, line) in lines.iter().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some(keyword) = words.iter().position(|word| *word == "fn") else { continue };
-        let qualifier = |word: &str| word.starts_with("pub") || word.ends_with(')') || ["in", "const", "async", "unsafe", "extern", "\"C\""].contains(&word);
+        let qualifier =
+            |word: &str| word.starts_with("pub") || word.ends_with(')') || ["in", "const", "async", "unsafe", "extern", "\"C\""].contains(&word);
         if !words[..keyword].iter().all(|word| qualifier(word)) {
             continue;
         }
@@ -157,7 +171,13 @@ fn functions_are_counted() {
 
 #[test]
 fn nothing_unused_is_kept_quiet() {
-    let words = [concat!("allow(", "dead_code"), concat!("allow(", "unused"), concat!("expect(", "dead_code"), concat!("expect(", "unused"), concat!("allow(", "warnings")];
+    let words = [
+        concat!("allow(", "dead_code"),
+        concat!("allow(", "unused"),
+        concat!("expect(", "dead_code"),
+        concat!("expect(", "unused"),
+        concat!("allow(", "warnings"),
+    ];
     let mut faults = Vec::new();
     for (path, text) in all() {
         for (number, line) in text.lines().enumerate() {
@@ -177,16 +197,19 @@ fn every_file_says_what_it_is() {
 
 #[test]
 fn no_forbidden_file_names() {
-    let faults: Vec<String> = all().iter().filter(|(path, _)| FORBIDDEN_FILES.iter().any(|f| path.ends_with(&format!("/{f}"))))
-        .map(|(path, _)| path.clone()).collect();
+    let faults: Vec<String> =
+        all().iter().filter(|(path, _)| FORBIDDEN_FILES.iter().any(|f| path.ends_with(&format!("/{f}")))).map(|(path, _)| path.clone()).collect();
     report(&faults);
 }
 
 #[test]
 fn unsafe_lives_in_sys_alone() {
     let lift = concat!("allow(", "unsafe_code)");
-    let faults: Vec<String> = all().iter().filter(|(path, text)| !path.starts_with("src/sys/") && path != "src/sys.rs" && text.contains(lift))
-        .map(|(path, _)| path.clone()).collect();
+    let faults: Vec<String> = all()
+        .iter()
+        .filter(|(path, text)| !path.starts_with("src/sys/") && path != "src/sys.rs" && text.contains(lift))
+        .map(|(path, _)| path.clone())
+        .collect();
     report(&faults);
 }
 

@@ -76,10 +76,7 @@ impl Privilege {
                 std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/tmp/rcon-run-{uid}")), PathBuf::from).join("rcon")
             }
         };
-        let roots = Roots {
-            data: data.map_or_else(default_data, Path::to_path_buf),
-            run: run.map_or_else(default_run, Path::to_path_buf),
-        };
+        let roots = Roots { data: data.map_or_else(default_data, Path::to_path_buf), run: run.map_or_else(default_run, Path::to_path_buf) };
         Privilege { roots, rootful }
     }
 }

@@ -57,7 +57,15 @@ fn humanise(bytes: u64, base: f64, units: &[&str]) -> String {
 
 /// Like Go's `%.4g` for the values that occur here (0 ≤ value < 1024).
 fn significant(value: f64) -> String {
-    let digits = if value >= 1000.0 { 0 } else if value >= 100.0 { 1 } else if value >= 10.0 { 2 } else { 3 };
+    let digits = if value >= 1000.0 {
+        0
+    } else if value >= 100.0 {
+        1
+    } else if value >= 10.0 {
+        2
+    } else {
+        3
+    };
     let text = format!("{value:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

@@ -53,9 +53,15 @@ mod tests {
     fn runs_newest_first_and_past_failures() {
         let log = RefCell::new(Vec::new());
         let mut undo = Undo::new();
-        undo.push("a", || { log.borrow_mut().push("a"); fine() });
+        undo.push("a", || {
+            log.borrow_mut().push("a");
+            fine()
+        });
         undo.push("b", || Err(std::io::Error::other("stuck")));
-        undo.push("c", || { log.borrow_mut().push("c"); fine() });
+        undo.push("c", || {
+            log.borrow_mut().push("c");
+            fine()
+        });
         drop(undo);
         assert_eq!(*log.borrow(), ["c", "a"]);
     }
@@ -65,10 +71,16 @@ mod tests {
         let count = RefCell::new(0);
         {
             let mut undo = Undo::new();
-            undo.push("x", || { *count.borrow_mut() += 1; fine() });
+            undo.push("x", || {
+                *count.borrow_mut() += 1;
+                fine()
+            });
         }
         let mut undo = Undo::new();
-        undo.push("x", || { *count.borrow_mut() += 1; fine() });
+        undo.push("x", || {
+            *count.borrow_mut() += 1;
+            fine()
+        });
         undo.commit();
         assert_eq!(*count.borrow(), 1);
     }

@@ -123,7 +123,13 @@ mod tests {
         for bad in [&["--bogus", "image"][..], &["-z", "image"], &["--tty=maybe", "image"], &[], &["--name"]] {
             let failure = read(bad).unwrap_err();
             let text = failure.render();
-            assert!(text.starts_with("error: ") && text.contains("Run 'rcon run --help' for more information") && !text.contains("Usage:") && !text.contains("as a value"), "{text}");
+            assert!(
+                text.starts_with("error: ")
+                    && text.contains("Run 'rcon run --help' for more information")
+                    && !text.contains("Usage:")
+                    && !text.contains("as a value"),
+                "{text}"
+            );
             assert_eq!(failure.exit_code(super::super::failure::Class::Other), 125);
         }
     }

@@ -44,7 +44,9 @@ pub fn root() -> Result<ExitCode, Failure> {
 pub fn group(group: &'static Group, rest: &[OsString]) -> Result<ExitCode, Failure> {
     let name = group.names[0];
     match rest.first().map(|word| word.to_string_lossy()) {
-        Some(word) if word != "--help" && word != "-h" => Err(Failure::usage(&unknown_text(&format!("{name} {word}"), &word, group.verbs), &format!("rcon {name}"))),
+        Some(word) if word != "--help" && word != "-h" => {
+            Err(Failure::usage(&unknown_text(&format!("{name} {word}"), &word, group.verbs), &format!("rcon {name}")))
+        }
         _ => {
             output::raw(&format!(
                 "Usage: rcon {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun 'rcon {name} COMMAND --help' for more information on a command.\n",

@@ -14,8 +14,17 @@ use std::process::ExitCode;
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGESTS_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TITLES: &[(&str, &str)] = &[
-    ("ID", "IMAGE ID"), ("Repository", "REPOSITORY"), ("Tag", "TAG"), ("Digest", "DIGEST"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED AT"),
-    ("Size", "SIZE"), ("Containers", "CONTAINERS"), ("VirtualSize", "SIZE"), ("SharedSize", "SHARED SIZE"), ("UniqueSize", "UNIQUE SIZE"),
+    ("ID", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+    ("Containers", "CONTAINERS"),
+    ("VirtualSize", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
 ];
 const NONE: &str = "<none>";
 
@@ -80,7 +89,8 @@ pub fn identifier(id: &str, trunc: bool) -> String {
 
 /// (repository, tag, digest) of each row of an image.
 fn names(view: &ImageView) -> Vec<(String, String, String)> {
-    let digest_of = |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
+    let digest_of =
+        |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
     let tagged = |reference: &Reference| {
         let repository = reference.familiar_name();
         let digest = digest_of(&repository);

@@ -70,9 +70,25 @@ fn text(document: &Value) -> String {
         "Containers: {}\n Running: {}\n Paused: {}\n Stopped: {}\nImages: {}\nServer Version: {}\nStorage Driver: {}\nLogging Driver: {}\n\
          Cgroup Driver: {}\nCgroup Version: {}\nKernel Version: {}\nOperating System: {}\nOSType: linux\nArchitecture: {} ({})\nCPUs: {}\n\
          Total Memory: {memory}\nName: {}\nRoot Dir: {}\nRun Root: {}\nRootless: {}\n",
-        word("Containers"), word("ContainersRunning"), word("ContainersPaused"), word("ContainersStopped"), word("Images"), word("ServerVersion"), word("Driver"),
-        word("LoggingDriver"), word("CgroupDriver"), word("CgroupVersion"), word("KernelVersion"), word("OperatingSystem"), word("Architecture"),
-        version::architecture(), word("NCPU"), word("Name"), word("DockerRootDir"), word("RunRoot"), word("Rootless"),
+        word("Containers"),
+        word("ContainersRunning"),
+        word("ContainersPaused"),
+        word("ContainersStopped"),
+        word("Images"),
+        word("ServerVersion"),
+        word("Driver"),
+        word("LoggingDriver"),
+        word("CgroupDriver"),
+        word("CgroupVersion"),
+        word("KernelVersion"),
+        word("OperatingSystem"),
+        word("Architecture"),
+        version::architecture(),
+        word("NCPU"),
+        word("Name"),
+        word("DockerRootDir"),
+        word("RunRoot"),
+        word("Rootless"),
     )
 }
 

@@ -19,7 +19,8 @@ struct Run {
 pub fn column(published: &[PublishedPort], exposed: &[String]) -> String {
     let mut single: Vec<Run> = Vec::new();
     for port in published {
-        let run = Run { ip: port.host_ip, host: Some(port.host_port), first: port.container_port, last: port.container_port, protocol: port.protocol };
+        let run =
+            Run { ip: port.host_ip, host: Some(port.host_port), first: port.container_port, last: port.container_port, protocol: port.protocol };
         single.push(run);
     }
     for (port, protocol) in exposed.iter().filter_map(|text| parse(text)) {

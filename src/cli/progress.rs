@@ -103,7 +103,11 @@ impl Progress {
 
     fn write(&self, text: &str) {
         // Progress that nobody can see is not worth failing a pull.
-        drop(if self.talk { io::stderr().write_all(text.as_bytes()) } else { io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) });
+        drop(if self.talk {
+            io::stderr().write_all(text.as_bytes())
+        } else {
+            io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
+        });
     }
 }
 

@@ -19,9 +19,21 @@ const COMMAND_WIDTH: usize = 20;
 const MOUNT_WIDTH: usize = 15;
 
 const TITLES: &[(&str, &str)] = &[
-    ("ID", "CONTAINER ID"), ("Names", "NAMES"), ("Image", "IMAGE"), ("Command", "COMMAND"), ("CreatedAt", "CREATED AT"), ("RunningFor", "CREATED"),
-    ("Ports", "PORTS"), ("State", "STATE"), ("Status", "STATUS"), ("Size", "SIZE"), ("Labels", "LABELS"), ("Mounts", "MOUNTS"),
-    ("LocalVolumes", "LOCAL VOLUMES"), ("Networks", "NETWORKS"), ("Platform", "PLATFORM"),
+    ("ID", "CONTAINER ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
 ];
 
 /// List containers
@@ -108,7 +120,8 @@ fn row(engine: &Engine, view: &View, with_size: bool, trunc: bool, now: Timestam
         Some(hex) => hex[..12].to_owned(),
         None => spec.image.clone(),
     };
-    let mounts: Vec<String> = spec.mounts.iter().filter_map(mount_name).map(|name| if trunc { humanise::ellipsis(&name, MOUNT_WIDTH) } else { name }).collect();
+    let mounts: Vec<String> =
+        spec.mounts.iter().filter_map(mount_name).map(|name| if trunc { humanise::ellipsis(&name, MOUNT_WIDTH) } else { name }).collect();
     let volumes = spec.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Volume { .. })).count();
     Ok(json!({
         "Command": command(spec.process.entrypoint.as_deref(), spec.process.cmd.as_deref(), trunc),

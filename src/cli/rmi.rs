@@ -23,7 +23,9 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     for name in &args.images {
         match engine.remove_image(name, args.force).map_err(Failure::from) {
             Ok(removed) => {
-                for line in removed.untagged.iter().map(|text| labelled("Untagged", text)).chain(removed.deleted.iter().map(|text| labelled("Deleted", text))) {
+                for line in
+                    removed.untagged.iter().map(|text| labelled("Untagged", text)).chain(removed.deleted.iter().map(|text| labelled("Deleted", text)))
+                {
                     output::line(line)?;
                 }
             }

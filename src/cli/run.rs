@@ -138,9 +138,9 @@ impl CidFile {
     pub fn keep(mut self, id: &str) -> Result<(), Failure> {
         match self.0.take() {
             None => Ok(()),
-            Some((path, mut file)) => {
-                file.write_all(id.as_bytes()).map_err(|e| Failure::caused(format!("cannot write the container ID file {}", path.display()), &e).with_code(USAGE))
-            }
+            Some((path, mut file)) => file
+                .write_all(id.as_bytes())
+                .map_err(|e| Failure::caused(format!("cannot write the container ID file {}", path.display()), &e).with_code(USAGE)),
         }
     }
 }

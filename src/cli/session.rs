@@ -31,8 +31,21 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Signals that are never forwarded: they are about this process (its children, pipes and terminal), or come
 /// from its own faults.
 const OWN_SIGNALS: &[i32] = &[
-    libc::SIGCHLD, libc::SIGPIPE, libc::SIGURG, libc::SIGWINCH, libc::SIGKILL, libc::SIGSTOP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGSEGV, libc::SIGBUS,
-    libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS,
+    libc::SIGCHLD,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGSYS,
 ];
 
 /// Signals that end this process when they are not forwarded; caught so that the terminal is restored first.
@@ -81,11 +94,8 @@ impl End {
 
 /// The signals to catch.
 fn caught(proxied: bool) -> Vec<i32> {
-    let mut list: Vec<i32> = if proxied {
-        (1..=31).chain(34..=64).filter(|number| !OWN_SIGNALS.contains(number)).collect()
-    } else {
-        ENDING_SIGNALS.to_vec()
-    };
+    let mut list: Vec<i32> =
+        if proxied { (1..=31).chain(34..=64).filter(|number| !OWN_SIGNALS.contains(number)).collect() } else { ENDING_SIGNALS.to_vec() };
     list.push(libc::SIGWINCH);
     list
 }

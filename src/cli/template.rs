@@ -148,7 +148,10 @@ mod tests {
             ("{{with .State}}{{.Status}}{{end}}{{with .Empty}}x{{else}}none{{end}}", "runningnone"),
             ("{{range .Config.Cmd}}x{{else}}empty{{end}}", "empty"),
             ("{{.Name | upper}} {{title .State.Status}} {{lower \"ABC\"}}", "/WEB Running abc"),
-            ("{{truncate .Id 4}} {{printf \"%.3s %5d|%-5s|%q %v %t %05.1f\" .Id .Size \"ab\" \"x\\ty\" .Config.Env .On 2.25}}", r#"0123 012    12|ab   |"x\ty" [A=1 B=2] true 002.2"#),
+            (
+                "{{truncate .Id 4}} {{printf \"%.3s %5d|%-5s|%q %v %t %05.1f\" .Id .Size \"ab\" \"x\\ty\" .Config.Env .On 2.25}}",
+                r#"0123 012    12|ab   |"x\ty" [A=1 B=2] true 002.2"#,
+            ),
             ("{{pad \"x\" 1 2}}|{{slice .Id 2 5}}|{{split \"a,b\" \",\"}}|{{index (split \"a,b\" \",\") 1}}", " x  |234|[a b]|b"),
             ("{{$x := .Name}}{{$x}}{{$x = \"y\"}}{{$x}}{{/* c */}}", "/weby"),
             ("a  {{- /* trim */ -}}  b {{- .Size -}} c", "ab12c"),

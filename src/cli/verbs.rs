@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    attach, copy, create, exec, flags, images, info, inspect, kill, logs, pause, port, prune, ps, pull, remove, rename, rmi, run, save, start, stats, stop, tag, top,
-    update, version, volume, wait,
+    attach, copy, create, exec, flags, images, info, inspect, kill, logs, pause, port, prune, ps, pull, remove, rename, rmi, run, save, start, stats,
+    stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -129,10 +129,19 @@ pub const GROUPS: &[Group] = &[
 
 /// What the typed words name.
 pub enum Found<'a> {
-    Verb { verb: &'static Verb, path: String, rest: &'a [OsString] },
+    Verb {
+        verb: &'static Verb,
+        path: String,
+        rest: &'a [OsString],
+    },
     /// A group alone, or followed by no verb of its own.
-    Group { group: &'static Group, rest: &'a [OsString] },
-    Unknown { typed: String },
+    Group {
+        group: &'static Group,
+        rest: &'a [OsString],
+    },
+    Unknown {
+        typed: String,
+    },
 }
 
 /// Finds the verb at the start of `words`.

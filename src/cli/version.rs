@@ -43,10 +43,9 @@ pub fn run(args: Args, _context: &Context) -> Result<ExitCode, Failure> {
     let document: Value = json!({"Client": part, "Server": part});
     match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(format) => output::raw(&template::one(format, &document)?)?,
-        None => output::raw(&format!(
-            "Client and engine: rcon\n Version:    {VERSION}\n OS/Arch:    linux/{}\n Kernel:     {kernel}\n",
-            architecture()
-        ))?,
+        None => {
+            output::raw(&format!("Client and engine: rcon\n Version:    {VERSION}\n OS/Arch:    linux/{}\n Kernel:     {kernel}\n", architecture()))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

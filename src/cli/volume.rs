@@ -2,16 +2,22 @@
 
 use super::context::{Context, is_missing};
 use super::failure::{Failure, USAGE};
+use super::output;
 use super::ps::{filters, labels};
 use super::template::{self, LABELS};
-use super::output;
 use crate::engine::request::env;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 const TABLE: &str = "{{.Driver}}\t{{.Name}}";
 const TITLES: &[(&str, &str)] = &[
-    ("Name", "VOLUME NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE"), ("Mountpoint", "MOUNTPOINT"), ("Labels", "LABELS"), ("Size", "SIZE"), ("Links", "LINKS"),
+    ("Name", "VOLUME NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Labels", "LABELS"),
+    ("Size", "SIZE"),
+    ("Links", "LINKS"),
 ];
 
 /// Create a volume

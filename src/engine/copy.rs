@@ -250,7 +250,13 @@ impl Engine {
     }
 }
 
-fn pack<W: Write>(source: &Source, top: &[u8], root: Option<BorrowedFd<'_>>, owner: &dyn Fn(u32, u32) -> (u32, u32), out: W) -> std::result::Result<(), CopyError> {
+fn pack<W: Write>(
+    source: &Source,
+    top: &[u8],
+    root: Option<BorrowedFd<'_>>,
+    owner: &dyn Fn(u32, u32) -> (u32, u32),
+    out: W,
+) -> std::result::Result<(), CopyError> {
     let mut packer = Packer::new(BufWriter::with_capacity(BUFFER, out), root, owner)?;
     packer.add(&source.node, top)?;
     packer.finish()

@@ -74,7 +74,9 @@ impl Error {
         match self {
             Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
             Error::Image(e) => e.hint().map(str::to_owned),
-            Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => Some("remove what is left of it with `rcon rm -f`".to_owned()),
+            Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => {
+                Some("remove what is left of it with `rcon rm -f`".to_owned())
+            }
             Error::State(error) => error.hint(),
             _ => None,
         }

@@ -55,8 +55,9 @@ pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     let now = Timestamp::now();
     let mut earliest: Option<Timestamp> = None;
     for value in values(filters, "until") {
-        let at = parse_time(value, now)
-            .ok_or_else(|| Error::invalid(format!("invalid filter \"until={value}\": expected a time (RFC 3339, unix seconds) or a duration (24h)")))?;
+        let at = parse_time(value, now).ok_or_else(|| {
+            Error::invalid(format!("invalid filter \"until={value}\": expected a time (RFC 3339, unix seconds) or a duration (24h)"))
+        })?;
         earliest = Some(earliest.map_or(at, |e| e.min(at)));
     }
     Ok(earliest)
@@ -77,11 +78,7 @@ pub fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Some(date) = text.strip_suffix('Z').filter(|d| d.len() == 10) {
         return Timestamp::parse_rfc3339(&format!("{date}T00:00:00Z"));
     }
-    let civil = if text.len() == 10 {
-        text.parse::<jiff::civil::Date>().ok()?.at(0, 0, 0, 0)
-    } else {
-        text.parse::<jiff::civil::DateTime>().ok()?
-    };
+    let civil = if text.len() == 10 { text.parse::<jiff::civil::Date>().ok()?.at(0, 0, 0, 0) } else { text.parse::<jiff::civil::DateTime>().ok()? };
     let zoned = civil.to_zoned(jiff::tz::TimeZone::system()).ok()?;
     i64::try_from(zoned.timestamp().as_nanosecond()).ok().map(Timestamp::from_nanos)
 }
@@ -149,7 +146,9 @@ fn glob_bytes(pattern: &[u8], text: &[u8]) -> bool {
         if t == text.len() && p == pattern.len() {
             return true;
         }
-        if t < text.len() && let Some(next) = one(pattern, p, text[t]) {
+        if t < text.len()
+            && let Some(next) = one(pattern, p, text[t])
+        {
             p = next;
             t += 1;
             continue;

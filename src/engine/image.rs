@@ -50,14 +50,22 @@ impl Engine {
             let view = self.image(name)?;
             let given = name.parse::<Reference>().ok();
             let mut add = |tags: Vec<Reference>, image: Image| match images.iter_mut().find(|(_, i)| i.id == image.id) {
-                Some((known, _)) => tags.into_iter().for_each(|t| if !known.contains(&t) { known.push(t) }),
+                Some((known, _)) => tags.into_iter().for_each(|t| {
+                    if !known.contains(&t) {
+                        known.push(t)
+                    }
+                }),
                 None => images.push((tags, image)),
             };
-            let whole_repository = given.as_ref().is_some_and(|g| g.digest().is_none() && !names_a_tag(name) && view.tags.iter().any(|t| same_repository(t, g)));
+            let whole_repository =
+                given.as_ref().is_some_and(|g| g.digest().is_none() && !names_a_tag(name) && view.tags.iter().any(|t| same_repository(t, g)));
             if let (true, Some(given)) = (whole_repository, &given) {
                 for (text, id) in &table {
                     let Ok(tag) = text.parse::<Reference>() else { continue };
-                    if tag.digest().is_none() && same_repository(&tag, given) && let Some(image) = self.db.image(id)? {
+                    if tag.digest().is_none()
+                        && same_repository(&tag, given)
+                        && let Some(image) = self.db.image(id)?
+                    {
                         add(vec![tag], image);
                     }
                 }

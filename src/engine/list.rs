@@ -10,9 +10,8 @@ use record::{MountKind, NetworkMode};
 use regex_lite::Regex;
 use std::collections::HashMap;
 
-const KNOWN: &[&str] = &[
-    "id", "name", "label", "status", "exited", "health", "ancestor", "before", "since", "volume", "network", "publish", "expose",
-];
+const KNOWN: &[&str] =
+    &["id", "name", "label", "status", "exited", "health", "ancestor", "before", "since", "volume", "network", "publish", "expose"];
 const KNOWN_PRUNE: &[&str] = &["until", "label", "label!"];
 
 impl Engine {
@@ -197,14 +196,10 @@ impl<'a> Matcher<'a> {
             && filter::labels_match(self.filters, &spec.labels)
             && filter::any(self.filters, "status", |s| s == view.status.as_str())
             && filter::any(self.filters, "health", |h| h == health(view))
-            && (self.exited.is_empty()
-                || (view.status == Status::Exited && !record.started.is_never() && self.exited.contains(&record.exit_code)))
+            && (self.exited.is_empty() || (view.status == Status::Exited && !record.started.is_never() && self.exited.contains(&record.exit_code)))
             && self.before.is_none_or(|t| record.created < t)
             && self.since.is_none_or(|t| record.created > t)
-            && self
-                .ancestors
-                .as_ref()
-                .is_none_or(|ids| ids.contains(&spec.image_id) || self.ancestor_names.contains(&spec.image.as_str()))
+            && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&spec.image_id) || self.ancestor_names.contains(&spec.image.as_str()))
             && filter::any(self.filters, "volume", |v| spec.mounts.iter().any(|m| is_mount(m, v)))
             && filter::any(self.filters, "network", |n| self.on_network(&spec.host.network, n))
             && self.matches_ports(&view.record)
@@ -226,9 +221,7 @@ impl<'a> Matcher<'a> {
             NetworkMode::Bridge => matches!(wanted, "bridge" | "default"),
             NetworkMode::Host => wanted == "host",
             NetworkMode::None => wanted == "none",
-            NetworkMode::Container(other) => {
-                wanted == format!("container:{other}") || self.networks.get(wanted).is_some_and(|id| id == other)
-            }
+            NetworkMode::Container(other) => wanted == format!("container:{other}") || self.networks.get(wanted).is_some_and(|id| id == other),
         }
     }
 
@@ -243,9 +236,12 @@ impl<'a> Matcher<'a> {
         let published = || spec.host.ports.iter().map(|p| (p.container_port, protocol_name(p.protocol)));
         let within = |ranges: &[PortRange], (port, protocol): (u16, &str)| ranges.iter().any(|r| r.contains(port, protocol));
         // The port on the host, as it is now; that of a container which does not run is the one it will ask for.
-        let publish = self.publish.is_empty()
-            || record.published.iter().any(|p| within(&self.publish, (p.host_port, protocol_name(p.protocol))))
-            || spec.host.ports.iter().any(|p| p.host_ports.is_some_and(|(low, high)| (low..=high).any(|port| within(&self.publish, (port, protocol_name(p.protocol))))));
+        let publish =
+            self.publish.is_empty()
+                || record.published.iter().any(|p| within(&self.publish, (p.host_port, protocol_name(p.protocol))))
+                || spec.host.ports.iter().any(|p| {
+                    p.host_ports.is_some_and(|(low, high)| (low..=high).any(|port| within(&self.publish, (port, protocol_name(p.protocol)))))
+                });
         let expose = self.expose.is_empty() || exposed().chain(published()).any(|p| within(&self.expose, p));
         publish && expose
     }

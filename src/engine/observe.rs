@@ -120,7 +120,6 @@ impl Engine {
     }
 }
 
-
 fn failed(operation: String, source: std::io::Error) -> Error {
     Error::Failed { operation, kind: ErrorKind::Internal, source: Box::new(source) }
 }

@@ -121,10 +121,23 @@ pub struct MountRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub enum MountSource {
     /// `create`: a missing source is made (the `-v` form) or refused (`--mount`).
-    Bind { source: PathBuf, create: bool, recursive: bool },
+    Bind {
+        source: PathBuf,
+        create: bool,
+        recursive: bool,
+    },
     /// None: anonymous.
-    Volume { name: Option<VolumeName>, no_copy: bool, subpath: Option<PathBuf>, labels: BTreeMap<String, String>, options: BTreeMap<String, String> },
-    Tmpfs { options: String, from_flag: bool },
+    Volume {
+        name: Option<VolumeName>,
+        no_copy: bool,
+        subpath: Option<PathBuf>,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    },
+    Tmpfs {
+        options: String,
+        from_flag: bool,
+    },
 }
 
 #[derive(Debug, Clone, Default)]

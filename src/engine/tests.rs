@@ -253,11 +253,8 @@ fn cp_sees_layers_upper_and_volumes_of_a_stopped_container() {
     assert_eq!(std::fs::read_to_string(engine.volume_mountpoint(&volume.name).join("file")).unwrap(), "new");
     let mut archive = Vec::new();
     engine.copy_out("box", b"/mnt/data", false, &mut archive).unwrap();
-    let names: Vec<String> = tar::Archive::new(&archive[..])
-        .entries()
-        .unwrap()
-        .map(|e| String::from_utf8_lossy(&e.unwrap().path_bytes()).into_owned())
-        .collect();
+    let names: Vec<String> =
+        tar::Archive::new(&archive[..]).entries().unwrap().map(|e| String::from_utf8_lossy(&e.unwrap().path_bytes()).into_owned()).collect();
     assert_eq!(names, ["data/", "data/file"]);
     engine.copy_in("box", b"/etc", &mut &archive[..], true).unwrap();
     assert!(bed.roots().container(&id).join("upper/etc/data/file").exists());

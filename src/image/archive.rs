@@ -120,11 +120,12 @@ impl Spool {
                     return Err(Error::TooLarge { what: "the small files of the archive".to_owned(), limit: SMALL_TOTAL });
                 }
                 let mut bytes = Vec::new();
-                reader.data(u64::MAX, |piece| {
-                    bytes.extend_from_slice(piece);
-                    Ok(())
-                })
-                .map_err(Error::ArchiveRead)?;
+                reader
+                    .data(u64::MAX, |piece| {
+                        bytes.extend_from_slice(piece);
+                        Ok(())
+                    })
+                    .map_err(Error::ArchiveRead)?;
                 hasher.update(&bytes);
                 Bytes::Memory(bytes)
             } else {
@@ -269,13 +270,24 @@ fn references(texts: &[String]) -> Result<Vec<Reference>, Error> {
     texts.iter().map(|text| text.parse().map_err(Error::Archive)).collect()
 }
 
-fn load_layout(roots: &Roots, db: &Db, spool: &Spool, bytes: &[u8], docker: Vec<DockerImage>, platform: &Platform, progress: Report<'_>) -> Result<Loaded, Error> {
+fn load_layout(
+    roots: &Roots,
+    db: &Db,
+    spool: &Spool,
+    bytes: &[u8],
+    docker: Vec<DockerImage>,
+    platform: &Platform,
+    progress: Report<'_>,
+) -> Result<Loaded, Error> {
     let index: Index = json(bytes, "index.json")?;
     // Entries of one name are the platforms of one image.
     let mut groups: Vec<(Option<Reference>, Vec<Descriptor>)> = Vec::new();
     for entry in index.manifests {
         let name = entry_name(&entry)?;
-        match groups.iter_mut().find(|(known, entries)| *known == name && (name.is_some() || entries[0].platform.is_some() == entry.platform.is_some())) {
+        match groups
+            .iter_mut()
+            .find(|(known, entries)| *known == name && (name.is_some() || entries[0].platform.is_some() == entry.platform.is_some()))
+        {
             Some((_, entries)) => entries.push(entry),
             None => groups.push((name, vec![entry])),
         }

@@ -101,7 +101,9 @@ impl Error {
             Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
             Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
             Error::Answer { .. } => ErrorKind::Unavailable,
-            Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => ErrorKind::Unsupported,
+            Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => {
+                ErrorKind::Unsupported
+            }
             Error::Digest { .. } | Error::Size { .. } | Error::TooLarge { .. } | Error::Manifest { .. } | Error::Config { .. } => ErrorKind::Invalid,
             Error::Decompress { .. } | Error::Expansion { .. } | Error::Archive(_) | Error::DockerConfig(_) => ErrorKind::Invalid,
             Error::Layer { source, .. } | Error::ArchiveRead(source) => match source {

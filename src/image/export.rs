@@ -58,11 +58,9 @@ pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], 
             }
         }
     }
-    for (name, bytes) in [
-        ("index.json", json(&index)?),
-        ("manifest.json", json(&docker)?),
-        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-    ] {
+    for (name, bytes) in
+        [("index.json", json(&index)?), ("manifest.json", json(&docker)?), ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())]
+    {
         append(&mut tar, name, tar::EntryType::Regular, bytes.len() as u64, &mut bytes.as_slice())?;
     }
     tar.into_inner().and_then(|out| out.flush()).map_err(Error::ArchiveWrite)?;

@@ -39,7 +39,14 @@ struct Resolved {
     manifest: Manifest,
 }
 
-pub fn pull(roots: &Roots, db: &Db, registry: &RegistryConfig, reference: &Reference, platform: &Platform, progress: &(dyn Fn(Progress) + Sync)) -> Result<Pulled, Error> {
+pub fn pull(
+    roots: &Roots,
+    db: &Db,
+    registry: &RegistryConfig,
+    reference: &Reference,
+    platform: &Platform,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Pulled, Error> {
     content::prepare(roots)?;
     let in_use = content::in_use(roots)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -132,6 +132,25 @@ fn serve(sample: Sample, faults: Faults) -> Server {
     Server { address, ranges }
 }
 
+/// First byte asked for, and whether the good token was shown.
+fn read_headers(reader: &mut impl BufRead, seen: &Mutex<Vec<String>>) -> std::io::Result<(Option<usize>, bool)> {
+    let mut range = None;
+    let mut authorised = false;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("range: bytes=") {
+            range = value.trim().trim_end_matches('-').parse::<usize>().ok();
+            seen.lock().unwrap().push(value.trim().to_owned());
+        }
+        authorised |= lower.starts_with("authorization: bearer good");
+        if line == "\r\n" {
+            return Ok((range, authorised));
+        }
+    }
+}
+
 fn answer(mut stream: TcpStream, sample: &Sample, faults: &Faults, seen: &Mutex<Vec<String>>, host: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
@@ -139,32 +158,23 @@ fn answer(mut stream: TcpStream, sample: &Sample, faults: &Faults, seen: &Mutex<
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        let mut range = None;
-        let mut authorised = false;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let lower = line.to_ascii_lowercase();
-            if let Some(value) = lower.strip_prefix("range: bytes=") {
-                range = value.trim().trim_end_matches('-').parse::<usize>().ok();
-                seen.lock().unwrap().push(value.trim().to_owned());
-            }
-            authorised |= lower.starts_with("authorization: bearer good");
-            if line == "\r\n" {
-                break;
-            }
-        }
+        let (range, authorised) = read_headers(&mut reader, seen)?;
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         if path.starts_with("/token") {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{{\"token\":\"good\"}}")?;
             continue;
         }
         if faults.token && !authorised {
-            write!(stream, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\nContent-Length: 0\r\n\r\n")?;
+            write!(
+                stream,
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\nContent-Length: 0\r\n\r\n"
+            )?;
             continue;
         }
         let (body, kind) = match path.rsplit('/').next().unwrap_or_default() {
-            _ if path.contains("/manifests/latest") || path.contains(Digest::of(&sample.manifest).as_str()) => (Some(&sample.manifest), media::OCI_MANIFEST),
+            _ if path.contains("/manifests/latest") || path.contains(Digest::of(&sample.manifest).as_str()) => {
+                (Some(&sample.manifest), media::OCI_MANIFEST)
+            }
             digest => (sample.blobs.get(digest), "application/octet-stream"),
         };
         let Some(body) = body else {
@@ -178,9 +188,17 @@ fn answer(mut stream: TcpStream, sample: &Sample, faults: &Faults, seen: &Mutex<
             body[middle] ^= 1;
         }
         let from = range.filter(|_| !faults.no_range).unwrap_or(0);
-        let status = if from > 0 { format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", body.len() - 1, body.len()) } else { "200 OK".to_owned() };
+        let status = if from > 0 {
+            format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", body.len() - 1, body.len())
+        } else {
+            "200 OK".to_owned()
+        };
         let digest = Digest::of(&body);
-        write!(stream, "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n", body.len() - from)?;
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n",
+            body.len() - from
+        )?;
         if request.starts_with("HEAD") {
             continue;
         }
@@ -221,7 +239,8 @@ fn a_broken_connection_is_taken_up_where_it_broke() {
     for no_range in [false, true] {
         let scratch = Scratch::new();
         let db = Db::open(&scratch.0).unwrap();
-        let server = serve(two_layers(), Faults { cut: Some(1_200_000), cuts_left: AtomicUsize::new(1), no_range, token: true, ..Default::default() });
+        let server =
+            serve(two_layers(), Faults { cut: Some(1_200_000), cuts_left: AtomicUsize::new(1), no_range, token: true, ..Default::default() });
         let pulled = pull_from(&server, &scratch, &db).unwrap();
         assert!(pulled.changed);
         let ranges = server.ranges.lock().unwrap().clone();

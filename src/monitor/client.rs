@@ -4,8 +4,8 @@ use super::frame::{Decoder, LIMIT, Request};
 use super::{Config, Error, Event, live};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, sendmsg,
-    socket_with, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
+    sendmsg, socket_with, socketpair,
 };
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice};
@@ -37,7 +37,8 @@ impl Client {
     /// # Errors
     /// The process cannot be started or does not take its configuration.
     pub fn spawn(config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>], lock: BorrowedFd<'_>) -> Result<Client, Error> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(Error::spawn("make a socket for"))?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(Error::spawn("make a socket for"))?;
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Error::spawn("open /dev/null for"))?;
         let name = CString::new(format!("{STAGE}{}", config.id.short())).expect("invariant: an id has no NUL");
         // Nothing of the caller's environment lives on for days in another process, but failpoints do.

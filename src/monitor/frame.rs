@@ -17,15 +17,25 @@ pub(super) struct Malformed(pub(super) &'static str);
 #[derive(Debug, PartialEq)]
 pub(super) enum Request {
     /// Serialised `Config`; whether the first of the descriptors sent before it is the network namespace.
-    Config { netns: bool, json: Vec<u8> },
+    Config {
+        netns: bool,
+        json: Vec<u8>,
+    },
     /// Carries descriptors (SCM_RIGHTS).
     Descriptors,
     Start,
     Abandon,
-    Attach { stdout: bool, stderr: bool, stdin: bool },
+    Attach {
+        stdout: bool,
+        stderr: bool,
+        stdin: bool,
+    },
     Stdin(Vec<u8>),
     StdinEnd,
-    Resize { columns: u16, rows: u16 },
+    Resize {
+        columns: u16,
+        rows: u16,
+    },
     StopRequested,
 }
 

@@ -268,7 +268,10 @@ mod tests {
 
     #[test]
     fn options_are_parsed_or_refused_by_name() {
-        let spec = |pairs: &[(&str, &str)]| LogSpec { driver: "json-file".to_owned(), options: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() };
+        let spec = |pairs: &[(&str, &str)]| LogSpec {
+            driver: "json-file".to_owned(),
+            options: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        };
         assert_eq!(check_options(&spec(&[])).unwrap(), (20 << 20, 5));
         assert_eq!(check_options(&spec(&[("max-size", "1k"), ("max-file", "2")])).unwrap(), (1024, 2));
         for bad in [("compress", "true"), ("max-file", "0"), ("max-size", "0"), ("tag", "x")] {

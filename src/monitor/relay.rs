@@ -85,7 +85,14 @@ enum Source {
 }
 
 impl<'a> Monitor<'a> {
-    pub(super) fn new(config: Config, lock: File, listener: OwnedFd, log: Option<log::Writer>, lifecycle: Box<dyn Lifecycle + 'a>, creator: Peer) -> Self {
+    pub(super) fn new(
+        config: Config,
+        lock: File,
+        listener: OwnedFd,
+        log: Option<log::Writer>,
+        lifecycle: Box<dyn Lifecycle + 'a>,
+        creator: Peer,
+    ) -> Self {
         Monitor {
             config,
             lock,

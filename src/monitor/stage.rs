@@ -60,7 +60,13 @@ fn prepare(creator: &mut Peer) -> Result<(Config, Vec<OwnedFd>, Containers), Err
     Ok((config, held, make))
 }
 
-fn supervise(config: Config, mut held: Vec<OwnedFd>, mut make: Containers, creator: Peer, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> ExitCode {
+fn supervise(
+    config: Config,
+    mut held: Vec<OwnedFd>,
+    mut make: Containers,
+    creator: Peer,
+    lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>,
+) -> ExitCode {
     let opened = live::take_lock(&config.live_dir).and_then(|lock| {
         let listener = relay::listen(&config.live_dir)?;
         let log = log::Writer::open(&config.container_dir, &config.log)?;

@@ -14,7 +14,8 @@ const LONGEST: u64 = 64 << 10;
 pub(super) fn keep_in(container_dir: &Path) {
     let path = container_dir.join(NAME);
     let writer = move || -> Box<dyn Write> { open(&path).unwrap_or_else(|_| Box::new(io::sink())) };
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::level_filters::LevelFilter::WARN).with_writer(writer).with_target(false).finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::level_filters::LevelFilter::WARN).with_writer(writer).with_target(false).finish();
     // It fails only when one is set already; then that one serves.
     drop(tracing::subscriber::set_global_default(subscriber));
 }

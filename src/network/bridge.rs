@@ -7,8 +7,8 @@ use super::error::{Context, Error};
 use super::firewall::{self, Element, Standing};
 use super::link::{self, Link, Pair, Range};
 use super::{Endpoint, Netns, mac_for};
-use crate::base::{Timestamp, random_hex};
 use crate::base::fs;
+use crate::base::{Timestamp, random_hex};
 use crate::state::record::{Network, PublishedPort};
 use crate::sys::netlink::{self, Family, NetlinkError};
 use crate::sys::netns;
@@ -133,9 +133,7 @@ fn first_free(taken: &[Range]) -> Option<Ipv4Addr> {
 fn name_servers() -> Vec<Ipv4Addr> {
     let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
     let texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
-    texts
-        .flat_map(|text| text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect::<Vec<_>>())
-        .collect()
+    texts.flat_map(|text| text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 /// Makes sure that bridge, address, forwarding, NAT table and maps stand; three questions when they do.
@@ -327,7 +325,8 @@ mod tests {
 
     #[test]
     fn traffic_reads_received_and_sent() {
-        let text = "Inter-|   Receive  |  Transmit\n face |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 1234 5 0 0 0 0 0 0 5678 9 0 0 0 0 0 0\n";
+        let text =
+            "Inter-|   Receive  |  Transmit\n face |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 1234 5 0 0 0 0 0 0 5678 9 0 0 0 0 0 0\n";
         assert_eq!(parse_traffic(text), Some((1234, 5678)));
         assert_eq!(parse_traffic("lo: 1"), None);
     }

@@ -5,7 +5,7 @@
 //! tell whether it stands. `route_localnet` of the bridge is never set without the guard chain.
 
 use super::link::Range;
-use super::message::{self, EXCLUSIVE, CREATE, Reader, attributes};
+use super::message::{self, CREATE, EXCLUSIVE, Reader, attributes};
 use super::nftables::{self, Field, Transaction};
 use crate::state::record::{Network, Protocol, PublishedPort};
 use crate::sys::netlink::NetlinkError;
@@ -75,7 +75,9 @@ pub(super) fn protocol_number(protocol: Protocol) -> u8 {
 pub(super) enum Standing {
     Missing,
     /// Another version, another subnet, or someone took rules out.
-    Stale { handle: [u8; 8] },
+    Stale {
+        handle: [u8; 8],
+    },
     Current,
 }
 

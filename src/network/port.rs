@@ -3,11 +3,11 @@
 //! Invariant: a held port is a bound socket that never listens, so that no program can take the port and
 //! none of its packets is answered here: the redirection comes before local delivery.
 
+use super::HeldPort;
 use super::bridge::{is_missing, netfilter_socket};
 use super::conntrack;
 use super::error::{Context, Error};
 use super::firewall::{self, Element};
-use super::HeldPort;
 use crate::state::record::{PortMapping, Protocol, PublishedPort};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -105,7 +105,8 @@ fn inode_of(text: &str, port: u16) -> Option<u64> {
 }
 
 fn elements(address: Ipv4Addr, ports: &[PublishedPort]) -> Result<Vec<Element>, Error> {
-    let element = |port: &PublishedPort| Element::new(address, port).ok_or_else(|| Error::Ipv6Publication(port.host_ip.unwrap_or(IpAddr::V4(address))));
+    let element =
+        |port: &PublishedPort| Element::new(address, port).ok_or_else(|| Error::Ipv6Publication(port.host_ip.unwrap_or(IpAddr::V4(address))));
     ports.iter().map(element).collect()
 }
 
@@ -153,7 +154,12 @@ mod tests {
 
     #[test]
     fn a_taken_port_names_its_holder_and_ipv6_is_refused() {
-        let mapping = |host_ip: &str, host_ports| PortMapping { host_ip: Some(host_ip.parse().expect("invariant: literal")), host_ports, container_port: 80, protocol: Protocol::Tcp };
+        let mapping = |host_ip: &str, host_ports| PortMapping {
+            host_ip: Some(host_ip.parse().expect("invariant: literal")),
+            host_ports,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let Err(error) = hold_ports(&[mapping("127.0.0.1", Some((port, port)))]) else { panic!("held a taken port") };

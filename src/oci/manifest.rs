@@ -251,7 +251,9 @@ mod tests {
             ],
             annotations: BTreeMap::new(),
         };
-        for (wanted, size) in [("linux/amd64", Some(3)), ("linux/arm64", Some(4)), ("linux/arm/v7", Some(2)), ("linux/arm/v6", Some(1)), ("linux/s390x", None)] {
+        for (wanted, size) in
+            [("linux/amd64", Some(3)), ("linux/arm64", Some(4)), ("linux/arm/v7", Some(2)), ("linux/arm/v6", Some(1)), ("linux/s390x", None)]
+        {
             let platform: Platform = wanted.parse().unwrap();
             assert_eq!(index.select(&platform).map(|d| d.size), size, "{wanted}");
         }

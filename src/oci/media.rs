@@ -49,9 +49,7 @@ pub fn layer(media_type: &str) -> Result<Compression, String> {
         foreign if foreign.contains(".nondistributable.") || foreign.contains(".foreign.") => {
             Err(format!("layer of media type {foreign} is not distributable: it lives outside the registry, which is not supported"))
         }
-        encrypted if encrypted.ends_with("+encrypted") => {
-            Err(format!("layer of media type {encrypted} is encrypted, which is not supported"))
-        }
+        encrypted if encrypted.ends_with("+encrypted") => Err(format!("layer of media type {encrypted} is encrypted, which is not supported")),
         other => Err(format!("{} is not a filesystem layer: this is an artifact, not a container image", other.escape_default())),
     }
 }

@@ -12,9 +12,8 @@ pub struct Platform {
 }
 
 const KNOWN_SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "android", "solaris", "plan9", "wasi"];
-const KNOWN_ARCHITECTURES: &[&str] = &[
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x", "wasm",
-];
+const KNOWN_ARCHITECTURES: &[&str] =
+    &["386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x", "wasm"];
 
 impl Platform {
     /// The platform this binary runs on.

@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn numbers_and_names_agree_with_the_kernel() {
-        for (text, wanted) in [("chown", 0), ("CAP_SYS_ADMIN", 21), ("Sys_Chroot", 18), ("AUDIT_READ", 37), ("BPF", 39), ("cap_checkpoint_restore", 40)] {
+        for (text, wanted) in
+            [("chown", 0), ("CAP_SYS_ADMIN", 21), ("Sys_Chroot", 18), ("AUDIT_READ", 37), ("BPF", 39), ("cap_checkpoint_restore", 40)]
+        {
             assert_eq!(number(parse(text).unwrap()), wanted, "{text}");
         }
         assert_eq!(parse("CAP_NOPE"), Err(UnknownName("CAP_NOPE".into())));

@@ -5,8 +5,8 @@
 
 use super::error::{At, Failure};
 use super::process::{ProcessPlan, Sets};
-use super::user::Account;
 use super::seccomp;
+use super::user::Account;
 use rustix::io::Errno;
 use rustix::process::{Gid, Rlimit, Uid, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};

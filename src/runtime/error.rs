@@ -106,11 +106,7 @@ impl Failure {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&kind, rest) = bytes.strip_prefix(b"E")?.split_first()?;
         let (errno, text) = rest.split_first_chunk::<4>()?;
-        Some(Failure {
-            kind: *KINDS.get(usize::from(kind))?,
-            text: String::from_utf8_lossy(text).into_owned(),
-            errno: i32::from_le_bytes(*errno),
-        })
+        Some(Failure { kind: *KINDS.get(usize::from(kind))?, text: String::from_utf8_lossy(text).into_owned(), errno: i32::from_le_bytes(*errno) })
     }
 }
 

@@ -137,11 +137,14 @@ mod tests {
         let cgroup = "3:cpu,cpuacct:/rcon/a\n1:name=systemd:/\n0::/rcon/a\n";
         let found: Vec<_> = hierarchies(mountinfo, cgroup).into_iter().map(|h| (h.name, h.group, h.links.len(), h.v2)).collect();
         let path = |text: &str| Path::new(text).to_path_buf();
-        assert_eq!(found, [
-            ("unified".into(), path("/sys/fs/cgroup/unified/rcon/a"), 0, true),
-            ("cpu,cpuacct".into(), path("/sys/fs/cgroup/cpu,cpuacct/rcon/a"), 2, false),
-            ("systemd".into(), path("/sys/fs/cgroup/systemd/"), 0, false),
-        ]);
+        assert_eq!(
+            found,
+            [
+                ("unified".into(), path("/sys/fs/cgroup/unified/rcon/a"), 0, true),
+                ("cpu,cpuacct".into(), path("/sys/fs/cgroup/cpu,cpuacct/rcon/a"), 2, false),
+                ("systemd".into(), path("/sys/fs/cgroup/systemd/"), 0, false),
+            ]
+        );
     }
 
     #[test]

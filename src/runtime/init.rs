@@ -31,13 +31,7 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request {
-        spec: request.spec,
-        root: request.root,
-        user: request.user,
-        terminal,
-        netns: request.netns.is_some(),
-    })?;
+    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns: request.netns.is_some() })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;

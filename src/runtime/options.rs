@@ -14,10 +14,24 @@ const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
 
 /// Name, attributes set, attributes cleared. With an `r` before the name: for the whole tree.
 const ATTRIBUTES: &[(&str, u64, u64)] = &[
-    ("ro", RDONLY, 0), ("rw", 0, RDONLY), ("nosuid", NOSUID, 0), ("suid", 0, NOSUID), ("nodev", NODEV, 0),
-    ("dev", 0, NODEV), ("noexec", NOEXEC, 0), ("exec", 0, NOEXEC), ("noatime", NOATIME, ATIME), ("atime", 0, ATIME),
-    ("relatime", 0, ATIME), ("norelatime", 0, ATIME), ("strictatime", STRICTATIME, ATIME), ("nostrictatime", 0, ATIME),
-    ("nodiratime", NODIRATIME, 0), ("diratime", 0, NODIRATIME), ("nosymfollow", NOSYMFOLLOW, 0), ("symfollow", 0, NOSYMFOLLOW),
+    ("ro", RDONLY, 0),
+    ("rw", 0, RDONLY),
+    ("nosuid", NOSUID, 0),
+    ("suid", 0, NOSUID),
+    ("nodev", NODEV, 0),
+    ("dev", 0, NODEV),
+    ("noexec", NOEXEC, 0),
+    ("exec", 0, NOEXEC),
+    ("noatime", NOATIME, ATIME),
+    ("atime", 0, ATIME),
+    ("relatime", 0, ATIME),
+    ("norelatime", 0, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nostrictatime", 0, ATIME),
+    ("nodiratime", NODIRATIME, 0),
+    ("diratime", 0, NODIRATIME),
+    ("nosymfollow", NOSYMFOLLOW, 0),
+    ("symfollow", 0, NOSYMFOLLOW),
 ];
 
 /// Attributes to set and to clear.

@@ -14,14 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// Files of procfs over which a config may bind another (what LXCFS and CRI-U need); everything else
 /// below /proc would let a container be lied to about, or write through, kernel files.
-const PROC_OVERLAYS: [&str; 10] = [
-    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid",
-    "sys/crypto/fips_enabled",
-];
+const PROC_OVERLAYS: [&str; 10] =
+    ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"];
 
 /// Name, minor number (major 1 but for tty): the devices that every container has (OCI config-linux, default devices).
-const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// All that the init stage does, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,8 +85,16 @@ pub(super) struct MountStep {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Bind { path: PathBuf, recursive: bool, idmap: Option<bool> },
-    Fresh { kind: String, source: Option<OsString>, data: Vec<String> },
+    Bind {
+        path: PathBuf,
+        recursive: bool,
+        idmap: Option<bool>,
+    },
+    Fresh {
+        kind: String,
+        source: Option<OsString>,
+        data: Vec<String>,
+    },
     /// The container's own groups of every hierarchy the host has mounted.
     Cgroup,
 }
@@ -408,12 +413,27 @@ fn sysctl_steps(linux: Option<&Linux>, new: u64, join: &[(u64, PathBuf)], netns:
         let path = if key.find('/').unwrap_or(usize::MAX) < key.find('.').unwrap_or(usize::MAX) {
             key.clone()
         } else {
-            key.chars().map(|c| match c { '.' => '/', '/' => '.', other => other }).collect()
+            key.chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    other => other,
+                })
+                .collect()
         };
         if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") || value.contains('\0') {
             return Err(Error::Invalid(format!("sysctl \"{key}\" is malformed")));
         }
-        let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"];
+        let ipc = [
+            "kernel/msgmax",
+            "kernel/msgmnb",
+            "kernel/msgmni",
+            "kernel/sem",
+            "kernel/shmall",
+            "kernel/shmmax",
+            "kernel/shmmni",
+            "kernel/shm_rmid_forced",
+        ];
         let (allowed, owner) = if path.starts_with("net/") {
             (netns || own(libc::CLONE_NEWNET), "network")
         } else if ipc.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {

@@ -30,9 +30,16 @@ pub(super) struct Limit(pub PosixRlimitType);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Identity {
-    Numeric { uid: u32, gid: u32, groups: Vec<u32> },
+    Numeric {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
     /// Looked up inside the root; `groups` are added to those found.
-    Named { user: User, groups: Vec<u32> },
+    Named {
+        user: User,
+        groups: Vec<u32>,
+    },
 }
 
 /// Capability sets as bit masks.
@@ -177,13 +184,46 @@ impl Limit {
 fn number(capability: Capability) -> u32 {
     use Capability as C;
     match capability {
-        C::Chown => 0, C::DacOverride => 1, C::DacReadSearch => 2, C::Fowner => 3, C::Fsetid => 4, C::Kill => 5,
-        C::Setgid => 6, C::Setuid => 7, C::Setpcap => 8, C::LinuxImmutable => 9, C::NetBindService => 10,
-        C::NetBroadcast => 11, C::NetAdmin => 12, C::NetRaw => 13, C::IpcLock => 14, C::IpcOwner => 15,
-        C::SysModule => 16, C::SysRawio => 17, C::SysChroot => 18, C::SysPtrace => 19, C::SysPacct => 20,
-        C::SysAdmin => 21, C::SysBoot => 22, C::SysNice => 23, C::SysResource => 24, C::SysTime => 25,
-        C::SysTtyConfig => 26, C::Mknod => 27, C::Lease => 28, C::AuditWrite => 29, C::AuditControl => 30,
-        C::Setfcap => 31, C::MacOverride => 32, C::MacAdmin => 33, C::Syslog => 34, C::WakeAlarm => 35,
-        C::BlockSuspend => 36, C::AuditRead => 37, C::Perfmon => 38, C::Bpf => 39, C::CheckpointRestore => 40,
+        C::Chown => 0,
+        C::DacOverride => 1,
+        C::DacReadSearch => 2,
+        C::Fowner => 3,
+        C::Fsetid => 4,
+        C::Kill => 5,
+        C::Setgid => 6,
+        C::Setuid => 7,
+        C::Setpcap => 8,
+        C::LinuxImmutable => 9,
+        C::NetBindService => 10,
+        C::NetBroadcast => 11,
+        C::NetAdmin => 12,
+        C::NetRaw => 13,
+        C::IpcLock => 14,
+        C::IpcOwner => 15,
+        C::SysModule => 16,
+        C::SysRawio => 17,
+        C::SysChroot => 18,
+        C::SysPtrace => 19,
+        C::SysPacct => 20,
+        C::SysAdmin => 21,
+        C::SysBoot => 22,
+        C::SysNice => 23,
+        C::SysResource => 24,
+        C::SysTime => 25,
+        C::SysTtyConfig => 26,
+        C::Mknod => 27,
+        C::Lease => 28,
+        C::AuditWrite => 29,
+        C::AuditControl => 30,
+        C::Setfcap => 31,
+        C::MacOverride => 32,
+        C::MacAdmin => 33,
+        C::Syslog => 34,
+        C::WakeAlarm => 35,
+        C::BlockSuspend => 36,
+        C::AuditRead => 37,
+        C::Perfmon => 38,
+        C::Bpf => 39,
+        C::CheckpointRestore => 40,
     }
 }

@@ -42,17 +42,7 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub fn new(channel: &'a Channel, size: Option<(u16, u16)>) -> Self {
-        Stage {
-            channel,
-            size,
-            binds: HashMap::new(),
-            root: None,
-            devices: Directory::default(),
-            proc: None,
-            null: None,
-            empty: None,
-            pty: None,
-        }
+        Stage { channel, size, binds: HashMap::new(), root: None, devices: Directory::default(), proc: None, null: None, empty: None, pty: None }
     }
 
     pub fn run(&mut self, plan: &Plan) -> Result<(), Failure> {
@@ -146,7 +136,8 @@ impl<'a> Stage<'a> {
             }
             Source::Fresh { kind, source, data } => {
                 let strict = matches!(kind.as_str(), "proc" | "sysfs");
-                let target = if strict { self.plain_directory(&step.target)? } else { tree::make(self.root()?, &step.target, tree::Leaf::Directory)? };
+                let target =
+                    if strict { self.plain_directory(&step.target)? } else { tree::make(self.root()?, &step.target, tree::Leaf::Directory)? };
                 let mounted = root::mount_fresh(kind, source.as_deref(), data, step.top.set);
                 let tree = match mounted {
                     // A user namespace that does not own the network namespace may not mount sysfs anew.

@@ -141,11 +141,17 @@ fn a_container_is_isolated() {
         let (code, output) = script(&fixture, "id; pwd; echo $$ $(cat /proc/sys/kernel/hostname) $HOME; ulimit -n; ls /proc/self/fd | grep -c .");
         assert_eq!(output, "uid=0(root) gid=0(root)\n/made/here\n1 inside /root\n100\n4\n");
         assert_eq!(code, 0);
-        let (_, output) = script(&fixture, "ls /masked; cat /file; touch /ro/x; touch /y && echo y; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; grep Cap /proc/self/status");
+        let (_, output) = script(
+            &fixture,
+            "ls /masked; cat /file; touch /ro/x; touch /y && echo y; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; grep Cap /proc/self/status",
+        );
         assert!(!output.contains("secret"), "{output}");
         assert!(output.contains("/ro/x: Read-only file system") && output.contains("\ny\n0\n"), "{output}");
         assert!(output.contains("CapBnd:\t0000000000000021") && output.contains("CapEff:\t0000000000000021"), "{output}");
-        let (_, output) = script(&fixture, "stat -c '%t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx; ls /dev/pts; cat /proc/self/mountinfo; ls /sys/fs/cgroup; exit 7");
+        let (_, output) = script(
+            &fixture,
+            "stat -c '%t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx; ls /dev/pts; cat /proc/self/mountinfo; ls /sys/fs/cgroup; exit 7",
+        );
         assert!(output.starts_with("1:3 666\n5:0 666\n/proc/self/fd\npts/ptmx\nptmx\n"), "{output}");
         assert!(!output.contains(" /run") && output.contains(" /sys/fs/cgroup"), "{output}");
         assert!(std::fs::exists(fixture.base.join("upper/y")).unwrap());
@@ -358,7 +364,11 @@ fn a_user_namespace_is_mapped() {
             assert_eq!(words[..6], ["0", "0", "100000", "65536", "1:3", "x"], "{output}");
             assert!(output.contains("\n0\n0\n0\n65534\n") || again && output.contains("\n5\n0\n0\n65534\n"), "{output}");
             assert!(output.contains("denied") && output.ends_with("\nlo\n"), "{output}");
-            assert_eq!((code, on_disk("upper/new"), on_disk("private/volume/new"), on_disk("upper/etc/passwd")), (0, (5, 6), (0, 0), (0, 0)), "{output}");
+            assert_eq!(
+                (code, on_disk("upper/new"), on_disk("private/volume/new"), on_disk("upper/etc/passwd")),
+                (0, (5, 6), (0, 0), (0, 0)),
+                "{output}"
+            );
             assert!(std::fs::symlink_metadata(fixture.base.join("upper/file2")).unwrap().file_type().is_char_device(), "a whiteout");
             std::fs::remove_dir(fixture.base.join("upper/etc/sub")).unwrap();
             std::fs::remove_file(fixture.base.join("upper/file2")).unwrap();

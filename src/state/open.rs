@@ -2,8 +2,8 @@
 
 use super::schema::{MIGRATIONS, VERSION};
 use super::{Db, Error};
-use crate::base::{Roots, fs};
 use crate::base::fs::Context;
+use crate::base::{Roots, fs};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
@@ -56,9 +56,7 @@ fn create_or_migrate(roots: &Roots) -> Result<Db, Error> {
     let pending = usize::try_from(found).unwrap_or(0);
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(pending) {
         let sql = format!("BEGIN IMMEDIATE; {migration}; PRAGMA user_version={}; COMMIT", index + 1);
-        db.connection
-            .execute_batch(&sql)
-            .map_err(Error::sqlite(format!("migrate the schema to version {}", index + 1), &path))?;
+        db.connection.execute_batch(&sql).map_err(Error::sqlite(format!("migrate the schema to version {}", index + 1), &path))?;
     }
     // The version stands in the file itself, where an older rcon finds it first.
     checkpoint(&db, 0)?;

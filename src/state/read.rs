@@ -8,7 +8,13 @@ use serde::de::DeserializeOwned;
 use std::net::Ipv4Addr;
 
 /// At most one row.
-fn one<T>(db: &Db, what: impl Fn() -> String, sql: &str, params: impl Params, map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, Error> {
+fn one<T>(
+    db: &Db,
+    what: impl Fn() -> String,
+    sql: &str,
+    params: impl Params,
+    map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, Error> {
     let run = || db.connection.prepare(sql)?.query_row(params, map).optional();
     run().map_err(|source| Error::sqlite(format!("read {}", what()), &db.path)(source))
 }
@@ -86,13 +92,8 @@ pub(super) fn find_id(db: &Db, text: &str) -> Result<Option<ContainerId>, Error>
         return Ok(None);
     }
     // "g" follows every hexadecimal digit.
-    let fits: Vec<String> = all(
-        db,
-        &what(),
-        "SELECT id FROM containers WHERE id>=?1 AND id<?2 ORDER BY id LIMIT 50",
-        [text, &format!("{text}g")],
-        |row| row.get(0),
-    )?;
+    let fits: Vec<String> =
+        all(db, &what(), "SELECT id FROM containers WHERE id>=?1 AND id<?2 ORDER BY id LIMIT 50", [text, &format!("{text}g")], |row| row.get(0))?;
     let mut fits = fits.into_iter().map(|id| container_id(db, id)).collect::<Result<Vec<_>, _>>()?;
     match fits.len() {
         0 => Ok(None),
@@ -226,9 +227,7 @@ pub(super) fn published(db: &Db) -> Result<Vec<(ContainerId, Ipv4Addr, Published
     let sql = "SELECT p.owner, p.protocol, p.host_ip, p.host_port, p.container_port, a.address \
                FROM ports p JOIN addresses a ON a.owner=p.owner ORDER BY p.host_port, p.protocol, p.host_ip";
     let rows = all(db, "published ports", sql, [], |row| Ok((PortRow::from(row)?, row.get::<_, u32>(5)?)))?;
-    rows.into_iter()
-        .map(|(row, address)| Ok((container_id(db, row.owner.clone())?, Ipv4Addr::from_bits(address), row.port(db)?)))
-        .collect()
+    rows.into_iter().map(|(row, address)| Ok((container_id(db, row.owner.clone())?, Ipv4Addr::from_bits(address), row.port(db)?))).collect()
 }
 
 /// Addresses leased in a network, ascending.

@@ -214,10 +214,21 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum MountKind {
-    Bind { source: PathBuf, recursive: bool },
-    Volume { name: VolumeName, anonymous: bool, no_copy: bool, subpath: Option<PathBuf> },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+    },
+    Volume {
+        name: VolumeName,
+        anonymous: bool,
+        no_copy: bool,
+        subpath: Option<PathBuf>,
+    },
     /// `from_flag`: given by `--tmpfs` (not listed in inspect's Mounts).
-    Tmpfs { options: String, from_flag: bool },
+    Tmpfs {
+        options: String,
+        from_flag: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -25,7 +25,8 @@ pub(super) fn keep(db: &Db) {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let made = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).and_then(|file| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SIZE));
+    let made =
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).and_then(|file| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SIZE));
     if let Err(error) = made {
         tracing::debug!("cannot set aside {}: {error}", path.display());
     }

@@ -1,7 +1,8 @@
 //! The tables, as a list of migrations. `user_version` counts how many were applied.
 
 /// Applied in order, each in the same transaction as its `user_version`. Never edit a released one.
-pub(super) const MIGRATIONS: &[&str] = &[r"
+pub(super) const MIGRATIONS: &[&str] = &[
+    r"
 CREATE TABLE containers (
     id TEXT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL UNIQUE,
@@ -77,10 +78,12 @@ CREATE TABLE networks (
     name TEXT PRIMARY KEY NOT NULL,
     document TEXT NOT NULL
 ) WITHOUT ROWID;
-", r"
+",
+    r"
 -- `ps` looks at what runs, however many containers there are.
 CREATE INDEX containers_by_phase ON containers (phase);
-"];
+",
+];
 
 /// The schema this build reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -263,7 +263,9 @@ fn images_hold_their_layers_and_are_held_by_names_and_containers() {
     let mut made = container("web");
     made.spec.image_id = image.id.clone();
     insert(&db, &made).unwrap();
-    assert!(matches!(db.write(false, |tx| tx.delete_image(&image.id)), Err(Error::ImageInUse { names, containers, .. }) if names.len() == 1 && containers.len() == 1));
+    assert!(
+        matches!(db.write(false, |tx| tx.delete_image(&image.id)), Err(Error::ImageInUse { names, containers, .. }) if names.len() == 1 && containers.len() == 1)
+    );
     let done: Result<(), Error> = db.write(false, |tx| {
         tx.delete_name("docker.io/library/a:1")?;
         tx.delete_container(&made.id)?;
@@ -350,7 +352,8 @@ fn a_damaged_record_costs_that_record_only() {
 fn active_containers_are_found_by_the_index() {
     let place = Place::new();
     let db = place.db();
-    let mut made: Vec<Container> = [Phase::Created, Phase::Started, Phase::Exited, Phase::Removing].map(|phase| Container { phase, ..container(&format!("c{phase:?}")) }).into();
+    let mut made: Vec<Container> =
+        [Phase::Created, Phase::Started, Phase::Exited, Phase::Removing].map(|phase| Container { phase, ..container(&format!("c{phase:?}")) }).into();
     made.iter().for_each(|made| insert(&db, made).unwrap());
     made.retain(|made| matches!(made.phase, Phase::Started | Phase::Removing));
     let mut active = db.active_containers().unwrap();

@@ -145,8 +145,7 @@ pub fn attach_device_program(group: BorrowedFd<'_>, program: BorrowedFd<'_>, rep
 /// # Errors
 /// `ENOENT` when it is not attached there.
 pub fn detach_device_program(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attributes =
-        Attach { target: number(group), program: number(program), attach_type: ATTACH_CGROUP_DEVICE, flags: 0, replaced: 0 };
+    let mut attributes = Attach { target: number(group), program: number(program), attach_type: ATTACH_CGROUP_DEVICE, flags: 0, replaced: 0 };
     // SAFETY: as in `attach_device_program`.
     unsafe { bpf(PROG_DETACH, &mut attributes) }.map(drop)
 }

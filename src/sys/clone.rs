@@ -29,7 +29,10 @@ impl SingleThreaded {
 pub enum Forked {
     Child,
     /// `pid` is counted in the caller's pid namespace.
-    Parent { pid: i32, pidfd: OwnedFd },
+    Parent {
+        pid: i32,
+        pidfd: OwnedFd,
+    },
 }
 
 /// `clone3` without a new stack: both sides return. `flags` are `CLONE_NEW*` flags and perhaps `CLONE_PARENT` (the

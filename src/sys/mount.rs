@@ -24,15 +24,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated literal, `attr` has the layout and size of the kernel's struct
     // and is only read.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            std::ptr::from_ref(attr),
-            size_of::<MountAttr>(),
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, std::ptr::from_ref(attr), size_of::<MountAttr>()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -84,13 +84,7 @@ pub fn open(family: Family) -> Result<OwnedFd, NetlinkError> {
         let on: libc::c_int = 1;
         // SAFETY: the fd is open, and the option value is a live c_int whose size is passed with it.
         let result = unsafe {
-            libc::setsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_NETLINK,
-                option,
-                (&raw const on).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
+            libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size_of::<libc::c_int>() as libc::socklen_t)
         };
         if result < 0 {
             return Err(NetlinkError::Socket { operation: "configure", source: last_errno() });
@@ -237,14 +231,7 @@ fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, NetlinkError>
         // SAFETY: the buffer and the address are live and exclusively borrowed for the call, and their
         // true sizes are passed; MSG_TRUNC changes the returned length, not how much is written.
         let received = unsafe {
-            libc::recvfrom(
-                fd.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_TRUNC,
-                (&raw mut from).cast(),
-                &raw mut from_length,
-            )
+            libc::recvfrom(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC, (&raw mut from).cast(), &raw mut from_length)
         };
         let Ok(length) = usize::try_from(received) else {
             match last_errno() {

@@ -25,10 +25,7 @@ pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
 /// # Errors
 /// No thread can be made, or the fd is no network namespace that may be entered.
 pub fn inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    on_thread(
-        || rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from),
-        work,
-    )
+    on_thread(|| rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from), work)
 }
 
 fn on_thread<T: Send>(enter: impl FnOnce() -> io::Result<()> + Send, work: impl FnOnce() -> T + Send) -> io::Result<T> {

@@ -17,7 +17,15 @@ fn run_gives_output_and_exit_code_of_the_process() {
 #[test]
 fn a_megabyte_of_output_arrives_whole() {
     let engine = Environment::new();
-    let done = engine.rcon(&["run", "--name", "big", "busybox", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i of many lines that make a flood; i=$((i+1)); done"]);
+    let done = engine.rcon(&[
+        "run",
+        "--name",
+        "big",
+        "busybox",
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 20000 ]; do echo line $i of many lines that make a flood; i=$((i+1)); done",
+    ]);
     assert_eq!(done.out.lines().count(), 20000);
     assert_eq!(done.out.lines().last(), Some("line 19999 of many lines that make a flood"));
     assert_eq!(engine.rcon(&["logs", "big"]).ok().lines().count(), 20000);
@@ -152,7 +160,20 @@ fn top_stats_and_inspect_tell_the_truth() {
 #[test]
 fn cp_both_ways() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "box", "-v", "vol:/vol", "busybox", "sh", "-c", "mkdir /d; echo in > /d/f; ln -s /etc/passwd /d/link; sleep 100"]).ok();
+    engine
+        .rcon(&[
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "-v",
+            "vol:/vol",
+            "busybox",
+            "sh",
+            "-c",
+            "mkdir /d; echo in > /d/f; ln -s /etc/passwd /d/link; sleep 100",
+        ])
+        .ok();
     eventually("ready", || engine.rcon(&["exec", "box", "test", "-L", "/d/link"]).code == 0);
     engine.rcon(&["cp", "box:/d", "copy"]).ok();
     assert_eq!(std::fs::read_to_string(engine.root.join("copy/f")).unwrap(), "in\n");

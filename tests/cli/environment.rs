@@ -65,8 +65,12 @@ impl Environment {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("rcon-test-{}-{number}", std::process::id()));
         fs::create_dir_all(root.join("home")).unwrap();
-        let host = Command::new("unshare").args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"])
-            .stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let host = Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let environment = Environment { root, host };
         let mine = fs::read_link("/proc/self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", environment.host.id());
@@ -114,7 +118,10 @@ impl Environment {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
             let text = String::from_utf8_lossy(&line).replace('\0', " ");
-            let holds = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten()
+            let holds = fs::read_dir(entry.path().join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten()
                 .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(root)));
             if text.starts_with("rcon-monitor") && holds {
                 left.push(format!("process: {} {text}", entry.file_name().display()));

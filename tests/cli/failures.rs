@@ -72,12 +72,19 @@ fn kill_nine_at_every_step_leaves_nothing() {
     for point in engine_failpoints() {
         // `run` reserves in one transaction of its own: this step is only `create`'s.
         let verb = if point == "engine.create.recorded" { "create" } else { "run" };
-        let done = engine.command(&[verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"])
-            .env("RCON_FAILPOINT", format!("{point}=kill")).output().unwrap();
+        let done = engine
+            .command(&[verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"])
+            .env("RCON_FAILPOINT", format!("{point}=kill"))
+            .output()
+            .unwrap();
         assert!(!done.status.success(), "{point} was never reached");
         let again = engine.rcon(&["rm", "-f", "-v", "victim"]);
         assert_eq!(again.code, 0, "{point}: {}", again.err);
-        assert_eq!(engine.rcon(&["run", "--rm", "--name", "victim", "-p", "18080:80", "busybox", "true"]).code, 0, "{point}: name or port still taken");
+        assert_eq!(
+            engine.rcon(&["run", "--rm", "--name", "victim", "-p", "18080:80", "busybox", "true"]).code,
+            0,
+            "{point}: name or port still taken"
+        );
         eventually("gone", || engine.rcon(&["ps", "-aq"]).out.is_empty());
     }
     assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "");
@@ -105,9 +112,16 @@ fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
 fn a_stop_during_a_start_stops_what_was_started() {
     let engine = Environment::new();
     engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "100"]).ok();
-    let mut starting = engine.command(&["start", "slow"]).env("RCON_FAILPOINT", "engine.start.created=sleep:500").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut starting = engine
+        .command(&["start", "slow"])
+        .env("RCON_FAILPOINT", "engine.start.created=sleep:500")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let locks = engine.root.join("run/containers");
-    eventually("the start is in flight", || std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op"))));
+    eventually("the start is in flight", || {
+        std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op")))
+    });
     engine.rcon(&["stop", "-t", "0", "slow"]).ok();
     assert!(starting.wait().unwrap().success());
     assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
@@ -117,7 +131,11 @@ fn a_stop_during_a_start_stops_what_was_started() {
 #[test]
 fn an_end_that_could_not_be_recorded_is_recorded_by_the_next_command() {
     let engine = Environment::new();
-    let run = engine.command(&["run", "--name", "lost", "busybox", "sh", "-c", "exit 7"]).env("RCON_FAILPOINT", "engine.finish.record=error").output().unwrap();
+    let run = engine
+        .command(&["run", "--name", "lost", "busybox", "sh", "-c", "exit 7"])
+        .env("RCON_FAILPOINT", "engine.finish.record=error")
+        .output()
+        .unwrap();
     assert_eq!(run.status.code(), Some(7));
     let warnings = engine.see("lost", "{{.Id}}");
     let warnings = std::fs::read_to_string(engine.root.join("data/containers").join(warnings).join("monitor.log")).unwrap();

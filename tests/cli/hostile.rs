@@ -19,7 +19,8 @@ fn exec_brings_nothing_of_the_host() {
     assert!(seen.contains(" -> "), "it saw something: {seen}");
     let root = engine.root.to_str().unwrap();
     let binary = env!("CARGO_BIN_EXE_rcon");
-    let bad: Vec<&str> = seen.lines().filter(|line| line.contains(root) || line.contains(binary) || line.contains("rcon.db") || line.contains("cgroup")).collect();
+    let bad: Vec<&str> =
+        seen.lines().filter(|line| line.contains(root) || line.contains(binary) || line.contains("rcon.db") || line.contains("cgroup")).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     engine.rcon(&["rm", "-f", "watcher"]).ok();
 }
@@ -55,8 +56,13 @@ fn a_full_disk_can_be_emptied() {
         for i in $(seq 200); do [ -n "$(engine ps -aq)" ] || break; sleep 0.05; done
         engine ps -aq
     "#;
-    let done = std::process::Command::new("unshare").args(["--net", "--mount", "--propagation", "private", "sh", "-ec", script])
-        .env("PLACE", &place).env("RCON", env!("CARGO_BIN_EXE_rcon")).env("IMAGE", crate::environment::fixtures().join("busybox.tar")).output().unwrap();
+    let done = std::process::Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private", "sh", "-ec", script])
+        .env("PLACE", &place)
+        .env("RCON", env!("CARGO_BIN_EXE_rcon"))
+        .env("IMAGE", crate::environment::fixtures().join("busybox.tar"))
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stdout), "code 3\nwait 3\nhog\nagain\n", "{}", String::from_utf8_lossy(&done.stderr));
     std::fs::remove_dir(&place).unwrap();
 }

@@ -33,7 +33,21 @@ fn inspect_is_an_array_and_takes_templates() {
     engine.rcon(&["run", "-d", "--name", "web", "-p", "8080:80", "-e", "A=1", "busybox", "sleep", "100"]).ok();
     let all: serde_json::Value = serde_json::from_str(&engine.rcon(&["inspect", "web"]).ok()).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 1);
-    for key in ["Id", "Created", "Path", "Args", "State", "Image", "Name", "RestartCount", "HostConfig", "GraphDriver", "Mounts", "Config", "NetworkSettings"] {
+    for key in [
+        "Id",
+        "Created",
+        "Path",
+        "Args",
+        "State",
+        "Image",
+        "Name",
+        "RestartCount",
+        "HostConfig",
+        "GraphDriver",
+        "Mounts",
+        "Config",
+        "NetworkSettings",
+    ] {
         assert!(all[0].get(key).is_some(), "{key}");
     }
     assert_eq!(engine.see("web", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}"), "8080");

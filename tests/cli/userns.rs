@@ -54,7 +54,10 @@ fn the_network_is_its_own_and_reachable() {
     let engine = Environment::new();
     let script = "ping -c1 -W5 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') >/dev/null && echo pong; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ls /sys/class/net";
     assert_eq!(run(&engine, &["--rm", "busybox", "sh", "-c", script]).ok(), "pong\n0\neth0\nlo");
-    assert_eq!(run(&engine, &["--rm", "--network", "none", "busybox", "sh", "-c", "ping -c1 -W5 127.0.0.1 >/dev/null && ls /sys/class/net"]).ok(), "lo");
+    assert_eq!(
+        run(&engine, &["--rm", "--network", "none", "busybox", "sh", "-c", "ping -c1 -W5 127.0.0.1 >/dev/null && ls /sys/class/net"]).ok(),
+        "lo"
+    );
     let sysctl = ["--rm", "--sysctl", "net.ipv4.ip_unprivileged_port_start=99", "busybox", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"];
     assert_eq!(run(&engine, &sysctl).ok(), "99");
     // Each run of a restarted container has a new network namespace, which is connected again.
@@ -82,7 +85,10 @@ fn the_whole_life_of_a_container() {
     assert_eq!(owner(&engine.root.join("out")), (0, 0));
     eventually("it logs", || engine.rcon(&["logs", "web"]).ok() == "started");
     engine.rcon(&["restart", "web"]).ok();
-    assert_eq!(engine.rcon(&["exec", "web", "sh", "-c", "cat /running; ls /etc/passwd 2>&1; ls /sys/class/net"]).out, "textls: /etc/passwd: No such file or directory\neth0\nlo\n");
+    assert_eq!(
+        engine.rcon(&["exec", "web", "sh", "-c", "cat /running; ls /etc/passwd 2>&1; ls /sys/class/net"]).out,
+        "textls: /etc/passwd: No such file or directory\neth0\nlo\n"
+    );
     engine.rcon(&["stop", "web"]).ok();
     assert_eq!(engine.see("web", "{{.State.ExitCode}}"), "3");
     engine.rcon(&["cp", "file", "web:/stopped"]).ok();
@@ -103,7 +109,10 @@ fn the_whole_life_of_a_container() {
 #[test]
 fn a_terminal_belongs_to_the_namespace() {
     let engine = Environment::new();
-    assert_eq!(run(&engine, &["--rm", "-t", "busybox", "sh", "-c", "tty; stat -c %u:%g /dev/pts/0; echo x >/dev/tty"]).ok(), "/dev/pts/0\r\n0:5\r\nx");
+    assert_eq!(
+        run(&engine, &["--rm", "-t", "busybox", "sh", "-c", "tty; stat -c %u:%g /dev/pts/0; echo x >/dev/tty"]).ok(),
+        "/dev/pts/0\r\n0:5\r\nx"
+    );
     // Group 5, which owns terminals, is not in the map; then neither is 10, to which the image's root belongs.
     let maps = ["--uidmap", "0:100000:5", "--gidmap", "0:100000:5"];
     let small = |more: &[&str]| engine.rcon(&[&["run", "--rm", "-t"], &maps[..], more, &["busybox", "stat", "-c", "%u:%g", "/dev/pts/0"]].concat());
@@ -115,7 +124,15 @@ fn a_terminal_belongs_to_the_namespace() {
 fn what_belongs_to_others_is_refused_by_name() {
     let engine = Environment::new();
     engine.rcon(&["run", "-d", "--name", "other", "--ipc", "shareable", "busybox", "sleep", "600"]).ok();
-    for (flag, value) in [("--network", "host"), ("--pid", "host"), ("--uts", "host"), ("--ipc", "host"), ("--network", "container:other"), ("--pid", "container:other"), ("--ipc", "container:other")] {
+    for (flag, value) in [
+        ("--network", "host"),
+        ("--pid", "host"),
+        ("--uts", "host"),
+        ("--ipc", "host"),
+        ("--network", "container:other"),
+        ("--pid", "container:other"),
+        ("--ipc", "container:other"),
+    ] {
         let named = format!("{flag} {}", value.replace(":other", ":"));
         run(&engine, &["--rm", flag, value, "busybox", "true"]).fails(125, &named);
     }

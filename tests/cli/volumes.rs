@@ -33,7 +33,8 @@ fn volumes_from_shares_all_and_clamps() {
     let engine = Environment::new();
     engine.rcon(&["create", "--name", "data", "-v", "/anon", "-v", "named:/named:ro", "-v", "./bind:/bind", "--tmpfs", "/tmpfs", "busybox"]).ok();
     engine.rcon(&["run", "--rm", "--volumes-from", "data", "busybox", "sh", "-c", "echo 1 > /anon/f; echo 2 > /bind/f"]).ok();
-    let out = engine.rcon(&["run", "--rm", "--volumes-from", "data", "busybox", "sh", "-c", "cat /anon/f /bind/f; ls -d /tmpfs 2>&1; touch /named/x 2>&1"]);
+    let out =
+        engine.rcon(&["run", "--rm", "--volumes-from", "data", "busybox", "sh", "-c", "cat /anon/f /bind/f; ls -d /tmpfs 2>&1; touch /named/x 2>&1"]);
     assert!(out.out.starts_with("1\n2\n") && out.out.contains("/tmpfs: No such") && out.out.contains("Read-only"), "{}", out.out);
     engine.rcon(&["run", "--rm", "--volumes-from", "data:ro", "busybox", "touch", "/anon/g"]).fails(1, "read-only");
     engine.rcon(&["rm", "data"]).ok();

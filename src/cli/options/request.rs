@@ -4,9 +4,9 @@ use super::{Limits, LiveLimits, Network, Options, Security, Streams};
 use crate::base::{ByteSize, Signal};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, USAGE};
-use crate::engine::request::{UpdateRequest, 
-    CreateContainer, FlagError, MountRequest, PullPolicy, add_host, device, env, ids, log, mount, namespace, network, port, resources, restart, security,
-    tmpfs, ulimit, volume,
+use crate::engine::request::{
+    CreateContainer, FlagError, MountRequest, PullPolicy, UpdateRequest, add_host, device, env, ids, log, mount, namespace, network, port, resources,
+    restart, security, tmpfs, ulimit, volume,
 };
 use crate::state::record::{HostSpec, NetworkMode, Resources, RestartPolicy, UsernsMode};
 use std::path::PathBuf;
@@ -22,10 +22,7 @@ fn all<T>(values: &[String], parse: impl Fn(&str) -> Result<T, FlagError>) -> Re
 
 /// Reads the files of `--env-file` and `--label-file`.
 pub(in crate::cli) fn read_files(names: &[String]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    names
-        .iter()
-        .map(|name| Ok((name.clone(), crate::base::fs::read(name.as_ref()).map_err(|e| Failure::from(e).with_code(USAGE))?)))
-        .collect()
+    names.iter().map(|name| Ok((name.clone(), crate::base::fs::read(name.as_ref()).map_err(|e| Failure::from(e).with_code(USAGE))?))).collect()
 }
 
 /// The client's value of a variable; None when unset or not UTF-8.
@@ -302,17 +299,64 @@ mod tests {
     #[test]
     fn a_full_line_becomes_a_request() {
         let line = [
-            "--rm", "-it", "--name", "web", "-e", "K=V", "-v", "/a:/b:ro", "--mount", "type=tmpfs,target=/t", "--tmpfs", "/run", "--volumes-from", "data:ro",
-            "-p8080:80", "-p", "53:53/udp", "-m", "512m", "--memory-swap", "-1", "--cpus=1.5", "-c", "512", "--pids-limit", "-1", "--network", "bridge",
-            "--cap-drop", "all", "--cap-add", "NET_ADMIN", "--ulimit", "nofile=1:2", "--stop-signal", "INT", "--add-host", "a:1.2.3.4", "-h", "box",
-            "--expose", "90-91", "--entrypoint", "", "busybox", "sh", "-c", "exit 3",
+            "--rm",
+            "-it",
+            "--name",
+            "web",
+            "-e",
+            "K=V",
+            "-v",
+            "/a:/b:ro",
+            "--mount",
+            "type=tmpfs,target=/t",
+            "--tmpfs",
+            "/run",
+            "--volumes-from",
+            "data:ro",
+            "-p8080:80",
+            "-p",
+            "53:53/udp",
+            "-m",
+            "512m",
+            "--memory-swap",
+            "-1",
+            "--cpus=1.5",
+            "-c",
+            "512",
+            "--pids-limit",
+            "-1",
+            "--network",
+            "bridge",
+            "--cap-drop",
+            "all",
+            "--cap-add",
+            "NET_ADMIN",
+            "--ulimit",
+            "nofile=1:2",
+            "--stop-signal",
+            "INT",
+            "--add-host",
+            "a:1.2.3.4",
+            "-h",
+            "box",
+            "--expose",
+            "90-91",
+            "--entrypoint",
+            "",
+            "busybox",
+            "sh",
+            "-c",
+            "exit 3",
         ];
         let request = request(&line).unwrap();
         assert_eq!((request.image.as_str(), request.command.join(" ")), ("busybox", "sh -c exit 3".to_owned()));
         assert!(request.tty && request.open_stdin && request.stdin_once && request.attach_stdout && request.host.auto_remove);
         assert_eq!((request.mounts.len(), request.volumes_from.len(), request.host.ports.len(), request.expose.len()), (3, 1, 2, 2));
         let limits = &request.host.resources;
-        assert_eq!((limits.memory, limits.memory_swap, limits.nano_cpus, limits.cpu_shares), (Some(512 << 20), Some(-1), Some(1_500_000_000), Some(512)));
+        assert_eq!(
+            (limits.memory, limits.memory_swap, limits.nano_cpus, limits.cpu_shares),
+            (Some(512 << 20), Some(-1), Some(1_500_000_000), Some(512))
+        );
         assert_eq!((request.entrypoint, request.hostname.as_deref(), request.env), (Some(Vec::new()), Some("box"), vec!["K=V".to_owned()]));
     }
 

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn grammar() {
-        for (text, keys) in [("ctrl-p,ctrl-q", vec![16, 17]), ("a", vec![97]), ("ctrl-@,ctrl-[,ctrl-_", vec![0, 27, 31]), ("ctrl-\\,x", vec![28, 120])] {
+        for (text, keys) in
+            [("ctrl-p,ctrl-q", vec![16, 17]), ("a", vec![97]), ("ctrl-@,ctrl-[,ctrl-_", vec![0, 27, 31]), ("ctrl-\\,x", vec![28, 120])]
+        {
             assert_eq!(DetachKeys::parse(text).unwrap().keys, keys, "{text}");
         }
         for bad in ["", "ab", "ctrl-A", "ctrl-", "ctrl-pq", "a,,b"] {

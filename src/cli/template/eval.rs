@@ -10,9 +10,34 @@ use serde_json::Value;
 
 /// Fields that documents may lack although their type has them.
 const OPTIONAL: &[&str] = &[
-    "Health", "Healthcheck", "StopSignal", "StopTimeout", "Init", "SizeRw", "SizeRootFs", "Variant", "Annotations", "Shell", "Options", "Labels",
-    "ExposedPorts", "Volumes", "Entrypoint", "Cmd", "OnBuild", "Name", "UsageData", "Status", "Comment", "Author", "Parent", "Tmpfs", "Sysctls",
-    "Mounts", "MacAddress", "Driver",
+    "Health",
+    "Healthcheck",
+    "StopSignal",
+    "StopTimeout",
+    "Init",
+    "SizeRw",
+    "SizeRootFs",
+    "Variant",
+    "Annotations",
+    "Shell",
+    "Options",
+    "Labels",
+    "ExposedPorts",
+    "Volumes",
+    "Entrypoint",
+    "Cmd",
+    "OnBuild",
+    "Name",
+    "UsageData",
+    "Status",
+    "Comment",
+    "Author",
+    "Parent",
+    "Tmpfs",
+    "Sysctls",
+    "Mounts",
+    "MacAddress",
+    "Driver",
 ];
 
 /// What stops a list of nodes early.

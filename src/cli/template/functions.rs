@@ -6,8 +6,8 @@ use serde_json::Value;
 use std::cmp::Ordering;
 
 const NAMES: &[&str] = &[
-    "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "println", "print", "printf", "index", "len", "eq", "ne", "lt", "le", "gt", "ge",
-    "and", "or", "not", "slice",
+    "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "println", "print", "printf", "index", "len", "eq", "ne", "lt", "le",
+    "gt", "ge", "and", "or", "not", "slice",
 ];
 
 /// Widest field that printf and pad make.
@@ -124,7 +124,11 @@ fn title(text: &str) -> String {
     let mut start = true;
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if start { out.extend(c.to_uppercase()) } else { out.push(c) }
+        if start {
+            out.extend(c.to_uppercase())
+        } else {
+            out.push(c)
+        }
         start = !(c.is_alphanumeric() || c == '_' || c == '\'');
     }
     out
@@ -191,7 +195,9 @@ fn compare(a: &Value, b: &Value) -> Result<Ordering, String> {
 
 fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     let size = length(value)?;
-    let bound = |i: usize, default: usize| bounds.get(i).map_or(Ok(default), |b| int_of(b).and_then(|b| usize::try_from(b).map_err(|_| format!("index out of range: {b}"))));
+    let bound = |i: usize, default: usize| {
+        bounds.get(i).map_or(Ok(default), |b| int_of(b).and_then(|b| usize::try_from(b).map_err(|_| format!("index out of range: {b}"))))
+    };
     let (from, to) = (bound(0, 0)?, bound(1, size)?);
     if from > to || to > size {
         return Err(format!("index out of range: {from}:{to}"));

@@ -8,7 +8,10 @@ pub enum Token {
     Close,
     Dot,
     /// `.Name`; `adjacent` when it follows the token before without a blank.
-    Field { name: String, adjacent: bool },
+    Field {
+        name: String,
+        adjacent: bool,
+    },
     /// `$` or `$name`, without the dollar.
     Variable(String),
     Word(String),
@@ -88,9 +91,9 @@ fn lex_action<'a>(mut rest: &'a str, tokens: &mut Vec<Token>) -> Result<(&'a str
 }
 
 fn next(text: &str, adjacent: bool) -> Result<(Token, &str), String> {
-    for (prefix, token) in [
-        ("(", Token::LeftParen), (")", Token::RightParen), ("|", Token::Pipe), (",", Token::Comma), (":=", Token::Declare), ("=", Token::Assign),
-    ] {
+    for (prefix, token) in
+        [("(", Token::LeftParen), (")", Token::RightParen), ("|", Token::Pipe), (",", Token::Comma), (":=", Token::Declare), ("=", Token::Assign)]
+    {
         if let Some(rest) = text.strip_prefix(prefix) {
             return Ok((token, rest));
         }
@@ -126,7 +129,10 @@ fn word(text: &str) -> (&str, &str) {
 }
 
 fn number(text: &str) -> Result<(Token, &str), String> {
-    let end = text.char_indices().find(|(i, c)| !(c.is_ascii_alphanumeric() || *c == '.' || *c == '_' || (*i == 0 && matches!(c, '-' | '+')))).map_or(text.len(), |(i, _)| i);
+    let end = text
+        .char_indices()
+        .find(|(i, c)| !(c.is_ascii_alphanumeric() || *c == '.' || *c == '_' || (*i == 0 && matches!(c, '-' | '+'))))
+        .map_or(text.len(), |(i, _)| i);
     let (digits, rest) = text.split_at(end);
     if let Ok(value) = digits.parse::<i64>() {
         return Ok((Token::Int(value), rest));

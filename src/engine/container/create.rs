@@ -2,11 +2,11 @@
 
 use super::super::request::{CreateContainer, MountSource};
 use super::super::{Created, Engine, Error, Result};
+use super::locks::{self, OperationLock};
 use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
-use super::locks::{self, OperationLock};
 use super::{copy_up, etc, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ContainerName, Timestamp, Undo};
@@ -109,7 +109,15 @@ impl Engine {
         super::devices::look_up(&record.spec.host)?;
         etc::check(&record)?;
         mounts::prepare_binds(&request.mounts)?;
-        let mut prepared = Prepared { record, volumes: merged.volumes.clone(), warnings, image, generated: request.name.is_none(), undo: Undo::new(), _locks: Vec::new() };
+        let mut prepared = Prepared {
+            record,
+            volumes: merged.volumes.clone(),
+            warnings,
+            image,
+            generated: request.name.is_none(),
+            undo: Undo::new(),
+            _locks: Vec::new(),
+        };
         let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
         failpoint_at("engine.create.directories")?;
@@ -129,7 +137,10 @@ impl Engine {
         if let IpcMode::Container(name) = &mut host.ipc {
             let target = self.find(name)?;
             if target.spec.host.ipc != IpcMode::Shareable {
-                return Err(Error::Conflict { message: format!("container {name} does not share its IPC namespace"), hint: Some("create that one with --ipc shareable".to_owned()) });
+                return Err(Error::Conflict {
+                    message: format!("container {name} does not share its IPC namespace"),
+                    hint: Some("create that one with --ipc shareable".to_owned()),
+                });
             }
             *name = target.id.to_string();
         }

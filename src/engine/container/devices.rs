@@ -163,7 +163,10 @@ mod tests {
 
     #[test]
     fn host_devices_are_found_and_files_refused() {
-        let device = |path: &str| HostSpec { devices: vec![Device { host: path.into(), container: "/dev/x".into(), access: "rw".into() }], ..HostSpec::default() };
+        let device = |path: &str| HostSpec {
+            devices: vec![Device { host: path.into(), container: "/dev/x".into(), access: "rw".into() }],
+            ..HostSpec::default()
+        };
         let found = look_up(&device("/dev/null")).unwrap();
         assert_eq!((found[0].major, found[0].minor, found[0].block), (1, 3, false));
         assert_eq!(rules(&device("/dev/null"), &found).unwrap().len(), 13);

@@ -38,7 +38,11 @@ impl Engine {
             ExecStdio::Terminal => Stdio::Terminal { columns: request.console.0, rows: request.console.1 },
             ExecStdio::Pipes(ends) => {
                 let end = |i: usize| {
-                    ends[i].try_clone().map_err(|source| Error::Failed { operation: "hand over the streams".to_owned(), kind: ErrorKind::Internal, source: Box::new(source) })
+                    ends[i].try_clone().map_err(|source| Error::Failed {
+                        operation: "hand over the streams".to_owned(),
+                        kind: ErrorKind::Internal,
+                        source: Box::new(source),
+                    })
                 };
                 Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
             }

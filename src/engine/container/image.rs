@@ -8,7 +8,12 @@ use crate::state::record;
 
 impl Engine {
     /// The image of a `create`: local, or pulled as the policy says. Warnings are pushed to `warnings`.
-    pub(super) fn image_for(&self, request: &CreateContainer, warnings: &mut Vec<String>, progress: &(dyn Fn(Progress) + Sync)) -> Result<(record::Image, ImageDocument)> {
+    pub(super) fn image_for(
+        &self,
+        request: &CreateContainer,
+        warnings: &mut Vec<String>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(record::Image, ImageDocument)> {
         let wanted = request.platform.as_deref().map(parse_platform).transpose()?;
         let host = Platform::host();
         if request.pull != PullPolicy::Always
@@ -19,14 +24,21 @@ impl Engine {
             if matches || request.pull == PullPolicy::Never {
                 if !matches {
                     return Err(Error::Invalid {
-                        message: format!("the local image {} is for {}, not for {}", request.image, platform_text(&document), request.platform.as_deref().unwrap_or_default()),
+                        message: format!(
+                            "the local image {} is for {}, not for {}",
+                            request.image,
+                            platform_text(&document),
+                            request.platform.as_deref().unwrap_or_default()
+                        ),
                         hint: Some("allow a pull with --pull missing".to_owned()),
                     });
                 }
                 if wanted.is_none() && !is_for(&document, &host) {
                     warnings.push(format!(
                         "the image's platform ({}) does not match the host's ({}/{}) and no platform was asked for",
-                        platform_text(&document), host.os, host.arch
+                        platform_text(&document),
+                        host.os,
+                        host.arch
                     ));
                 }
                 return Ok((image, document));
@@ -103,7 +115,10 @@ fn parse_platform(text: &str) -> Result<Platform> {
 }
 
 fn wrong_platform(text: &str) -> Error {
-    Error::Invalid { message: format!("invalid platform \"{text}\""), hint: Some("give --platform as os/arch[/variant], for example linux/amd64".to_owned()) }
+    Error::Invalid {
+        message: format!("invalid platform \"{text}\""),
+        hint: Some("give --platform as os/arch[/variant], for example linux/amd64".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn process(request: &CreateContainer, image: &ImageDefaults, warnings: &mut Vec<String>) -> Result<ProcessSpec> {
     let (entrypoint, cmd) = command(request, image);
     if entrypoint.as_ref().is_none_or(Vec::is_empty) && cmd.as_ref().is_none_or(Vec::is_empty) {
-        return Err(Error::Invalid { message: "no command specified".to_owned(), hint: Some("the image has no CMD: give a command after the image's name".to_owned()) });
+        return Err(Error::Invalid {
+            message: "no command specified".to_owned(),
+            hint: Some("the image has no CMD: give a command after the image's name".to_owned()),
+        });
     }
     let workdir = request.workdir.clone().filter(|w| !w.is_empty()).or_else(|| image.working_dir.clone()).unwrap_or_default();
     if !workdir.is_empty() && !workdir.starts_with('/') {
@@ -111,7 +114,12 @@ mod tests {
     }
 
     fn image() -> ImageDefaults {
-        ImageDefaults { entrypoint: Some(words("/entry -x")), cmd: Some(words("default arg")), env: Some(words("PATH=/p A=image BARE")), ..ImageDefaults::default() }
+        ImageDefaults {
+            entrypoint: Some(words("/entry -x")),
+            cmd: Some(words("default arg")),
+            env: Some(words("PATH=/p A=image BARE")),
+            ..ImageDefaults::default()
+        }
     }
 
     #[test]

@@ -95,13 +95,28 @@ fn explicit_mount(destination: &Path, request: &MountRequest, result: &mut Mount
                 source: "volume-subpath is not supported".into(),
             });
         }
-        MountSource::Volume { name, no_copy, subpath: None, labels, options } => volume(name.as_ref(), *no_copy, labels.clone(), options.clone(), destination, result)?,
+        MountSource::Volume { name, no_copy, subpath: None, labels, options } => {
+            volume(name.as_ref(), *no_copy, labels.clone(), options.clone(), destination, result)?
+        }
         MountSource::Tmpfs { options, from_flag } => MountKind::Tmpfs { options: options.clone(), from_flag: *from_flag },
     };
-    Ok(Mount { destination: destination.to_path_buf(), kind, read_only: request.read_only, mode: request.mode.clone(), propagation: request.propagation.clone() })
+    Ok(Mount {
+        destination: destination.to_path_buf(),
+        kind,
+        read_only: request.read_only,
+        mode: request.mode.clone(),
+        propagation: request.propagation.clone(),
+    })
 }
 
-fn volume(name: Option<&VolumeName>, no_copy: bool, mut labels: BTreeMap<String, String>, options: BTreeMap<String, String>, destination: &Path, result: &mut Mounts) -> Result<MountKind> {
+fn volume(
+    name: Option<&VolumeName>,
+    no_copy: bool,
+    mut labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
+    destination: &Path,
+    result: &mut Mounts,
+) -> Result<MountKind> {
     if let Some(option) = options.keys().next() {
         return Err(Error::Failed {
             operation: format!("mount a volume at {}", destination.display()),

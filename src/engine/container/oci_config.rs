@@ -7,7 +7,8 @@ use super::resources::{self, HostFacts};
 use crate::runtime::{capability, seccomp};
 use crate::state::record::{CgroupnsMode, Container, HostSpec, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
 use oci_spec::runtime::{
-    Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,8 +18,18 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const NOFILE: (u64, u64) = (1024, 524_288);
 /// security.md (b): what no container may read; `thermal_throttle` is added for each CPU.
 pub(in crate::engine) const MASKED: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-    "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 pub(in crate::engine) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -66,10 +77,8 @@ pub(super) fn spec(container: &Container, inputs: &Inputs<'_>) -> Result<Spec> {
 
 fn capabilities(container: &Container) -> Result<Vec<Capability>> {
     let host = &container.spec.host;
-    capability::resolve(&host.cap_add, &host.cap_drop, host.privileged).map_err(|e| Error::Invalid {
-        message: e.to_string(),
-        hint: Some("check --cap-add and --cap-drop".to_owned()),
-    })
+    capability::resolve(&host.cap_add, &host.cap_drop, host.privileged)
+        .map_err(|e| Error::Invalid { message: e.to_string(), hint: Some("check --cap-add and --cap-drop".to_owned()) })
 }
 
 fn process(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Result<Process> {
@@ -128,12 +137,12 @@ pub(super) fn overlay(env: &mut Vec<String>, over: &[String]) {
 }
 
 fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
-    let limit = |typ, soft, hard| {
-        PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build().expect("invariant: all fields are given")
-    };
+    let limit = |typ, soft, hard| PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build().expect("invariant: all fields are given");
     let mut limits: Vec<PosixRlimit> = Vec::new();
     for ulimit in ulimits {
-        let typ: PosixRlimitType = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()).parse().map_err(|_| Error::invalid(format!("invalid ulimit type: {}", ulimit.name)))?;
+        let typ: PosixRlimitType = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase())
+            .parse()
+            .map_err(|_| Error::invalid(format!("invalid ulimit type: {}", ulimit.name)))?;
         // -1 is RLIM_INFINITY, which is all ones in the OCI config too.
         let value = |v: i64| if v < 0 { u64::MAX } else { v.unsigned_abs() };
         let (soft, hard) = (value(ulimit.soft), value(ulimit.hard));

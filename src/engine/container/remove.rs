@@ -6,9 +6,9 @@ use super::locks;
 use super::stop::{connect, kill_and_wait};
 use crate::base::{Roots, failpoint};
 use crate::monitor;
-use crate::state::record::{self, MountKind, Phase};
-use crate::state::Db;
 use crate::runtime::cgroup::Group;
+use crate::state::Db;
+use crate::state::record::{self, MountKind, Phase};
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,7 +90,11 @@ fn running_conflict(name: &str) -> Error {
 
 /// A failpoint whose failure is an engine error.
 pub(super) fn failpoint_at(name: &str) -> Result<()> {
-    failpoint::hit(name).map_err(|source| Error::Failed { operation: format!("pass {name}"), kind: crate::base::ErrorKind::Internal, source: Box::new(source) })
+    failpoint::hit(name).map_err(|source| Error::Failed {
+        operation: format!("pass {name}"),
+        kind: crate::base::ErrorKind::Internal,
+        source: Box::new(source),
+    })
 }
 
 /// Records that the removal has begun. With `volumes`, the anonymous volumes stay marked in the record (so that an

@@ -58,7 +58,10 @@ impl Engine {
             Phase::Removing => return Err(Error::conflict(format!("container {} is being removed", record.name))),
             Phase::Started if Live::read(&live_dir).is_some_and(|l| l.pid.is_some()) => return self.attach(id.as_str(), attach),
             Phase::Started if monitor::is_alive(&live_dir) => {
-                return Err(Error::Conflict { message: format!("container {} is restarting", record.name), hint: Some("stop it first, or wait".to_owned()) });
+                return Err(Error::Conflict {
+                    message: format!("container {} is restarting", record.name),
+                    hint: Some("stop it first, or wait".to_owned()),
+                });
             }
             Phase::Started => record = reconcile::end_dead(&self.db, roots, record)?.ok_or_else(gone)?,
             Phase::Created | Phase::Exited => {}
@@ -84,7 +87,13 @@ impl Engine {
     ///
     /// # Errors
     /// Outer: nothing was created. Inner: it was created but did not start (with `--rm` it is gone again).
-    pub fn run(&self, request: &CreateContainer, attach: AttachStreams, console: (u16, u16), progress: &(dyn Fn(Progress) + Sync)) -> Result<(Created, Result<Attached>)> {
+    pub fn run(
+        &self,
+        request: &CreateContainer,
+        attach: AttachStreams,
+        console: (u16, u16),
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Created, Result<Attached>)> {
         // Held until the process runs.
         let (lock, mut prepared) = self.prepare(request, progress)?;
         let netns = spawn_netns(&prepared.record);
@@ -162,7 +171,15 @@ impl Engine {
         }
     }
 
-    fn bring_up_or_take_back(&self, mut record: Container, lock: &OperationLock, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
+    fn bring_up_or_take_back(
+        &self,
+        mut record: Container,
+        lock: &OperationLock,
+        netns: Option<NetnsThread>,
+        held: &[HeldPort],
+        attach: AttachStreams,
+        console: (u16, u16),
+    ) -> Result<Attached> {
         let mut monitor = None;
         let result = self.bring_up(&record, lock, netns, held, attach, console, &mut monitor);
         match (result, monitor) {
@@ -226,7 +243,16 @@ impl Engine {
 
     /// Everything between the reservation and the running process. `monitor` is filled as soon as there is one.
     #[expect(clippy::too_many_arguments, reason = "one call; each is a thing that the start hands on")]
-    fn bring_up(&self, record: &Container, lock: &OperationLock, netns: Option<NetnsThread>, held: &[HeldPort], attach: AttachStreams, console: (u16, u16), monitor: &mut Option<Client>) -> Result<()> {
+    fn bring_up(
+        &self,
+        record: &Container,
+        lock: &OperationLock,
+        netns: Option<NetnsThread>,
+        held: &[HeldPort],
+        attach: AttachStreams,
+        console: (u16, u16),
+        monitor: &mut Option<Client>,
+    ) -> Result<()> {
         failpoint_at("engine.start.reserved")?;
         let mut undo = Undo::new();
         let bridge = if record.spec.host.network == NetworkMode::Bridge { self.db.network(BRIDGE)? } else { None };
@@ -316,7 +342,11 @@ impl Engine {
         }
         overlay.upper = Some(Upper { upper, work, volatile });
         let spec = oci_config::spec(record, &inputs)?;
-        let spec = serde_json::to_value(&spec).map_err(|source| Error::Failed { operation: "write the OCI config".to_owned(), kind: ErrorKind::Internal, source: Box::new(source) })?;
+        let spec = serde_json::to_value(&spec).map_err(|source| Error::Failed {
+            operation: "write the OCI config".to_owned(),
+            kind: ErrorKind::Internal,
+            source: Box::new(source),
+        })?;
         let process = &record.spec.process;
         Ok(Config {
             id: record.id.clone(),
@@ -479,9 +509,17 @@ fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> 
                 };
                 return Err(Error::Failed { operation: operation.to_owned(), kind, source: message.into() });
             }
-            Some(Event::Gone) => return Err(Error::Failed { operation: operation.to_owned(), kind: ErrorKind::Internal, source: "its monitor ended".into() }),
+            Some(Event::Gone) => {
+                return Err(Error::Failed { operation: operation.to_owned(), kind: ErrorKind::Internal, source: "its monitor ended".into() });
+            }
             Some(_) => {}
-            None => return Err(Error::Failed { operation: operation.to_owned(), kind: ErrorKind::Unavailable, source: "its monitor does not answer".into() }),
+            None => {
+                return Err(Error::Failed {
+                    operation: operation.to_owned(),
+                    kind: ErrorKind::Unavailable,
+                    source: "its monitor does not answer".into(),
+                });
+            }
         }
     }
 }

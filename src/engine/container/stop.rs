@@ -166,7 +166,8 @@ pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) ->
 }
 
 fn kill_monitor(client: &Client, live_dir: &Path, name: &str) -> Result<()> {
-    let hangs = |text: &'static str| Error::Failed { operation: format!("stop container \"{name}\""), kind: ErrorKind::Unavailable, source: text.into() };
+    let hangs =
+        |text: &'static str| Error::Failed { operation: format!("stop container \"{name}\""), kind: ErrorKind::Unavailable, source: text.into() };
     let pid = client.monitor_pid().ok().and_then(Pid::from_raw);
     let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     // The lock is looked at after the descriptor was opened: the monitor lived all the time, so the number still was its.

@@ -29,7 +29,8 @@ fn place() -> Place {
         r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["sh"],"Env":["A=1"],"Volumes":{{"/data":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["{chain}"]}}}}"#
     );
     let id = format!("sha256:{}", "b".repeat(64));
-    let layer = Layer { chain_id: chain.clone(), diff_id: chain.clone(), blob: None, blob_size: 0, media_type: String::new(), dir: "one".into(), size: 5 };
+    let layer =
+        Layer { chain_id: chain.clone(), diff_id: chain.clone(), blob: None, blob_size: 0, media_type: String::new(), dir: "one".into(), size: 5 };
     let image = Image {
         id: id.clone(),
         config: config.into_bytes(),
@@ -53,7 +54,8 @@ fn place() -> Place {
 }
 
 fn request(name: &str) -> CreateContainer {
-    let mut request = CreateContainer { image: "busybox".into(), pull: PullPolicy::Never, name: Some(name.parse().unwrap()), ..CreateContainer::default() };
+    let mut request =
+        CreateContainer { image: "busybox".into(), pull: PullPolicy::Never, name: Some(name.parse().unwrap()), ..CreateContainer::default() };
     request.host.network = crate::state::record::NetworkMode::None;
     request
 }
@@ -90,7 +92,14 @@ fn a_refused_create_leaves_nothing() {
     let engine = &place.engine;
     let mut bad = request("web");
     let missing = MountSource::Bind { source: place.base.join("none"), create: false, recursive: true };
-    bad.mounts = vec![MountRequest { destination: "/x".into(), source: missing, read_only: false, mode: String::new(), propagation: String::new(), bind_text: None }];
+    bad.mounts = vec![MountRequest {
+        destination: "/x".into(),
+        source: missing,
+        read_only: false,
+        mode: String::new(),
+        propagation: String::new(),
+        bind_text: None,
+    }];
     assert!(engine.create(&bad, &|_| {}).err().unwrap().to_string().contains("bind source path does not exist"));
     let mut bad = request("web");
     bad.volumes_from = vec![VolumesFrom { container: "ghost".into(), read_only: false, text: "ghost".into() }];
@@ -111,8 +120,21 @@ fn one_of_many_gets_the_name_and_a_named_volume_is_filled_once() {
     let place = place();
     let roots = place.engine.privilege.roots.clone();
     let mut wanted = request("same");
-    let source = MountSource::Volume { name: Some("shared".parse().unwrap()), no_copy: false, subpath: None, labels: Default::default(), options: Default::default() };
-    wanted.mounts = vec![MountRequest { destination: "/data".into(), source, read_only: false, mode: String::new(), propagation: String::new(), bind_text: None }];
+    let source = MountSource::Volume {
+        name: Some("shared".parse().unwrap()),
+        no_copy: false,
+        subpath: None,
+        labels: Default::default(),
+        options: Default::default(),
+    };
+    wanted.mounts = vec![MountRequest {
+        destination: "/data".into(),
+        source,
+        read_only: false,
+        mode: String::new(),
+        propagation: String::new(),
+        bind_text: None,
+    }];
     let won = std::thread::scope(|scope| {
         let tries: Vec<_> = (0..8)
             .map(|_| {

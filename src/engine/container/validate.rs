@@ -61,8 +61,12 @@ fn network(request: &CreateContainer) -> Result<()> {
     let host = &request.host;
     let published = !host.ports.is_empty() || host.publish_all;
     match &host.network {
-        NetworkMode::Container(_) if request.hostname.is_some() => refuse("conflicting options: hostname and the network mode", "drop --hostname: the name comes from the joined container"),
-        NetworkMode::Container(_) if published => refuse("conflicting options: port publishing and the container type network mode", "publish the ports on the joined container"),
+        NetworkMode::Container(_) if request.hostname.is_some() => {
+            refuse("conflicting options: hostname and the network mode", "drop --hostname: the name comes from the joined container")
+        }
+        NetworkMode::Container(_) if published => {
+            refuse("conflicting options: port publishing and the container type network mode", "publish the ports on the joined container")
+        }
         NetworkMode::Container(_) if !host.extra_hosts.is_empty() || !host.dns.is_empty() => {
             refuse("conflicting options: --add-host or --dns and the container type network mode", "set them on the joined container")
         }
@@ -104,12 +108,24 @@ fn namespaces(host: &HostSpec) -> Result<()> {
 fn sysctls(host: &HostSpec) -> Result<()> {
     for (key, value) in &host.sysctls {
         let normal = key.replace('/', ".");
-        let ipc = matches!(normal.as_str(), "kernel.msgmax" | "kernel.msgmnb" | "kernel.msgmni" | "kernel.sem" | "kernel.shmall" | "kernel.shmmax" | "kernel.shmmni" | "kernel.shm_rmid_forced")
-            || normal.starts_with("fs.mqueue.");
+        let ipc = matches!(
+            normal.as_str(),
+            "kernel.msgmax"
+                | "kernel.msgmnb"
+                | "kernel.msgmni"
+                | "kernel.sem"
+                | "kernel.shmall"
+                | "kernel.shmmax"
+                | "kernel.shmmni"
+                | "kernel.shm_rmid_forced"
+        ) || normal.starts_with("fs.mqueue.");
         let net = normal.starts_with("net.");
         let strange = normal.contains("..") || normal.chars().chain(value.chars()).any(|c| c.is_control() && c != '\t');
         if strange || !(ipc || net || normal == "kernel.domainname") {
-            return refuse(format!("sysctl \"{key}\" is not allowed: it is not in a namespace of the container"), "only net.*, kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.* are possible");
+            return refuse(
+                format!("sysctl \"{key}\" is not allowed: it is not in a namespace of the container"),
+                "only net.*, kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.* are possible",
+            );
         }
         if ipc && matches!(host.ipc, IpcMode::Host | IpcMode::Container(_)) {
             return refuse(format!("sysctl \"{key}\" is not allowed without a private IPC namespace"), "drop --ipc");
@@ -153,7 +169,10 @@ pub(super) fn resources(r: &Resources, facts: &HostFacts) -> Result<()> {
             return refuse("conflicting options: --cpus and --cpu-period or --cpu-quota", "use either --cpus or the other two");
         }
         if cpus < 10_000_000 || cpus > facts.cpus * 1_000_000_000 {
-            return refuse(format!("range of CPUs is from 0.01 to {}.00, as there are only {} CPUs available", facts.cpus, facts.cpus), "change --cpus");
+            return refuse(
+                format!("range of CPUs is from 0.01 to {}.00, as there are only {} CPUs available", facts.cpus, facts.cpus),
+                "change --cpus",
+            );
         }
     }
     if r.cpu_period.is_some_and(|p| p != 0 && !(1_000..=1_000_000).contains(&p)) {
@@ -196,12 +215,30 @@ mod tests {
         assert!(check(&|r| r.memory = Some(6 << 20)).is_ok());
         assert!(check(&|r| r.memory = Some((6 << 20) - 1)).unwrap_err().contains("6MB"));
         assert!(check(&|r| r.memory_swap = Some(1 << 30)).is_err());
-        assert!(check(&|r| { r.memory = Some(1 << 30); r.memory_swap = Some(-1) }).is_ok());
-        assert!(check(&|r| { r.memory = Some(1 << 30); r.memory_swap = Some(1 << 20) }).is_err());
+        assert!(
+            check(&|r| {
+                r.memory = Some(1 << 30);
+                r.memory_swap = Some(-1)
+            })
+            .is_ok()
+        );
+        assert!(
+            check(&|r| {
+                r.memory = Some(1 << 30);
+                r.memory_swap = Some(1 << 20)
+            })
+            .is_err()
+        );
         assert!(check(&|r| r.nano_cpus = Some(2_000_000_000)).is_ok());
         assert!(check(&|r| r.nano_cpus = Some(2_000_000_001)).is_err());
         assert!(check(&|r| r.nano_cpus = Some(9_999_999)).is_err());
-        assert!(check(&|r| { r.nano_cpus = Some(1_000_000_000); r.cpu_quota = Some(5_000) }).is_err());
+        assert!(
+            check(&|r| {
+                r.nano_cpus = Some(1_000_000_000);
+                r.cpu_quota = Some(5_000)
+            })
+            .is_err()
+        );
         assert!(check(&|r| r.cpuset_cpus = "0-1".into()).is_ok());
         assert!(check(&|r| r.cpuset_cpus = "0-2".into()).is_err());
         assert!(check(&|r| r.cpuset_cpus = "0-4294967295".into()).is_err());
@@ -242,13 +279,39 @@ mod tests {
             request(&r, &facts()).map_err(|e| e.to_string())
         };
         assert!(check(&|_| {}).is_ok());
-        assert!(check(&|r| { r.host.auto_remove = true; r.host.restart = RestartPolicy::Always }).unwrap_err().contains("--rm"));
+        assert!(
+            check(&|r| {
+                r.host.auto_remove = true;
+                r.host.restart = RestartPolicy::Always
+            })
+            .unwrap_err()
+            .contains("--rm")
+        );
         assert!(check(&|r| r.hostname = Some("a\n1.2.3.4 evil".into())).is_err());
-        assert!(check(&|r| { r.host.network = NetworkMode::Container("x".into()); r.hostname = Some("h".into()) }).is_err());
-        for (key, fine) in [("net.core.somaxconn", true), ("net/ipv4/ip_forward", true), ("kernel.shmmax", true), ("kernel.core_pattern", false), ("net..x", false), ("vm.swappiness", false)] {
+        assert!(
+            check(&|r| {
+                r.host.network = NetworkMode::Container("x".into());
+                r.hostname = Some("h".into())
+            })
+            .is_err()
+        );
+        for (key, fine) in [
+            ("net.core.somaxconn", true),
+            ("net/ipv4/ip_forward", true),
+            ("kernel.shmmax", true),
+            ("kernel.core_pattern", false),
+            ("net..x", false),
+            ("vm.swappiness", false),
+        ] {
             assert_eq!(check(&|r| drop(r.host.sysctls.insert(key.into(), "1".into()))).is_ok(), fine, "{key}");
         }
-        assert!(check(&|r| { r.host.network = NetworkMode::Host; r.host.sysctls.insert("net.core.somaxconn".into(), "1".into()); }).is_err());
+        assert!(
+            check(&|r| {
+                r.host.network = NetworkMode::Host;
+                r.host.sysctls.insert("net.core.somaxconn".into(), "1".into());
+            })
+            .is_err()
+        );
         assert!(check(&|r| drop(r.host.sysctls.insert("net.core.somaxconn".into(), "1\n2".into()))).is_err());
     }
 }

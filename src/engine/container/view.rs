@@ -95,10 +95,9 @@ fn parse_start_ticks(stat: &[u8]) -> Option<u64> {
 pub(super) fn running(roots: &Roots, id: &ContainerId, name: &str) -> Result<Live> {
     match Live::read(&roots.live(id)) {
         Some(live) if live.pid.is_some() => Ok(live),
-        Some(_) => Err(Error::Conflict {
-            message: format!("container {name} is restarting"),
-            hint: Some("wait until the container is running".to_owned()),
-        }),
+        Some(_) => {
+            Err(Error::Conflict { message: format!("container {name} is restarting"), hint: Some("wait until the container is running".to_owned()) })
+        }
         None => Err(Error::conflict(format!("container {name} is not running"))),
     }
 }

@@ -115,7 +115,10 @@ impl<'a, W: Write> Packer<'a, W> {
             FileType::CharacterDevice | FileType::BlockDevice => {
                 header.set_entry_type(if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char });
                 let numbers = [rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)];
-                header.set_device_major(numbers[0]).and_then(|()| header.set_device_minor(numbers[1])).map_err(|e| CopyError::io("describe", &name, e))?;
+                header
+                    .set_device_major(numbers[0])
+                    .and_then(|()| header.set_device_minor(numbers[1]))
+                    .map_err(|e| CopyError::io("describe", &name, e))?;
             }
             // A tar has no form for a socket; it means nothing without its process.
             _ => return Ok(()),
@@ -180,14 +183,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     /// Writes one entry; what the header has no room for goes before it as extended (PAX) records.
-    fn put(
-        &mut self,
-        mut header: tar::Header,
-        mut pax: Vec<Record>,
-        name: &[u8],
-        link: Option<&[u8]>,
-        data: &mut dyn Read,
-    ) -> Result<(), CopyError> {
+    fn put(&mut self, mut header: tar::Header, mut pax: Vec<Record>, name: &[u8], link: Option<&[u8]>, data: &mut dyn Read) -> Result<(), CopyError> {
         if name.len() > NAME_FIELD {
             pax.push((b"path".to_vec(), name.to_vec()));
         }

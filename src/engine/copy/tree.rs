@@ -173,8 +173,7 @@ fn attach(root: BorrowedFd<'_>, mount: &Attachment) -> std::result::Result<(), C
 }
 
 fn remount_read_only(mounted: &OwnedFd, name: &[u8]) -> std::result::Result<(), CopyError> {
-    mount_remount(super::pack::self_path(mounted), MountFlags::BIND | MountFlags::RDONLY, c"")
-        .map_err(|e| CopyError::io("make read-only", name, e))
+    mount_remount(super::pack::self_path(mounted), MountFlags::BIND | MountFlags::RDONLY, c"").map_err(|e| CopyError::io("make read-only", name, e))
 }
 
 /// Opens a destination inside the root, making it (and its parents) as the start of the container would.
@@ -187,7 +186,11 @@ fn mount_point(root: BorrowedFd<'_>, path: &[u8], is_dir: bool) -> std::result::
     let trimmed = path.strip_suffix(b"/").unwrap_or(path);
     let slash = trimmed.iter().rposition(|b| *b == b'/').unwrap_or(0);
     let (parent, name) = (&trimmed[..slash], trimmed.get(slash + 1..).unwrap_or_default());
-    let parent = if parent.is_empty() { open_in_root(root, b"/", OFlags::PATH).map_err(|e| CopyError::io("open", b"/", e))? } else { mount_point(root, parent, true)? };
+    let parent = if parent.is_empty() {
+        open_in_root(root, b"/", OFlags::PATH).map_err(|e| CopyError::io("open", b"/", e))?
+    } else {
+        mount_point(root, parent, true)?
+    };
     let made = if is_dir {
         rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
     } else {

@@ -100,7 +100,8 @@ impl<'a> Unpacker<'a> {
             tar::EntryType::Fifo => self.special(&path, &meta, FileType::Fifo, 0),
             tar::EntryType::Char | tar::EntryType::Block => {
                 let header = entry.header();
-                let number = |n: std::io::Result<Option<u32>>| n.map(Option::unwrap_or_default).map_err(|e| CopyError::io("read device number of", &path, e));
+                let number =
+                    |n: std::io::Result<Option<u32>>| n.map(Option::unwrap_or_default).map_err(|e| CopyError::io("read device number of", &path, e));
                 let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
                 let kind = if kind == tar::EntryType::Block { FileType::BlockDevice } else { FileType::CharacterDevice };
                 self.special(&path, &meta, kind, device)

@@ -29,7 +29,13 @@ mod tests {
 
     #[test]
     fn add_host_grammar() {
-        for (text, name, ip) in [("a:1.2.3.4", "a", "1.2.3.4"), ("a=::1", "a", "::1"), ("a:[fe80::1]", "a", "fe80::1"), ("a:::1", "a", "::1"), ("h:host-gateway", "h", "host-gateway")] {
+        for (text, name, ip) in [
+            ("a:1.2.3.4", "a", "1.2.3.4"),
+            ("a=::1", "a", "::1"),
+            ("a:[fe80::1]", "a", "fe80::1"),
+            ("a:::1", "a", "::1"),
+            ("h:host-gateway", "h", "host-gateway"),
+        ] {
             assert_eq!(parse(text), Ok((name.to_owned(), ip.to_owned())), "{text}");
         }
         for bad in ["", "a", ":1.2.3.4", "a:", "a:x", "a b:1.2.3.4"] {

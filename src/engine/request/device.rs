@@ -46,7 +46,9 @@ pub fn parse_rule(text: &str) -> Result<String, FlagError> {
     let number = |text: &str| text == "*" || text.parse::<u32>().is_ok();
     let parts: Vec<&str> = text.split(' ').collect();
     let fine = match parts[..] {
-        ["a" | "b" | "c", numbers, access] => numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor)) && is_access(access),
+        ["a" | "b" | "c", numbers, access] => {
+            numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor)) && is_access(access)
+        }
         _ => false,
     };
     if fine { Ok(text.to_owned()) } else { Err(FlagError::new("--device-cgroup-rule", text, "expected \"a|b|c major:minor rwm\", * for any number")) }
@@ -58,7 +60,9 @@ mod tests {
 
     #[test]
     fn device_grammar() {
-        for (text, container, access) in [("/dev/a", "/dev/a", "rwm"), ("/dev/a:/dev/b", "/dev/b", "rwm"), ("/dev/a:r", "/dev/a", "r"), ("/dev/a:/dev/b:rw", "/dev/b", "rw")] {
+        for (text, container, access) in
+            [("/dev/a", "/dev/a", "rwm"), ("/dev/a:/dev/b", "/dev/b", "rwm"), ("/dev/a:r", "/dev/a", "r"), ("/dev/a:/dev/b:rw", "/dev/b", "rw")]
+        {
             let device = parse(text).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!((device.container.to_str(), device.access.as_str()), (Some(container), access), "{text}");
         }

@@ -51,7 +51,15 @@ mod tests {
         assert_eq!(parse(Some("none"), &[]).unwrap().driver, "none");
         let spec = parse(Some("json-file"), &["max-size=10m".into(), "max-file=3".into()]).unwrap();
         assert_eq!((spec.options["max-size"].as_str(), spec.options["max-file"].as_str()), ("10m", "3"));
-        for (driver, option) in [("syslog", None), ("json-file", Some("compress=true")), ("none", Some("max-size=1m")), ("json-file", Some("max-size=x")), ("json-file", Some("max-size")), ("json-file", Some("max-file=0")), ("json-file", Some("max-file=3"))] {
+        for (driver, option) in [
+            ("syslog", None),
+            ("json-file", Some("compress=true")),
+            ("none", Some("max-size=1m")),
+            ("json-file", Some("max-size=x")),
+            ("json-file", Some("max-size")),
+            ("json-file", Some("max-file=0")),
+            ("json-file", Some("max-file=3")),
+        ] {
             let options: Vec<String> = option.iter().map(|o| (*o).to_owned()).collect();
             assert!(parse(Some(driver), &options).is_err(), "{driver} {option:?}");
         }

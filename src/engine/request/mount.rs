@@ -90,7 +90,10 @@ impl Fields {
                 self.tmpfs.push(format!("size={}", size.0));
             }
             "tmpfs-mode" => {
-                u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| format!("tmpfs-mode \"{value}\" is not an octal mode"))?;
+                u32::from_str_radix(value, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o7777)
+                    .ok_or_else(|| format!("tmpfs-mode \"{value}\" is not an octal mode"))?;
                 self.tmpfs.push(format!("mode={value}"));
             }
             // A hint for other platforms that Docker ignores on Linux.

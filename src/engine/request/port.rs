@@ -69,9 +69,7 @@ fn expand(ip: Option<IpAddr>, host: Option<(u16, u16)>, container: (u16, u16), p
     match host {
         None => Ok((container.0..=container.1).map(|port| mapping(None, port)).collect()),
         Some(range) if count == 0 => Ok(vec![mapping(Some(range), container.0)]),
-        Some((first, last)) if last - first == count => {
-            Ok((0..=count).map(|i| mapping(Some((first + i, first + i)), container.0 + i)).collect())
-        }
+        Some((first, last)) if last - first == count => Ok((0..=count).map(|i| mapping(Some((first + i, first + i)), container.0 + i)).collect()),
         Some(_) => Err("the ranges of host and container ports differ in length".to_owned()),
     }
 }
@@ -157,7 +155,23 @@ mod tests {
         ] {
             assert_eq!(show(text), expected, "{text}");
         }
-        for bad in ["", "x", "0:80", "80:", "70000:80", "1:2:3:4", "::1:80:80", "80/sctp", "80/x", "8000-8002:80-81", "90-80", "published=80", "target=80,x=1", "300.0.0.1:1:1", "-80"] {
+        for bad in [
+            "",
+            "x",
+            "0:80",
+            "80:",
+            "70000:80",
+            "1:2:3:4",
+            "::1:80:80",
+            "80/sctp",
+            "80/x",
+            "8000-8002:80-81",
+            "90-80",
+            "published=80",
+            "target=80,x=1",
+            "300.0.0.1:1:1",
+            "-80",
+        ] {
             assert_eq!(show(bad), "error", "{bad}");
         }
         assert!(parse_publish("80/sctp").unwrap_err().to_string().contains("sctp"));

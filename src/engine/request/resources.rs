@@ -90,7 +90,11 @@ pub fn parse_throttle(flag: &'static str, text: &str, bytes: bool) -> Result<(St
     if !path.starts_with('/') {
         return Err(wrong("the device is not an absolute path".to_owned()));
     }
-    let rate = if bytes { rate.parse::<ByteSize>().map_err(wrong)?.0 } else { rate.parse::<u64>().map_err(|_| wrong(format!("\"{rate}\" is not a number")))? };
+    let rate = if bytes {
+        rate.parse::<ByteSize>().map_err(wrong)?.0
+    } else {
+        rate.parse::<u64>().map_err(|_| wrong(format!("\"{rate}\" is not a number")))?
+    };
     Ok((path.to_owned(), rate))
 }
 
@@ -138,7 +142,14 @@ mod tests {
 
     #[test]
     fn cpus_in_billionths() {
-        for (text, nano) in [("1.5", Some(1_500_000_000)), ("0.01", Some(10_000_000)), (".5", Some(500_000_000)), ("2", Some(2_000_000_000)), ("0", None), ("0.123456789", Some(123_456_789))] {
+        for (text, nano) in [
+            ("1.5", Some(1_500_000_000)),
+            ("0.01", Some(10_000_000)),
+            (".5", Some(500_000_000)),
+            ("2", Some(2_000_000_000)),
+            ("0", None),
+            ("0.123456789", Some(123_456_789)),
+        ] {
             assert_eq!(parse_cpus(text), Ok(nano), "{text}");
         }
         for bad in ["", ".", "x", "-1", "0.001", "1.0000000001", "99999999999999999999", "1e3"] {

@@ -7,11 +7,47 @@ const FLAG: &str = "--security-opt";
 
 /// Capabilities of Linux 6.x without `CAP_`, in the kernel's order (linux/capability.h).
 const CAPABILITIES: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT",
-    "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE",
-    "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
-    "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// Applies one `--security-opt` value to `spec`; `read` answers the text of a seccomp profile file.
@@ -71,8 +107,17 @@ pub fn parse_sysctl(text: &str, host_network: bool, host_ipc: bool) -> Result<(S
     if dotted.split('.').any(|part| part.is_empty()) {
         return Err(wrong("the key is malformed"));
     }
-    let ipc = matches!(dotted.as_str(), "kernel.msgmax" | "kernel.msgmnb" | "kernel.msgmni" | "kernel.sem" | "kernel.shmall" | "kernel.shmmax" | "kernel.shmmni" | "kernel.shm_rmid_forced")
-        || dotted.starts_with("fs.mqueue.");
+    let ipc = matches!(
+        dotted.as_str(),
+        "kernel.msgmax"
+            | "kernel.msgmnb"
+            | "kernel.msgmni"
+            | "kernel.sem"
+            | "kernel.shmall"
+            | "kernel.shmmax"
+            | "kernel.shmmni"
+            | "kernel.shm_rmid_forced"
+    ) || dotted.starts_with("fs.mqueue.");
     let net = dotted.starts_with("net.");
     if !ipc && !net {
         return Err(wrong("it is not namespaced: only net.*, fs.mqueue.* and kernel.{msg,sem,shm}* are"));
@@ -91,20 +136,32 @@ mod tests {
     use super::*;
 
     fn apply_all(list: &[&str]) -> Result<SecuritySpec, FlagError> {
-        let read = |path: &str| if path == "p.json" { Ok("{}".to_owned()) } else if path == "bad" { Ok("[".to_owned()) } else { Err("no such file".to_owned()) };
+        let read = |path: &str| {
+            if path == "p.json" {
+                Ok("{}".to_owned())
+            } else if path == "bad" {
+                Ok("[".to_owned())
+            } else {
+                Err("no such file".to_owned())
+            }
+        };
         let mut spec = SecuritySpec::default();
         list.iter().try_for_each(|text| apply(&mut spec, text, &read)).map(|()| spec)
     }
 
     #[test]
     fn security_options() {
-        let spec = apply_all(&["no-new-privileges", "seccomp=unconfined", "apparmor=mine", "label=disable", "label=type:x", "systempaths=unconfined"]).unwrap();
+        let spec =
+            apply_all(&["no-new-privileges", "seccomp=unconfined", "apparmor=mine", "label=disable", "label=type:x", "systempaths=unconfined"])
+                .unwrap();
         assert!(spec.no_new_privileges && spec.unmasked && spec.seccomp == Seccomp::Unconfined);
         assert_eq!((spec.apparmor.as_deref(), spec.label.len()), (Some("mine"), 2));
         assert!(!apply_all(&["no-new-privileges=false"]).unwrap().no_new_privileges);
         assert!(apply_all(&["no-new-privileges:true"]).unwrap().no_new_privileges);
         assert_eq!(apply_all(&["seccomp=p.json"]).unwrap().seccomp, Seccomp::Profile("{}".into()));
-        for bad in ["seccomp", "seccomp=missing", "seccomp=bad", "bogus", "label=x", "no-new-privileges=x", "systempaths=x", "mask=/proc", "apparmor="] {
+        for bad in
+            ["seccomp", "seccomp=missing", "seccomp=bad", "bogus", "label=x", "no-new-privileges=x", "systempaths=x", "mask=/proc", "apparmor="]
+        {
             assert!(apply_all(&[bad]).is_err(), "{bad}");
         }
     }
@@ -121,7 +178,14 @@ mod tests {
     fn only_namespaced_sysctls() {
         assert_eq!(parse_sysctl("net/ipv4/ip_forward=1", false, true).unwrap().0, "net.ipv4.ip_forward");
         assert!(parse_sysctl("kernel.shmmax=1", true, false).is_ok() && parse_sysctl("fs.mqueue.msg_max=1", false, false).is_ok());
-        for (text, network, ipc) in [("kernel.panic=1", false, false), ("vm.x=1", false, false), ("net.a=1", true, false), ("kernel.sem=1", false, true), ("net.x", false, false), ("net..x=1", false, false)] {
+        for (text, network, ipc) in [
+            ("kernel.panic=1", false, false),
+            ("vm.x=1", false, false),
+            ("net.a=1", true, false),
+            ("kernel.sem=1", false, true),
+            ("net.x", false, false),
+            ("net..x=1", false, false),
+        ] {
             assert!(parse_sysctl(text, network, ipc).is_err(), "{text}");
         }
     }

@@ -4,10 +4,8 @@ use super::FlagError;
 use crate::state::record::Ulimit;
 
 const FLAG: &str = "--ulimit";
-const NAMES: &[&str] = &[
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending",
-    "stack",
-];
+const NAMES: &[&str] =
+    &["core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"];
 
 /// Parses one `--ulimit` value; without a hard limit the soft one is both.
 ///

@@ -204,8 +204,26 @@ mod tests {
     #[test]
     fn refused_volumes() {
         for bad in [
-            "", "x", "a:b", "/a:/", "/:", ":/c", "/a:/b:ro:z", "/a:b", "/a:/b:bogus", "/a:/b:ro,rw", "/a:/b:z,Z", "/a:/b:shared,slave",
-            "/foo:ro", "a/b:/c", "d:/c", "data:/c:rshared", "/a:/b:nocopy", "/a:/b:U", "/a:/b:", "~x:/c",
+            "",
+            "x",
+            "a:b",
+            "/a:/",
+            "/:",
+            ":/c",
+            "/a:/b:ro:z",
+            "/a:b",
+            "/a:/b:bogus",
+            "/a:/b:ro,rw",
+            "/a:/b:z,Z",
+            "/a:/b:shared,slave",
+            "/foo:ro",
+            "a/b:/c",
+            "d:/c",
+            "data:/c:rshared",
+            "/a:/b:nocopy",
+            "/a:/b:U",
+            "/a:/b:",
+            "~x:/c",
         ] {
             if bad == "/a:/b:" {
                 continue; // An empty mode is Docker's default mode.

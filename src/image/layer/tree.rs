@@ -240,7 +240,8 @@ impl Tree {
         }
         if member.kind != Kind::Symlink && (member.mode & 0o7000 != 0 || member.mode & self.umask != 0) {
             // We made this node in a directory nobody else reaches, and it is no link.
-            rustix::fs::chmodat(self.top(), name, Mode::from_raw_mode(member.mode), AtFlags::empty()).map_err(|e| failed("set the mode of", path, e))?;
+            rustix::fs::chmodat(self.top(), name, Mode::from_raw_mode(member.mode), AtFlags::empty())
+                .map_err(|e| failed("set the mode of", path, e))?;
         }
         if let Some((name, _)) = member.xattrs.iter().find(|(name, _)| xattr::allowed(name)) {
             tracing::warn!("attribute {} of \"{}\" is dropped: it is not a regular file or directory", shown(name), shown(path));
@@ -316,7 +317,9 @@ impl Tree {
             }
         };
         match rustix::fs::statat(from, *target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => return Err(refused(&member.path, "a hard link to a directory")),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(refused(&member.path, "a hard link to a directory"));
+            }
             // A whiteout removes the file below: there is nothing to link to.
             Ok(_) if is_whiteout(from, target_name) => return Err(refused(&member.path, "a hard link to a removed file")),
             Ok(_) => {}

@@ -116,7 +116,14 @@ impl Authority {
         Ok(())
     }
 
-    async fn token(&self, endpoint: &Endpoint, reference: &Reference, realm: &str, service: Option<&str>, credentials: &Credentials) -> Result<(String, u64), Error> {
+    async fn token(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        realm: &str,
+        service: Option<&str>,
+        credentials: &Credentials,
+    ) -> Result<(String, u64), Error> {
         let mut url = check_realm(endpoint, realm)?;
         let scope = format!("repository:{}:pull", reference.repository());
         let operation = "get a token";

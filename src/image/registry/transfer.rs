@@ -60,7 +60,13 @@ impl Registry {
     ///
     /// # Errors
     /// What remains after all tries.
-    pub async fn blob(&self, descriptor: &Descriptor, mut from: u64, to: &Sender<Bytes>, progress: &(dyn Fn(Progress) + Sync)) -> Result<Fetched, Error> {
+    pub async fn blob(
+        &self,
+        descriptor: &Descriptor,
+        mut from: u64,
+        to: &Sender<Bytes>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Fetched, Error> {
         let layer = descriptor.digest.short();
         let mut attempt = 0;
         let mut which = 0;
@@ -86,7 +92,14 @@ impl Registry {
         }
     }
 
-    async fn stream(&self, endpoint: &Endpoint, descriptor: &Descriptor, from: &mut u64, to: &Sender<Bytes>, progress: &(dyn Fn(Progress) + Sync)) -> Result<Fetched, Error> {
+    async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        from: &mut u64,
+        to: &Sender<Bytes>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Fetched, Error> {
         let mut response = self.open(endpoint, descriptor, *from).await?;
         // A server that ignores the range sends everything again.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { *from };

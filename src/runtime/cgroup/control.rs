@@ -138,11 +138,7 @@ pub(super) fn thaw(files: &Files<'_>, unified: bool) -> Result<(), Error> {
 }
 
 pub(super) fn is_frozen(files: &Files<'_>, unified: bool) -> bool {
-    if unified {
-        files.keyed("cgroup.events", "frozen") == Some(1)
-    } else {
-        files.get("freezer.state").is_ok_and(|state| state == "FROZEN")
-    }
+    if unified { files.keyed("cgroup.events", "frozen") == Some(1) } else { files.get("freezer.state").is_ok_and(|state| state == "FROZEN") }
 }
 
 /// Sends SIGKILL to everything in the group and waits until nothing is left.

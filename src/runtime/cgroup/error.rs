@@ -103,12 +103,10 @@ impl Error {
                 Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::Forbidden,
                 _ => ErrorKind::Internal,
             },
-            Error::Create { source, .. } | Error::Enable { source, .. } | Error::DeviceProgram { source, .. } => {
-                match source.raw_os_error() {
-                    Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::Forbidden,
-                    _ => ErrorKind::Internal,
-                }
-            }
+            Error::Create { source, .. } | Error::Enable { source, .. } | Error::DeviceProgram { source, .. } => match source.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::Forbidden,
+                _ => ErrorKind::Internal,
+            },
             _ => ErrorKind::Internal,
         }
     }

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Every v1 controller; what else appears among a v1 mount's options is no controller.
-const CONTROLLERS: [&str; 14] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls", "net_prio", "perf_event",
-    "rdma", "misc",
-];
+const CONTROLLERS: [&str; 14] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "misc"];
 
 /// Where one hierarchy is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]

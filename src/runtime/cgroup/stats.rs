@@ -73,14 +73,10 @@ impl Place<'_> {
 
     fn memory(&self, tracking: &Files<'_>, stats: &mut Stats) -> Result<(), Error> {
         let (used, cache, limit) = match self.accounted("memory") {
-            Some((files, true)) => {
-                (files.number("memory.current"), files.keyed("memory.stat", "inactive_file"), files.number("memory.max"))
+            Some((files, true)) => (files.number("memory.current"), files.keyed("memory.stat", "inactive_file"), files.number("memory.max")),
+            Some((files, false)) => {
+                (files.number("memory.usage_in_bytes"), files.keyed("memory.stat", "total_inactive_file"), files.number("memory.limit_in_bytes"))
             }
-            Some((files, false)) => (
-                files.number("memory.usage_in_bytes"),
-                files.keyed("memory.stat", "total_inactive_file"),
-                files.number("memory.limit_in_bytes"),
-            ),
             // Not accounted (yet): what the processes have resident and do not share with files.
             None => (Some(super::control::pids(tracking)?.into_iter().map(resident).sum()), None, None),
         };

@@ -22,7 +22,8 @@ impl Scratch {
     /// A shell in the group: it waits for a line before it goes on, so that nothing runs outside.
     fn spawn(&mut self, script: &str) -> i32 {
         let script = format!("read go; {script}");
-        let mut child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         self.group.join(pid).unwrap();
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
@@ -99,10 +100,9 @@ fn limits_reach_the_kernel_and_processes_are_inside() {
         assert_eq!(scratch.read("cpu", "cpu.cfs_quota_us"), "50000");
     }
     // Up with the total, then down with both, then to "unlimited": each order of writes.
-    for (memory, wanted) in [
-        (r#"{"memory":{"limit":268435456,"swap":536870912}}"#, 268_435_456),
-        (r#"{"memory":{"limit":33554432,"swap":67108864}}"#, 33_554_432),
-    ] {
+    for (memory, wanted) in
+        [(r#"{"memory":{"limit":268435456,"swap":536870912}}"#, 268_435_456), (r#"{"memory":{"limit":33554432,"swap":67108864}}"#, 33_554_432)]
+    {
         scratch.group.update(&resources(memory)).unwrap();
         assert_eq!(scratch.group.stats().unwrap().memory_limit, wanted);
     }
@@ -246,12 +246,7 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
     place.clear().unwrap();
     place.prepare(Some(&resources(r#"{"pids":{"limit":30}}"#))).unwrap();
     place.restrict(&[], false).unwrap();
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", "read go; exec sleep 1000"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = Command::new("/bin/sh").args(["-c", "read go; exec sleep 1000"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     place.join(pid).unwrap();
     drop(child.stdin.take());
@@ -265,7 +260,12 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
     child.wait().unwrap();
     assert!(control::pids(&files).unwrap().is_empty() && !control::is_frozen(&files, false));
     // Under dash a refused redirection of `exec` ends the shell, so its code tells that the device was refused.
-    let mut second = Command::new("/bin/sh").args(["-c", "read go; head -c1 /dev/zero >/dev/null || exit 0; exec 3</dev/kmsg"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut second = Command::new("/bin/sh")
+        .args(["-c", "read go; head -c1 /dev/zero >/dev/null || exit 0; exec 3</dev/kmsg"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     place.join(i32::try_from(second.id()).unwrap()).unwrap();
     drop(second.stdin.take());
     assert_ne!(second.wait().unwrap().code(), Some(0));
@@ -349,7 +349,10 @@ fn v2_refusals_name_what_is_missing() {
     let host = Imitation::new(&[("memory.max", ""), ("memory.current", "4096")]);
     let refused = |json: &str| host.place().prepare(Some(&resources(json))).unwrap_err().to_string();
     assert_eq!(refused(r#"{"memory":{"limit":64,"swap":128}}"#), "cannot set memory.swap.max to 64 for /rcon/x");
-    assert_eq!(refused(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#), "cannot limit hugetlb for /rcon/x: this host has no hugetlb cgroup controller");
+    assert_eq!(
+        refused(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#),
+        "cannot limit hugetlb for /rcon/x: this host has no hugetlb cgroup controller"
+    );
     assert_eq!(refused(r#"{"memory":{"swappiness":1}}"#), "cannot apply memory swappiness: cgroup v2 has no such limit");
     let below = refused(r#"{"memory":{"limit":1024,"checkBeforeUpdate":true}}"#);
     assert_eq!(below, "cannot set the memory limit to 1024 for /rcon/x: 4096 bytes are in use");

@@ -2,8 +2,8 @@
 
 use super::{Error, names};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag, LinuxSeccompOperator,
-    LinuxSyscall, LinuxSyscallBuilder,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+    LinuxSyscallBuilder,
 };
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -32,11 +32,8 @@ pub fn default_profile(caps: &[String]) -> LinuxSeccomp {
     let mut syscalls = vec![allow(&always, Vec::new())];
     let [low, high] = names::REFUSED_FAMILIES;
     // Three rules of one condition each: between the two families there is one family (AF_NFC, 39).
-    for (op, family) in [
-        (LinuxSeccompOperator::ScmpCmpLt, low),
-        (LinuxSeccompOperator::ScmpCmpEq, low + 1),
-        (LinuxSeccompOperator::ScmpCmpGt, high),
-    ] {
+    for (op, family) in [(LinuxSeccompOperator::ScmpCmpLt, low), (LinuxSeccompOperator::ScmpCmpEq, low + 1), (LinuxSeccompOperator::ScmpCmpGt, high)]
+    {
         syscalls.push(allow(&["socket"], vec![condition(0, op, family, None)]));
     }
     for persona in names::PERSONALITIES {

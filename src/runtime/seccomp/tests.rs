@@ -24,9 +24,18 @@ fn run(program: &[Instruction], arch: u32, number: u32, arguments: &[u64]) -> (u
         let Instruction { code, jt, jf, k } = program[at];
         at += 1;
         let branch = match code {
-            0x20 => { accumulator = word(k); continue }
-            0x54 => { accumulator &= k; continue }
-            0x05 => { at += k as usize; continue }
+            0x20 => {
+                accumulator = word(k);
+                continue;
+            }
+            0x54 => {
+                accumulator &= k;
+                continue;
+            }
+            0x05 => {
+                at += k as usize;
+                continue;
+            }
             0x06 => return (k, step),
             0x15 => accumulator == k,
             0x25 => accumulator > k,
@@ -53,44 +62,44 @@ fn the_default_profile_decides_like_dockers() {
     let program = compile(&default_profile(&caps(&["CHOWN", "SYS_CHROOT"]))).unwrap();
     const NEWUSER: u64 = 0x1000_0000;
     for (arch, number, arguments, wanted) in [
-        (X86_64, 39, &[][..], ALLOW),                 // getpid
-        (X86_64, 0, &[], ALLOW),                      // read
-        (X86_64, 272, &[NEWUSER], EPERM),             // unshare
-        (X86_64, 56, &[17], ALLOW),                   // clone, as fork does
-        (X86_64, 56, &[NEWUSER | 17], EPERM),         // clone into a user namespace
-        (X86_64, 435, &[], ENOSYS),                   // clone3
-        (X86_64, 161, &[], ALLOW),                    // chroot, unlocked
-        (X86_64, 250, &[], EPERM),                    // keyctl
-        (X86_64, 425, &[], EPERM),                    // io_uring_setup
-        (X86_64, 165, &[], EPERM),                    // mount
-        (X86_64, 41, &[2], ALLOW),                    // socket AF_INET
-        (X86_64, 41, &[38], EPERM),                   // AF_ALG
-        (X86_64, 41, &[39], ALLOW),                   // AF_NFC
-        (X86_64, 41, &[40], EPERM),                   // AF_VSOCK
-        (X86_64, 41, &[44], ALLOW),                   // AF_XDP
-        (X86_64, 135, &[0], ALLOW),                   // personality
+        (X86_64, 39, &[][..], ALLOW),         // getpid
+        (X86_64, 0, &[], ALLOW),              // read
+        (X86_64, 272, &[NEWUSER], EPERM),     // unshare
+        (X86_64, 56, &[17], ALLOW),           // clone, as fork does
+        (X86_64, 56, &[NEWUSER | 17], EPERM), // clone into a user namespace
+        (X86_64, 435, &[], ENOSYS),           // clone3
+        (X86_64, 161, &[], ALLOW),            // chroot, unlocked
+        (X86_64, 250, &[], EPERM),            // keyctl
+        (X86_64, 425, &[], EPERM),            // io_uring_setup
+        (X86_64, 165, &[], EPERM),            // mount
+        (X86_64, 41, &[2], ALLOW),            // socket AF_INET
+        (X86_64, 41, &[38], EPERM),           // AF_ALG
+        (X86_64, 41, &[39], ALLOW),           // AF_NFC
+        (X86_64, 41, &[40], EPERM),           // AF_VSOCK
+        (X86_64, 41, &[44], ALLOW),           // AF_XDP
+        (X86_64, 135, &[0], ALLOW),           // personality
         (X86_64, 135, &[0xffff_ffff], ALLOW),
-        (X86_64, 135, &[0x4_0000], EPERM),            // ADDR_NO_RANDOMIZE
-        (X86_64, 135, &[0x1_0000_0008], EPERM),       // the upper word counts
-        (X86_64, 101, &[], ALLOW),                    // ptrace
-        (X86_64, 466, &[], ALLOW),                    // removexattrat, the newest known
-        (X86_64, 467, &[], ENOSYS),                   // open_tree_attr, newer
+        (X86_64, 135, &[0x4_0000], EPERM),      // ADDR_NO_RANDOMIZE
+        (X86_64, 135, &[0x1_0000_0008], EPERM), // the upper word counts
+        (X86_64, 101, &[], ALLOW),              // ptrace
+        (X86_64, 466, &[], ALLOW),              // removexattrat, the newest known
+        (X86_64, 467, &[], ENOSYS),             // open_tree_attr, newer
         (X86_64, 9999, &[], ENOSYS),
         (X86_64, u32::MAX, &[], EPERM),
         (X86_64, X32 | 39, &[], ALLOW),
-        (X86_64, X32 | 520, &[], ALLOW),              // execve of x32
-        (X86_64, X32 | 59, &[], EPERM),               // execve's 64-bit number with the x32 bit
+        (X86_64, X32 | 520, &[], ALLOW), // execve of x32
+        (X86_64, X32 | 59, &[], EPERM),  // execve's 64-bit number with the x32 bit
         (X86_64, X32 | 272, &[], EPERM),
         (X86_64, X32 | 9999, &[], ENOSYS),
-        (I386, 20, &[], ALLOW),                       // getpid
-        (I386, 102, &[], ALLOW),                      // socketcall
-        (I386, 310, &[NEWUSER], EPERM),               // unshare
-        (I386, 120, &[NEWUSER], EPERM),               // clone
+        (I386, 20, &[], ALLOW),         // getpid
+        (I386, 102, &[], ALLOW),        // socketcall
+        (I386, 310, &[NEWUSER], EPERM), // unshare
+        (I386, 120, &[NEWUSER], EPERM), // clone
         (I386, 120, &[17], ALLOW),
-        (I386, 359, &[38], EPERM),                    // socket
+        (I386, 359, &[38], EPERM), // socket
         (I386, 435, &[], ENOSYS),
         (I386, 5000, &[], ENOSYS),
-        (0xc000_00b7, 39, &[], KILL),                 // another machine's call
+        (0xc000_00b7, 39, &[], KILL), // another machine's call
     ] {
         assert_eq!(run(&program, arch, number, arguments).0, wanted, "{arch:#x} {number} {arguments:x?}");
     }
