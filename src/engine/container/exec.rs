@@ -47,7 +47,15 @@ impl Engine {
                 Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
             }
         };
-        Ok(runtime::exec(Exec { init_pidfd: pidfd.as_fd(), process: &process, user: Some(&user), spec: &spec, stdio, cgroup: &live.cgroup })?)
+        Ok(runtime::exec(Exec {
+            init_pidfd: pidfd.as_fd(),
+            process: &process,
+            user: Some(&user),
+            keyring: Some(record.id.as_str()),
+            spec: &spec,
+            stdio,
+            cgroup: &live.cgroup,
+        })?)
     }
 
     /// The config that a running container was made from. Namespaces are joined through its init process, so other
@@ -86,7 +94,7 @@ fn process(record: &Container, request: &ExecRequest, spec: &Spec) -> Result<Pro
     }
     if request.privileged {
         let all = crate::runtime::capability::resolve(&[], &[], true).map_err(|e| Error::invalid(e.to_string()))?;
-        process.set_capabilities(Some(oci_config::capability_sets(&all))).set_apparmor_profile(None);
+        process.set_capabilities(Some(oci_config::capability_sets(&all))).set_apparmor_profile(Some("unconfined".to_owned()));
     }
     Ok(process)
 }
