@@ -55,6 +55,7 @@ impl Engine {
             spec: &spec,
             stdio,
             cgroup: &live.cgroup,
+            preserve_fds: 0,
         })?)
     }
 
