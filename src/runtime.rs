@@ -30,6 +30,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod config;
 pub mod container;
 pub mod seccomp;
 

@@ -80,10 +80,13 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at("forbid new privileges")?;
     }
-    let held = rustix::thread::capabilities(None).at("read capabilities")?.permitted.bits();
-    // What the kernel does not know, or we do not hold, cannot be given.
+    let own = rustix::thread::capabilities(None).at("read capabilities")?;
+    let held = own.permitted.bits();
+    // What the kernel does not know, or we do not hold, cannot be given (config.md: that is no failure).
     sets.permitted &= held;
     sets.effective &= sets.permitted;
+    // Both rules of cap_capset (security/commoncap.c).
+    sets.inheritable &= own.inheritable.bits() | held & sets.bounding;
     let last = if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
     let meanwhile = (sets.permitted | last) & held;
     set(meanwhile, meanwhile, sets.inheritable)?;

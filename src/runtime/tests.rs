@@ -12,6 +12,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+mod process;
+
 const STAGE: &str = "RCON_TEST_STAGE";
 
 /// Runs `body` alone in a process of one thread; its panic is this test's panic.
@@ -43,7 +45,10 @@ impl Fixture {
         }
         let layer = base.join("layer");
         std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-        for applet in ["sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep"] {
+        for applet in [
+            "sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep", "cut",
+            "ionice", "uname", "mkdir",
+        ] {
             std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
         }
         std::fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:/bin/sh\n").unwrap();
