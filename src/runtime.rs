@@ -30,6 +30,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod hooks;
 pub mod seccomp;
 
 mod channel;
@@ -120,6 +121,8 @@ pub struct Create<'a> {
     /// `--init`: run a built-in reaper as PID 1.
     pub reaper: bool,
     pub cgroup: &'a cgroup::Group,
+    /// What hooks of the config are told; None: a config with hooks is refused.
+    pub state: Option<&'a hooks::State>,
 }
 
 /// A created container: its init stage has applied the plan and waits at the gate.

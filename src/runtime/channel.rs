@@ -19,6 +19,8 @@ pub(super) const MAPPED: u8 = b'M';
 pub(super) const JOINED: u8 = b'J';
 /// Parent to stage: the gate is open.
 pub(super) const GO: u8 = b'G';
+/// Stage to parent: all is mounted, the hooks of the runtime may run; and back: they have run.
+pub(super) const HOOKS: u8 = b'H';
 /// Parent to stage, with a descriptor: a detached mount.
 const TREE: u8 = b'T';
 const READY: u8 = b'R';
@@ -32,6 +34,8 @@ pub(super) enum Answer {
     /// All is applied; the master of the terminal, if one was asked for.
     Ready(Option<OwnedFd>),
     Failed(Failure),
+    /// See [`HOOKS`].
+    Hooks,
     /// The exec stage proper: its pid for us and a descriptor of it.
     Born(i32, OwnedFd),
     End,
@@ -112,6 +116,7 @@ impl Channel {
         match &buffer[..length] {
             [] => Ok(Answer::End),
             [READY] => Ok(Answer::Ready(fd)),
+            [HOOKS] => Ok(Answer::Hooks),
             [BORN, a, b, c, d] => match fd {
                 Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),
                 None => Err(Failure::step("read the stage's report", Errno::PROTO)),

@@ -33,6 +33,9 @@ pub enum Error {
     /// The init stage died without a word; the text says how.
     #[error("the container's init stage {0}")]
     Lost(String),
+    /// A hook of the config failed; the text names it and says how.
+    #[error("{0}")]
+    Hook(String),
     #[error("cannot compile the seccomp profile")]
     Seccomp(#[source] seccomp::Error),
     #[error("cannot join the container's cgroup")]
@@ -49,7 +52,7 @@ impl Error {
             Error::Unsupported(_) => ErrorKind::Unsupported,
             Error::CommandNotFound(_) => ErrorKind::CommandNotFound,
             Error::CommandNotExecutable(_) => ErrorKind::CommandNotExecutable,
-            Error::Step { .. } | Error::Threads | Error::Lost(_) => ErrorKind::Internal,
+            Error::Step { .. } | Error::Threads | Error::Lost(_) | Error::Hook(_) => ErrorKind::Internal,
         }
     }
 }
@@ -65,10 +68,11 @@ pub(super) enum FailureKind {
     Unsupported,
     NotFound,
     NotExecutable,
+    Hook,
 }
 
-const KINDS: [FailureKind; 5] =
-    [FailureKind::Step, FailureKind::Invalid, FailureKind::Unsupported, FailureKind::NotFound, FailureKind::NotExecutable];
+const KINDS: [FailureKind; 6] =
+    [FailureKind::Step, FailureKind::Invalid, FailureKind::Unsupported, FailureKind::NotFound, FailureKind::NotExecutable, FailureKind::Hook];
 
 /// A failed step inside the stage: plain data that fits one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,10 @@ impl Failure {
 
     pub fn unsupported(text: impl Into<String>) -> Self {
         Failure { kind: FailureKind::Unsupported, text: text.into(), errno: 0 }
+    }
+
+    pub fn hook(text: impl Into<String>) -> Self {
+        Failure { kind: FailureKind::Hook, text: text.into(), errno: 0 }
     }
 
     /// Kind, errno, text.
@@ -119,6 +127,7 @@ impl From<Failure> for Error {
             FailureKind::Unsupported => Error::Unsupported(text),
             FailureKind::NotFound => Error::CommandNotFound(text),
             FailureKind::NotExecutable => Error::CommandNotExecutable(text),
+            FailureKind::Hook => Error::Hook(text),
         }
     }
 }

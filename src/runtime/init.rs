@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Init, cgroup, mapped, terminal};
+use super::{Create, Init, cgroup, hooks, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -31,7 +31,8 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns: request.netns.is_some() })?;
+    let netns = request.netns.is_some();
+    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns, state: request.state })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -50,7 +51,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group) {
+            match attend(&ours, pid, &plan, group, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -59,7 +60,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
 }
 
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
@@ -71,10 +72,16 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
         group.join(pid).map_err(Error::Cgroup)?;
     }
     channel.say(channel::JOINED)?;
-    match channel.answer()? {
-        Answer::Ready(console) => Ok(console),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Born(..) => Err(Error::Lost(String::new())),
+    loop {
+        match (channel.answer()?, &plan.hooks) {
+            (Answer::Ready(console), _) => return Ok(console),
+            (Answer::Failed(failure), _) => return Err(failure.into()),
+            (Answer::Hooks, Some(hooks)) => {
+                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
+                channel.say(channel::HOOKS)?;
+            }
+            (Answer::End | Answer::Born(..) | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+        }
     }
 }
 
@@ -177,6 +184,9 @@ fn go(luggage: &Luggage<'_>, channel: &Channel, prepared: &mut entry::Prepared) 
     if luggage.reaper {
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
+    if let Some(hooks) = &luggage.plan.hooks {
+        prepared.run_hooks(hooks, luggage.proof)?;
+    }
     Ok(())
 }
 
@@ -189,7 +199,7 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     entry::begin(&keep)?;
     let label = entry::open_label(&plan.process)?;
     enter_namespaces(luggage, channel)?;
-    let mut stage = Stage::new(channel, luggage.streams.size());
+    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
@@ -250,6 +260,6 @@ pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }
