@@ -150,6 +150,9 @@ impl Containers {
             netns: self.netns.as_ref().map(AsFd::as_fd),
             reaper: config.reaper,
             cgroup: group,
+            gate: runtime::Gate::Caller,
+            preserve_fds: 0,
+            accounting: false,
             state: None,
         };
         assert_single_threaded()?;

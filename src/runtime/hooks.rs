@@ -191,7 +191,6 @@ fn compile(kind: Kind, number: usize, hook: &oci_spec::runtime::Hook) -> Result<
 ///
 /// # Errors
 /// The hook that failed and how; `Threads` when the caller has several.
-#[cfg_attr(not(test), allow(dead_code, reason = "the container's verbs call it"))]
 pub fn run(spec: &Spec, kind: Kind, state: &State, pid: Option<i32>) -> Result<(), Error> {
     let hooks = of(spec, kind)?;
     if hooks.is_empty() {
@@ -202,7 +201,6 @@ pub fn run(spec: &Spec, kind: Kind, state: &State, pid: Option<i32>) -> Result<(
 }
 
 /// Runs all poststop hooks; a failure is a warning and does not stop the others (runtime.md, "Lifecycle").
-#[cfg_attr(not(test), allow(dead_code, reason = "the container's verbs call it"))]
 pub fn run_poststop(spec: &Spec, state: &State) -> Vec<Error> {
     let hooks = match of(spec, Kind::Poststop) {
         Ok(hooks) => hooks,
@@ -316,7 +314,7 @@ impl Hook {
         terminal::duplicate(stdin.as_fd(), output.as_fd(), output.as_fd())?;
         sys::reset_signals();
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        sys::cloexec_all().at("mark descriptors close-on-exec")?;
+        sys::cloexec_from(3).at("mark descriptors close-on-exec")?;
         if self.kind.inside() {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the stage's death")?;
         }

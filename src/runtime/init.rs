@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Init, cgroup, hooks, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, hooks, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -24,6 +24,8 @@ struct Luggage<'a> {
     joins: Vec<(u64, OwnedFd)>,
     netns: Option<BorrowedFd<'a>>,
     reaper: bool,
+    gate: Gate,
+    preserved: u32,
     proof: SingleThreaded,
 }
 
@@ -36,7 +38,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
-    let luggage = Luggage { plan: &plan, streams, joins, netns: request.netns, reaper: request.reaper, proof };
+    let luggage = Luggage {
+        plan: &plan,
+        streams,
+        joins,
+        netns: request.netns,
+        reaper: request.reaper,
+        gate: request.gate,
+        preserved: request.preserve_fds,
+        proof,
+    };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
     let forked = hidden(|| {
@@ -47,11 +58,12 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     match forked {
         Forked::Child => {
             drop(ours);
-            stage(&luggage, &theirs)
+            stage(&luggage, theirs)
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group, proof) {
+            let membership = Membership { group, accounting: request.accounting };
+            match attend(&ours, pid, &plan, &membership, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -59,8 +71,14 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
+/// The groups that the stage joins.
+struct Membership<'a> {
+    group: Option<&'a cgroup::Group>,
+    accounting: bool,
+}
+
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
@@ -68,8 +86,9 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
         mapped::hand_over(channel, pid, plan)?;
     }
     score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = group {
-        group.join(pid).map_err(Error::Cgroup)?;
+    if let Some(group) = membership.group {
+        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
+        joined.map_err(Error::Cgroup)?;
     }
     channel.say(channel::JOINED)?;
     loop {
@@ -80,7 +99,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
                 hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
                 channel.say(channel::HOOKS)?;
             }
-            (Answer::End | Answer::Born(..) | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
         }
     }
 }
@@ -166,9 +185,10 @@ fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Opti
 }
 
 /// The stage's whole life.
-fn stage(luggage: &Luggage<'_>, channel: &Channel) -> ! {
-    let failure = match build(luggage, channel) {
-        Ok(mut prepared) => match go(luggage, channel, &mut prepared) {
+fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
+    let mut channel = channel;
+    let failure = match build(luggage, &channel) {
+        Ok(mut prepared) => match pass(luggage, &mut channel, &mut prepared) {
             Ok(()) => prepared.execute(),
             Err(failure) => failure,
         },
@@ -179,8 +199,22 @@ fn stage(luggage: &Luggage<'_>, channel: &Channel) -> ! {
     sys::exit(125)
 }
 
-fn go(luggage: &Luggage<'_>, channel: &Channel, prepared: &mut entry::Prepared) -> Result<(), Failure> {
-    channel.expect(channel::GO)?;
+/// Waits at the gate. Behind it `channel` leads to whoever opened it.
+fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prepared) -> Result<(), Failure> {
+    let outlive = || rustix::process::set_parent_process_death_signal(None).at("let go of the parent");
+    match &luggage.gate {
+        Gate::Caller => channel.expect(channel::GO)?,
+        Gate::Free => {
+            channel.expect(channel::GO)?;
+            outlive()?;
+        }
+        Gate::Socket(gate) => {
+            channel.expect(channel::RELEASE)?;
+            outlive()?;
+            channel.released()?;
+            *channel = Channel::accept(gate.as_fd())?;
+        }
+    }
     if luggage.reaper {
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
@@ -196,14 +230,17 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     keep.push(channel.fd());
     keep.extend(luggage.netns);
     keep.extend(luggage.joins.iter().map(|(_, fd)| fd.as_fd()));
-    entry::begin(&keep)?;
+    if let Gate::Socket(gate) = &luggage.gate {
+        keep.push(gate.as_fd());
+    }
+    entry::begin(&keep, luggage.preserved)?;
     let label = entry::open_label(&plan.process)?;
     enter_namespaces(luggage, channel)?;
     let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label) {
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);
@@ -257,9 +294,32 @@ fn enter_time(offsets: &str) -> Result<(), Failure> {
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     init.gate.say(channel::GO)?;
+    outcome(&init.gate)
+}
+
+/// Lets the waiting stage outlive this process.
+pub(super) fn release(init: &Init) -> Result<(), Error> {
+    init.gate.say(channel::RELEASE)?;
     match init.gate.answer()? {
+        Answer::Released => Ok(()),
+        Answer::Failed(failure) => Err(failure.into()),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
+    }
+}
+
+/// Opens the gate of another process's stage.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn open_gate(channel: Channel) -> Result<(), Error> {
+    channel.say(channel::GO)?;
+    outcome(&channel)
+}
+
+fn outcome(channel: &Channel) -> Result<(), Error> {
+    match channel.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }

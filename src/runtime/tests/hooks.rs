@@ -18,7 +18,22 @@ fn create(fixture: &Fixture, spec: &Spec, stdio: Stdio) -> Result<Init, Error> {
     let root = Root::Directory(fixture.base.join("layer"));
     let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
     let state = state(fixture);
-    init::create(Create { spec, root: &root, user: None, stdio, netns: None, reaper: false, cgroup: &unused, state: Some(&state) }, None)
+    init::create(
+        Create {
+            spec,
+            root: &root,
+            user: None,
+            stdio,
+            netns: None,
+            reaper: false,
+            cgroup: &unused,
+            gate: crate::runtime::Gate::Caller,
+            preserve_fds: 0,
+            accounting: false,
+            state: Some(&state),
+        },
+        None,
+    )
 }
 
 fn shell(script: &str) -> Value {
