@@ -5,7 +5,7 @@ use super::credentials::{self, Final};
 use super::error::{At, Failure};
 use super::process::ProcessPlan;
 use super::user::{self, Account};
-use super::{Stdio, label, reaper, terminal};
+use super::{Stdio, hooks, label, reaper, terminal};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::process as sys;
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
@@ -173,6 +173,11 @@ impl Prepared {
     /// With a reaper, only its child goes on from here.
     pub fn reap(&mut self, proof: SingleThreaded, terminal: bool) -> Result<(), Failure> {
         reaper::split(proof, terminal, &self.rights)
+    }
+
+    /// The startContainer hooks: each is what the process will be, its rights and filter included.
+    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded) -> Result<(), Failure> {
+        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges))
     }
 
     /// Executes; returns only the reason why not.
