@@ -9,7 +9,7 @@ work=$(mktemp -d "$(dirname "$out")/.guest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
 mmdebstrap --quiet --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,python3-minimal,runc,crun,busybox-static,procps,iproute2,uidmap,kmod,jq \
+    --include=systemd,systemd-sysv,dbus,python3,runc,crun,busybox-static,procps,iproute2,uidmap,kmod,jq \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$work/root.tar"
 mkdir "$work/root"
