@@ -130,6 +130,7 @@ class T:
         self.template = template
         self.ids = [self.id]
         self.holders = []
+        self.init = None
         self.v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
         os.mkdir(self.dir)
         link_tree(template, self.rootfs)
@@ -280,9 +281,13 @@ class T:
         return result.out.strip()
 
     def create(self, *flags, **how):
-        """`create`; the container's stdout is then `t.output()`."""
+        """`create`; the container's stdout is then `t.output()`, its process id on the host `t.init`."""
         self.write()
-        return self.must("create", "--bundle", self.dir, *flags, self.id, files=True, **how)
+        note = os.path.join(self.dir, "pid")
+        result = self.must("create", "--bundle", self.dir, "--pid-file", note, *flags, self.id, files=True, **how)
+        with open(note) as file:
+            self.init = int(file.read())
+        return result
 
     def start(self):
         return self.must("start", self.id)
@@ -292,16 +297,13 @@ class T:
         self.script(text)
         self.create(*flags, **how)
         self.start()
-        return self.pid()
+        return self.init
 
     def state(self):
         return json.loads(self.must("state", self.id).out)
 
     def status(self):
         return self.state()["status"]
-
-    def pid(self):
-        return self.state()["pid"]
 
     def output(self):
         with open(os.path.join(self.dir, "out"), errors="replace") as file:
@@ -339,7 +341,7 @@ class T:
 
     def finish(self):
         """Waits for the started container; its exit status and output."""
-        code = self.wait(self.pid())
+        code = self.wait(self.init)
         return code, self.output()
 
     def refuses(self, *flags, why="create", **how):
