@@ -3,12 +3,11 @@
 . "$(dirname "$0")/lib.sh"
 . "$here/cases.sh"
 socket=unix://$work/docker.sock
-parent=rcon-peers-docker
 peer_command=$work/docker
-printf '#!/bin/sh\nexec docker -H %s "$@"\n' "$socket" > "$peer_command" && chmod 755 "$peer_command"
+printf '#!/bin/sh\nexec timeout --foreground 60 docker -H %s "$@"\n' "$socket" > "$peer_command" && chmod 755 "$peer_command"
 engine() { "$peer_command" "$@"; }
 # Docker 20.10 says 126 for every failure of an exec.
-EXEC_MISSING=126 EXEC_PAUSED=1 RM_RUNNING=1 BUILD_FLAGS=(-q)
+EXEC_MISSING=126 EXEC_PAUSED=1 RM_RUNNING=1 BUILD_FLAGS=(-q) FORCE=(-f) UPDATE_PIDS=(--pids-limit 44)
 export DOCKER_BUILDKIT=0 DOCKER_CONFIG=$work/config
 
 start_dockerd() {
@@ -18,6 +17,18 @@ start_dockerd() {
     wait_for 30 engine version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log")"; finish; exit 1; }
 }
 stop_dockerd() { kill "$daemon" 2> /dev/null; wait "$daemon" 2> /dev/null; }
+
+# What podman does not have, or says otherwise.
+own_words() {
+    prints "a workdir that does not exist is made" /new/dir run -w /new/dir "$IMAGE" pwd
+    engine run --name hog --network none --memory 32m --memory-swap 32m "$IMAGE" dd if=/dev/zero of=/dev/null bs=100M count=1 2> /dev/null
+    expect "the engine learns of an out-of-memory kill" "true 137" "$(engine inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' hog)"
+    engine rm hog > /dev/null
+    engine run -d --name doomed --network none "$IMAGE" sleep 100 > /dev/null
+    ends "kill" 0 engine kill doomed
+    expect "its exit code" 137 "$(engine wait doomed)"
+    engine rm doomed > /dev/null
+}
 
 default_network() {
     engine run -d --name web -p 127.0.0.1:8123:80 "$IMAGE" sh -c 'mkdir /www && echo served > /www/index.html && httpd -f -h /www -p 80' > /dev/null
@@ -79,9 +90,13 @@ live_restore() {
 # User namespaces for all containers: a daemon of its own.
 remapped() {
     stop_dockerd
-    start_dockerd --userns-remap "$(id -un)"
+    # Ranges for a user of every Debian, seen only in here.
+    echo nobody:100000:65536 > "$work/ranges"
+    mount --bind "$work/ranges" /etc/subuid
+    mount --bind "$work/ranges" /etc/subgid
+    start_dockerd --userns-remap nobody
     engine load -q -i "$FIXTURES/busybox.tar" > /dev/null
-    says "--userns-remap maps ids" "^ +0 +[1-9][0-9]+ +[0-9]+$" run "$IMAGE" cat /proc/self/uid_map
+    says "--userns-remap maps ids" "^ +0 +100000 +65536$" run "$IMAGE" cat /proc/self/uid_map
     prints "run" "0 0" run "$IMAGE" sh -c 'echo $(id -u) $(stat -c %u /bin/busybox)'
     engine run -d --name mapped --network none --memory 64m "$IMAGE" sleep 100 > /dev/null
     prints "exec" 0 engine exec mapped id -u
@@ -93,6 +108,7 @@ remapped() {
     ends "pause" 0 engine pause mapped
     ends "unpause" 0 engine unpause mapped
     ends "rm -f" 0 engine rm -f mapped
+    umount /etc/subuid /etc/subgid
 }
 
 start_dockerd
@@ -100,13 +116,12 @@ engine load -q -i "$FIXTURES/busybox.tar" > /dev/null
 IMAGE=busybox:latest
 says "the default runtime is the one under test" "^peer$" engine info -f '{{.DefaultRuntime}}'
 for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces limits executions terminals lifecycle many building
-    default_network health restarts committing cgroup_namespace live_restore remapped}; do
+    own_words default_network health restarts committing cgroup_namespace live_restore remapped}; do
     echo " -- $group"
     $group
 done
 for id in $(engine ps -aq); do engine rm -f "$id" > /dev/null; done
-nothing_left "no group and no state is left" "$parent" /run/docker/runtime-runc/moby
+nothing_left "no group and no state is left" /run/docker/runtime-runc/moby
 stop_dockerd
-remove_cgroups "$parent"
 umount -R -l "$work/docker-data" 2> /dev/null
 finish

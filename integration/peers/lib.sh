@@ -2,15 +2,28 @@
 # mount, PID and IPC namespaces of its own, with an empty /run, so that a private daemon is the only one there is, and
 # whatever is still running at the end ends with the script.
 RUNTIME=${RUNTIME:-$(dirname "${RCON:?}")/rcon-runtime}
+# The control group above all that the peer makes.
+parent=rcon-peers-$(basename "$0" .sh)
+remove_groups() { find /sys/fs/cgroup -mindepth 2 -depth -type d \( -path "*/$parent" -o -path "*/$parent/*" \) -exec rmdir {} + 2> /dev/null; }
 if [ "${PEERS_INSIDE:-}" != "$$:$0" ]; then
+    remove_groups
     # In the new PID namespace the script is 1, so that no other process carries this mark by chance.
-    PEERS_INSIDE="1:$0" exec unshare --net --mount --ipc --pid --fork --kill-child --mount-proc --propagation private bash "$0" "$@"
+    PEERS_INSIDE="1:$0" unshare --net --mount --ipc --pid --fork --kill-child --mount-proc --propagation private bash "$0" "$@" &
+    inside=$!
+    # The death of `unshare` is the death of all in its namespaces.
+    trap 'kill -9 $inside' TERM INT
+    wait $inside
+    code=$?
+    remove_groups
+    exit $code
 fi
 here=$(dirname "$(readlink -f "$0")")
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 ip link set lo up
 . "$here/../lib.sh"
+# conmon leaves files in the directory it was started from.
+cd "$work" || exit 1
 
 # PEERS_TRACE=FILE: every call of the runtime, with its arguments, log and exit code, is appended to FILE.
 runtime=$RUNTIME
@@ -47,19 +60,11 @@ says() {
 # pty COLUMNSxROWS INPUT COMMAND...: the command on a terminal of that size; INPUT is typed once it has printed something.
 pty() { python3 "$here/terminal.py" "$@" | tr -d '\r'; }
 
-# Control groups that the peers made beneath these names, deepest first.
-remove_cgroups() { # NAME...
-    local name
-    for name in "$@"; do
-        find /sys/fs/cgroup -mindepth 2 -depth -type d \( -path "*/$name" -o -path "*/$name/*" \) -exec rmdir {} + 2> /dev/null
-    done
-}
-
-# What the runtime may leave behind: groups of single containers, its state directories, mounts below our roots.
-nothing_left() { # NAME PARENT STATE_ROOT: PARENT is the cgroup above the containers
+# What the runtime may leave behind: control groups, state directories.
+nothing_left() { # NAME STATE_ROOT
     local left=
     for _ in $(seq 50); do
-        left="$(find /sys/fs/cgroup -mindepth 2 -type d -path "*/$2/*" 2> /dev/null | tr '\n' ' ')$(ls -A "$3" 2> /dev/null | tr '\n' ' ')"
+        left="$(find /sys/fs/cgroup -mindepth 2 -type d -path "*/$parent/*" 2> /dev/null | tr '\n' ' ')$(ls -A "$2" 2> /dev/null | tr '\n' ' ')"
         [ -n "$left" ] || break
         sleep 0.1
     done
