@@ -33,6 +33,7 @@ pub mod cgroup;
 pub mod container;
 pub mod seccomp;
 
+mod attributes;
 mod channel;
 mod command;
 mod credentials;
@@ -43,6 +44,8 @@ mod exe;
 mod hierarchy;
 mod init;
 mod join;
+mod keyring;
+mod label;
 mod mapped;
 mod options;
 mod plan;
@@ -128,6 +131,8 @@ pub struct Create<'a> {
     pub root: &'a Root,
     /// None: `spec.process.user` is numeric and final (OCI callers).
     pub user: Option<&'a User>,
+    /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
+    pub keyring: Option<&'a str>,
     pub stdio: Stdio,
     /// Joined instead of the spec's `network` namespace entry, if given.
     pub netns: Option<BorrowedFd<'a>>,
@@ -186,6 +191,8 @@ pub struct Exec<'a> {
     /// args, env, cwd, capabilities, rlimits, noNewPrivileges… (user is resolved from `user` when given).
     pub process: &'a Process,
     pub user: Option<&'a User>,
+    /// As [`Create::keyring`].
+    pub keyring: Option<&'a str>,
     /// The container's own config: namespaces, seccomp, apparmor.
     pub spec: &'a Spec,
     pub stdio: Stdio,

@@ -112,6 +112,7 @@ fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, rea
             spec,
             root: &root,
             user,
+            keyring: None,
             stdio,
             netns: None,
             reaper,
@@ -252,7 +253,8 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
     let process = container.process().clone().unwrap();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
     let user = User::default();
-    let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), spec, stdio, cgroup: &unused, preserve_fds: 0 };
+    let request =
+        Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), keyring: None, spec, stdio, cgroup: &unused, preserve_fds: 0 };
     join::exec(request, None)
 }
 
@@ -441,6 +443,7 @@ fn filters_and_groups_hold() {
                 spec: &spec,
                 root: &root,
                 user: None,
+                keyring: None,
                 stdio,
                 netns: None,
                 reaper,
@@ -454,7 +457,16 @@ fn filters_and_groups_hold() {
             let (stdio, exec_output) = pipes();
             let container = config(&["sh", "-c", "grep -E 'Seccomp:|CapPrm' /proc/self/status; cat /proc/self/cgroup"], |_| {});
             let process = container.process().clone().unwrap();
-            let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: None, spec: &spec, stdio, cgroup: &group, preserve_fds: 0 };
+            let request = Exec {
+                init_pidfd: init.pidfd.as_fd(),
+                process: &process,
+                user: None,
+                keyring: None,
+                spec: &spec,
+                stdio,
+                cgroup: &group,
+                preserve_fds: 0,
+            };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);
             let inside = text(exec_output);

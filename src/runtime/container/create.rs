@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub struct Request {
     /// Number of descriptors from 3 on that the process inherits.
     pub preserve_fds: u32,
+    /// The caller's session keyring is kept (`--no-new-keyring`).
+    pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
 }
@@ -50,6 +52,7 @@ impl Store {
         let held = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", &dir)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        record.keep_keyring = request.keep_keyring;
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.group = Some(cgroup::Group { path: group_path(spec, id) });
         let mut container = Container { dir, held, record };
@@ -82,6 +85,7 @@ impl Store {
             spec,
             root: &Root::Directory(container.record.rootfs.clone()),
             user: None,
+            keyring: (!request.keep_keyring).then(|| container.id()),
             stdio,
             netns: None,
             reaper: false,
