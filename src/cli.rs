@@ -29,6 +29,7 @@ mod info;
 mod inspect;
 mod kill;
 mod logs;
+mod oci;
 mod options;
 mod output;
 mod pause;
@@ -42,7 +43,6 @@ mod remove;
 mod rename;
 mod rmi;
 mod run;
-mod runtime_name;
 mod save;
 mod session;
 mod start;
@@ -63,14 +63,14 @@ use failure::Failure;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// The command line of `rcon` (and its refusal to be `rcon-runtime`). Returns the process's exit code.
+/// The command line of `rcon` and of `rcon-runtime`. Returns the process's exit code.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
     let name = std::path::Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned());
-    if name.as_deref() == Some("rcon-runtime") {
-        return runtime_name::main(&args);
+    if name.as_deref() == Some(oci::NAME) {
+        return oci::main(&args);
     }
     match dispatch(&args) {
         Ok(code) => code,

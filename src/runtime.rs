@@ -30,6 +30,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod container;
 pub mod seccomp;
 
 mod channel;
@@ -106,6 +107,19 @@ pub enum Stdio {
     Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
     /// A pty is opened in the container's own devpts; the master comes back in [`Init::console`].
     Terminal { columns: u16, rows: u16 },
+    /// The caller's own descriptors 0, 1 and 2.
+    Inherit,
+}
+
+/// Who opens the gate behind which the init stage waits, and whose end is the stage's end.
+pub enum Gate {
+    /// [`Init::start`]; the container dies with the caller.
+    Caller,
+    /// [`Init::start`]; once started, the container outlives the caller.
+    Free,
+    /// Whoever connects to this listening socket (`SOCK_SEQPACKET`) and says so (`container::start`). After
+    /// [`Init::release`] the waiting stage outlives the caller.
+    Socket(OwnedFd),
 }
 
 /// All that [`create`] needs.
@@ -120,6 +134,11 @@ pub struct Create<'a> {
     /// `--init`: run a built-in reaper as PID 1.
     pub reaper: bool,
     pub cgroup: &'a cgroup::Group,
+    pub gate: Gate,
+    /// Number of the caller's descriptors from 3 on that the process inherits; all of them must be open.
+    pub preserve_fds: u32,
+    /// Join what only statistics need at once: for callers that end before [`cgroup::Group::join_accounting`] could be called.
+    pub accounting: bool,
 }
 
 /// A created container: its init stage has applied the plan and waits at the gate.
@@ -151,6 +170,14 @@ impl Init {
     pub fn start(&mut self) -> Result<(), Error> {
         init::start(self)
     }
+
+    /// Only with [`Gate::Socket`]: the waiting stage outlives the caller from now on.
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub fn release(self) -> Result<(), Error> {
+        init::release(&self)
+    }
 }
 
 /// A process to run inside a running container.
@@ -163,9 +190,12 @@ pub struct Exec<'a> {
     pub spec: &'a Spec,
     pub stdio: Stdio,
     pub cgroup: &'a cgroup::Group,
+    /// As in [`Create`].
+    pub preserve_fds: u32,
 }
 
 pub struct Running {
+    pub pid: i32,
     pub pidfd: OwnedFd,
     pub console: Option<OwnedFd>,
 }

@@ -103,6 +103,17 @@ impl Failure {
         }
     }
 
+    /// The exit code that this failure has whatever the verb is.
+    pub fn fixed_code(&self) -> Option<u8> {
+        self.code
+    }
+
+    /// Message and causes in one line, as programs read them.
+    pub fn one_line(&self) -> String {
+        let parts = std::iter::once(&self.message).chain(&self.causes);
+        parts.map(|text| text.replace('\n', " ")).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+    }
+
     /// The whole text, with its line ends.
     pub fn render(&self) -> String {
         if self.message.is_empty() {
@@ -143,6 +154,16 @@ impl From<engine::Error> for Failure {
 impl From<FlagError> for Failure {
     fn from(error: FlagError) -> Self {
         Failure::invalid(error.to_string()).with_code(USAGE)
+    }
+}
+
+impl From<crate::runtime::Error> for Failure {
+    fn from(error: crate::runtime::Error) -> Self {
+        let mut failure = Failure { kind: error.kind(), ..Failure::invalid(error.to_string()) };
+        if let Some(source) = error.source() {
+            failure.add_causes(source);
+        }
+        failure
     }
 }
 

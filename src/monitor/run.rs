@@ -150,6 +150,9 @@ impl Containers {
             netns: self.netns.as_ref().map(AsFd::as_fd),
             reaper: config.reaper,
             cgroup: group,
+            gate: runtime::Gate::Caller,
+            preserve_fds: 0,
+            accounting: false,
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;

@@ -85,6 +85,15 @@ impl Group {
         self.place()?.account()
     }
 
+    /// As [`Group::join`], and into every other v1 hierarchy too, as `runc` does: for a caller that ends before
+    /// [`Group::join_accounting`] could be called, and for readers who find statistics by `/proc/PID/cgroup`.
+    ///
+    /// # Errors
+    /// [`Error::Create`], [`Error::Join`]
+    pub fn join_all(&self, pid: i32) -> Result<(), Error> {
+        self.place()?.join_all(pid)
+    }
+
     /// Changes limits of a running container; what `resources` leaves unset stays. Device rules, when given, replace all.
     ///
     /// # Errors

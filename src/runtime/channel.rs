@@ -6,8 +6,8 @@
 use super::error::{At, Failure, REPORT_LIMIT};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, accept_with, recvmsg, sendmsg, socket_with, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,6 +21,9 @@ pub(super) const JOINED: u8 = b'J';
 pub(super) const GO: u8 = b'G';
 /// Parent to stage, with a descriptor: a detached mount.
 const TREE: u8 = b'T';
+/// Parent to stage: it may outlive the parent, and waits at its gate's socket.
+pub(super) const RELEASE: u8 = b'L';
+const RELEASED: u8 = b'l';
 const READY: u8 = b'R';
 const BORN: u8 = b'B';
 
@@ -32,6 +35,8 @@ pub(super) enum Answer {
     /// All is applied; the master of the terminal, if one was asked for.
     Ready(Option<OwnedFd>),
     Failed(Failure),
+    /// The stage has let go of the parent.
+    Released,
     /// The exec stage proper: its pid for us and a descriptor of it.
     Born(i32, OwnedFd),
     End,
@@ -42,6 +47,44 @@ impl Channel {
         let flags = SocketFlags::CLOEXEC;
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at("make a socket pair")?;
         Ok((Channel(a), Channel(b)))
+    }
+
+    /// The stage's side of a gate: waits for a connection that says [`GO`]; others are let go again.
+    pub fn accept(gate: BorrowedFd<'_>) -> Result<Channel, Failure> {
+        loop {
+            match accept_with(gate, SocketFlags::CLOEXEC) {
+                Ok(connection) => {
+                    let channel = Channel(connection);
+                    if channel.expect(GO).is_ok() {
+                        return Ok(channel);
+                    }
+                }
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(errno) => return Err(Failure::step("wait at the gate", errno)),
+            }
+        }
+    }
+
+    /// The listening end of a gate, a socket file named `name` in `directory`.
+    pub fn listen(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Failure> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make the gate's socket")?;
+        rustix::net::bind(&socket, &address(directory, name)?).at("bind the gate's socket")?;
+        rustix::net::listen(&socket, 16).at("listen at the gate")?;
+        Ok(socket)
+    }
+
+    /// Connects to a gate; None when no stage waits there.
+    pub fn connect(directory: BorrowedFd<'_>, name: &str) -> Result<Option<Channel>, Failure> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make a socket")?;
+        match rustix::net::connect(&socket, &address(directory, name)?) {
+            Ok(()) => Ok(Some(Channel(socket))),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+            Err(errno) => Err(Failure::step("connect to the gate", errno)),
+        }
+    }
+
+    pub fn released(&self) -> Result<(), Failure> {
+        self.send(&[RELEASED], None)
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -112,6 +155,7 @@ impl Channel {
         match &buffer[..length] {
             [] => Ok(Answer::End),
             [READY] => Ok(Answer::Ready(fd)),
+            [RELEASED] => Ok(Answer::Released),
             [BORN, a, b, c, d] => match fd {
                 Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),
                 None => Err(Failure::step("read the stage's report", Errno::PROTO)),
@@ -139,4 +183,10 @@ impl Channel {
         }
         Ok((length, passed))
     }
+}
+
+/// Through a descriptor of its directory: a socket's path has 107 bytes at most, a state directory's may be longer.
+fn address(directory: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix, Failure> {
+    use std::os::fd::AsRawFd;
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())).at("name the gate's socket")
 }

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) enum Streams {
     Pipes([OwnedFd; 3]),
     Terminal { columns: u16, rows: u16 },
+    Inherit,
 }
 
 impl Streams {
@@ -30,6 +31,7 @@ impl Streams {
         Ok(match stdio {
             Stdio::Pipes { stdin, stdout, stderr } => Streams::Pipes([raise(stdin)?, raise(stdout)?, raise(stderr)?]),
             Stdio::Terminal { columns, rows } => Streams::Terminal { columns, rows },
+            Stdio::Inherit => Streams::Inherit,
         })
     }
 
@@ -37,7 +39,9 @@ impl Streams {
     /// handed over, and from here: inside, their present owner has no name.
     pub fn give_to(&self, owner: Option<(u32, u32)>) -> Result<(), Failure> {
         let Some((uid, gid)) = owner else { return Ok(()) };
-        for stream in self.fds() {
+        let own = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        let streams = if matches!(self, Streams::Inherit) { own.to_vec() } else { self.fds() };
+        for stream in streams {
             let kind = FileType::from_raw_mode(fstat(stream).at("examine a standard stream")?.st_mode);
             if kind == FileType::Fifo {
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -49,7 +53,7 @@ impl Streams {
 
     pub fn size(&self) -> Option<(u16, u16)> {
         match self {
-            Streams::Pipes(_) => None,
+            Streams::Pipes(_) | Streams::Inherit => None,
             Streams::Terminal { columns, rows } => Some((*columns, *rows)),
         }
     }
@@ -57,17 +61,17 @@ impl Streams {
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Streams::Pipes(fds) => fds.iter().map(AsFd::as_fd).collect(),
-            Streams::Terminal { .. } => Vec::new(),
+            Streams::Terminal { .. } | Streams::Inherit => Vec::new(),
         }
     }
 }
 
 /// First acts of every stage: nothing of the parent's stays open, no signal setting is inherited, and
-/// nobody in the container can look inside.
-pub(super) fn begin(keep: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+/// nobody in the container can look inside. `preserved` descriptors from 3 on stay.
+pub(super) fn begin(keep: &[BorrowedFd<'_>], preserved: u32) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
-    sys::close_others(keep).at("close inherited descriptors")?;
+    sys::close_others(3 + preserved, keep).at("close inherited descriptors")?;
     sys::reset_signals();
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().at("make a session").map(drop)
@@ -91,8 +95,15 @@ pub(super) fn open_label(plan: &ProcessPlan) -> Result<Option<OwnedFd>, Failure>
 }
 
 /// Becomes the process's user in the container's root ("/"), with its streams in place, and finds its program.
-pub(super) fn prepare(plan: &ProcessPlan, streams: &Streams, peer: Option<BorrowedFd<'_>>, label: Option<OwnedFd>) -> Result<Prepared, Failure> {
+pub(super) fn prepare(
+    plan: &ProcessPlan,
+    streams: &Streams,
+    peer: Option<BorrowedFd<'_>>,
+    label: Option<OwnedFd>,
+    preserved: u32,
+) -> Result<Prepared, Failure> {
     match (streams, peer) {
+        (Streams::Inherit, _) => {}
         (Streams::Pipes([stdin, stdout, stderr]), _) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
         (Streams::Terminal { .. }, Some(peer)) => terminal::take(peer)?,
         (Streams::Terminal { .. }, None) => return Err(Failure::invalid("the terminal was not opened")),
@@ -116,7 +127,7 @@ pub(super) fn prepare(plan: &ProcessPlan, streams: &Streams, peer: Option<Borrow
     let name = plan.args.first().cloned().unwrap_or_default();
     let path = command::find(&name, &plan.env)?;
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
-    sys::cloexec_all().at("mark descriptors close-on-exec")?;
+    sys::cloexec_from(3 + preserved).at("mark descriptors close-on-exec")?;
     let args = plan.args.iter().map(|text| text_of(text)).collect::<Result<_, _>>()?;
     Ok(Prepared { path, args, env, name, rights, no_new_privileges: plan.no_new_privileges })
 }

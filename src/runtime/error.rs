@@ -2,8 +2,9 @@
 
 use super::{cgroup, seccomp};
 use crate::base::ErrorKind;
+use crate::base::fs::FsError;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What went wrong while building or entering a container.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +36,22 @@ pub enum Error {
     Lost(String),
     #[error("cannot compile the seccomp profile")]
     Seccomp(#[source] seccomp::Error),
-    #[error("cannot join the container's cgroup")]
+    #[error("control group of the container")]
     Cgroup(#[source] cgroup::Error),
+    /// Callers look for these words.
+    #[error("container \"{0}\" does not exist")]
+    NotFound(String),
+    /// The container's state forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    #[error(transparent)]
+    File(#[from] FsError),
+    #[error("cannot read {}", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 impl Error {
@@ -49,7 +64,10 @@ impl Error {
             Error::Unsupported(_) => ErrorKind::Unsupported,
             Error::CommandNotFound(_) => ErrorKind::CommandNotFound,
             Error::CommandNotExecutable(_) => ErrorKind::CommandNotExecutable,
-            Error::Step { .. } | Error::Threads | Error::Lost(_) => ErrorKind::Internal,
+            Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Conflict(_) => ErrorKind::Conflict,
+            Error::Json { .. } => ErrorKind::Invalid,
+            Error::File(_) | Error::Step { .. } | Error::Threads | Error::Lost(_) => ErrorKind::Internal,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Init, cgroup, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -24,6 +24,8 @@ struct Luggage<'a> {
     joins: Vec<(u64, OwnedFd)>,
     netns: Option<BorrowedFd<'a>>,
     reaper: bool,
+    gate: Gate,
+    preserved: u32,
     proof: SingleThreaded,
 }
 
@@ -35,7 +37,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
-    let luggage = Luggage { plan: &plan, streams, joins, netns: request.netns, reaper: request.reaper, proof };
+    let luggage = Luggage {
+        plan: &plan,
+        streams,
+        joins,
+        netns: request.netns,
+        reaper: request.reaper,
+        gate: request.gate,
+        preserved: request.preserve_fds,
+        proof,
+    };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
     let forked = hidden(|| {
@@ -46,11 +57,11 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     match forked {
         Forked::Child => {
             drop(ours);
-            stage(&luggage, &theirs)
+            stage(&luggage, theirs)
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group) {
+            match attend(&ours, pid, &plan, group, request.accounting) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -59,7 +70,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
 }
 
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
@@ -68,13 +79,14 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
     }
     score(pid, plan.process.oom_score_adj)?;
     if let Some(group) = group {
-        group.join(pid).map_err(Error::Cgroup)?;
+        let joined = if accounting { group.join_all(pid) } else { group.join(pid) };
+        joined.map_err(Error::Cgroup)?;
     }
     channel.say(channel::JOINED)?;
     match channel.answer()? {
         Answer::Ready(console) => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Born(..) => Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released => Err(Error::Lost(String::new())),
     }
 }
 
@@ -159,9 +171,10 @@ fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Opti
 }
 
 /// The stage's whole life.
-fn stage(luggage: &Luggage<'_>, channel: &Channel) -> ! {
-    let failure = match build(luggage, channel) {
-        Ok(mut prepared) => match go(luggage, channel, &mut prepared) {
+fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
+    let mut channel = channel;
+    let failure = match build(luggage, &channel) {
+        Ok(mut prepared) => match pass(luggage, &mut channel, &mut prepared) {
             Ok(()) => prepared.execute(),
             Err(failure) => failure,
         },
@@ -172,8 +185,22 @@ fn stage(luggage: &Luggage<'_>, channel: &Channel) -> ! {
     sys::exit(125)
 }
 
-fn go(luggage: &Luggage<'_>, channel: &Channel, prepared: &mut entry::Prepared) -> Result<(), Failure> {
-    channel.expect(channel::GO)?;
+/// Waits at the gate. Behind it `channel` leads to whoever opened it.
+fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prepared) -> Result<(), Failure> {
+    let outlive = || rustix::process::set_parent_process_death_signal(None).at("let go of the parent");
+    match &luggage.gate {
+        Gate::Caller => channel.expect(channel::GO)?,
+        Gate::Free => {
+            channel.expect(channel::GO)?;
+            outlive()?;
+        }
+        Gate::Socket(gate) => {
+            channel.expect(channel::RELEASE)?;
+            outlive()?;
+            channel.released()?;
+            *channel = Channel::accept(gate.as_fd())?;
+        }
+    }
     if luggage.reaper {
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
@@ -186,14 +213,17 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     keep.push(channel.fd());
     keep.extend(luggage.netns);
     keep.extend(luggage.joins.iter().map(|(_, fd)| fd.as_fd()));
-    entry::begin(&keep)?;
+    if let Gate::Socket(gate) = &luggage.gate {
+        keep.push(gate.as_fd());
+    }
+    entry::begin(&keep, luggage.preserved)?;
     let label = entry::open_label(&plan.process)?;
     enter_namespaces(luggage, channel)?;
     let mut stage = Stage::new(channel, luggage.streams.size());
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label) {
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);
@@ -247,9 +277,32 @@ fn enter_time(offsets: &str) -> Result<(), Failure> {
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     init.gate.say(channel::GO)?;
+    outcome(&init.gate)
+}
+
+/// Lets the waiting stage outlive this process.
+pub(super) fn release(init: &Init) -> Result<(), Error> {
+    init.gate.say(channel::RELEASE)?;
     match init.gate.answer()? {
+        Answer::Released => Ok(()),
+        Answer::Failed(failure) => Err(failure.into()),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("ended at its gate".to_owned())),
+    }
+}
+
+/// Opens the gate of another process's stage.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn open_gate(channel: Channel) -> Result<(), Error> {
+    channel.say(channel::GO)?;
+    outcome(&channel)
+}
+
+fn outcome(channel: &Channel) -> Result<(), Error> {
+    match channel.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
     }
 }

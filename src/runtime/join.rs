@@ -22,7 +22,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let plan = process::compile(request.process, request.user, request.spec, request.spec.process().as_ref())?;
     let namespaces = namespaces(request.spec);
-    let streams = Streams::new(request.stdio)?;
+    let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
@@ -30,14 +30,14 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     match forked {
         Forked::Child => {
             drop(ours);
-            door(&plan, namespaces, request.init_pidfd, &streams, &theirs, proof)
+            door(&Door { plan: &plan, namespaces, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
             let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
             reap(door.as_fd())?;
             match attend(&ours, pid, &plan, group) {
-                Ok(console) => Ok(Running { pidfd, console }),
+                Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
@@ -92,25 +92,34 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released => return Err(Error::Lost(String::new())),
     };
     match channel.answer()? {
         Answer::End => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
     }
+}
+
+/// What the stages of an exec take with them.
+struct Door<'a> {
+    plan: &'a ProcessPlan,
+    namespaces: ThreadNameSpaceType,
+    init: BorrowedFd<'a>,
+    streams: &'a Streams,
+    preserved: u32,
 }
 
 /// The first stage stays outside of the container's pid namespace: there it lets go of every descriptor of the
 /// caller (its database!) and enters the other namespaces. Only then is the stage proper born inside, as the
 /// caller's child. A process of the container with CAP_SYS_PTRACE can look into that one (CVE-2016-9962).
-fn door(plan: &ProcessPlan, namespaces: ThreadNameSpaceType, init: BorrowedFd<'_>, streams: &Streams, channel: &Channel, proof: SingleThreaded) -> ! {
-    let failure = match enter(plan, namespaces, init, streams, channel, proof) {
+fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
+    let failure = match enter(door, channel, proof) {
         Ok((Forked::Parent { pid, pidfd }, _)) => match channel.born(pid, pidfd.as_fd()) {
             Ok(()) => sys::exit(0),
             Err(failure) => failure,
         },
-        Ok((Forked::Child, label)) => match build(plan, streams, channel, label) {
+        Ok((Forked::Child, label)) => match build(door, channel, label) {
             Ok(prepared) => prepared.execute(),
             Err(failure) => failure,
         },
@@ -121,17 +130,11 @@ fn door(plan: &ProcessPlan, namespaces: ThreadNameSpaceType, init: BorrowedFd<'_
     sys::exit(125)
 }
 
-fn enter(
-    plan: &ProcessPlan,
-    namespaces: ThreadNameSpaceType,
-    init: BorrowedFd<'_>,
-    streams: &Streams,
-    channel: &Channel,
-    proof: SingleThreaded,
-) -> Result<(Forked, Option<OwnedFd>), Failure> {
+fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<(Forked, Option<OwnedFd>), Failure> {
+    let Door { plan, namespaces, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
-    entry::begin(&keep)?;
+    entry::begin(&keep, preserved)?;
     // The caller's own standard streams may be files of the host, too.
     match streams {
         Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
@@ -139,6 +142,7 @@ fn enter(
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
             terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())?;
         }
+        Streams::Inherit => {}
     }
     let label = entry::open_label(plan)?;
     // Of its pid namespace only what is born later is part.
@@ -153,7 +157,8 @@ fn enter(
     Ok((forked, label))
 }
 
-fn build(plan: &ProcessPlan, streams: &Streams, channel: &Channel, label: Option<OwnedFd>) -> Result<entry::Prepared, Failure> {
+fn build(door: &Door<'_>, channel: &Channel, label: Option<OwnedFd>) -> Result<entry::Prepared, Failure> {
+    let Door { plan, streams, preserved, .. } = *door;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
     rustix::process::setsid().at("make a session")?;
     let pty = match streams.size() {
@@ -163,7 +168,7 @@ fn build(plan: &ProcessPlan, streams: &Streams, channel: &Channel, label: Option
         }
         None => None,
     };
-    let prepared = match entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label) {
+    let prepared = match entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);

@@ -31,7 +31,7 @@ pub(super) fn split(proof: SingleThreaded, terminal: bool, rights: &Final) -> Re
 }
 
 fn reap(child: i32) -> ! {
-    if process::close_others(&[]).and_then(|()| process::close_standard()).is_err() {
+    if process::close_others(3, &[]).and_then(|()| process::close_standard()).is_err() {
         process::exit(125);
     }
     loop {

@@ -27,6 +27,8 @@ pub struct Stat {
     pub system_ticks: u64,
     /// Start in clock ticks since boot (field 22): with the pid the identity of the process.
     pub start_ticks: u64,
+    /// A zombie: it has ended and waits for its parent.
+    pub ended: bool,
 }
 
 impl ProcDir {
@@ -99,6 +101,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         user_ticks: field(14)?.parse().ok()?,
         system_ticks: field(15)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
+        ended: matches!(field(3)?, "Z" | "X" | "x"),
     })
 }
 
@@ -142,7 +145,16 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!(
             stat,
-            Stat { pid: 42, name: "a) b (c".to_owned(), parent: 7, terminal: 34816, user_ticks: 11, system_ticks: 12, start_ticks: 9876 }
+            Stat {
+                pid: 42,
+                name: "a) b (c".to_owned(),
+                parent: 7,
+                terminal: 34816,
+                user_ticks: 11,
+                system_ticks: 12,
+                start_ticks: 9876,
+                ended: false
+            }
         );
         assert_eq!(parse_stat(b"42 (short) S 1"), None);
         assert_eq!(parse_stat(b""), None);

@@ -77,16 +77,16 @@ pub fn kill(pid: i32, number: i32) -> io::Result<()> {
     if unsafe { libc::kill(pid, number) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor above 2 that is not in `keep`.
+/// Closes every descriptor from `first` (at least 3) on that is not in `keep`.
 ///
 /// For a freshly forked child only: the owners of the closed descriptors are in frames that never run again.
 ///
 /// # Errors
 /// What close_range(2) says.
-pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd > 2).collect();
+pub fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut first = first.max(3);
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
     kept.sort_unstable();
-    let mut first = 3;
     for fd in kept {
         if fd > first {
             close_range(first, fd - 1, 0)?;
@@ -104,12 +104,12 @@ pub fn close_standard() -> io::Result<()> {
     close_range(0, 2, 0)
 }
 
-/// Marks every descriptor above 2 close-on-exec.
+/// Marks every descriptor from `first` on close-on-exec.
 ///
 /// # Errors
 /// What close_range(2) says.
-pub fn cloexec_all() -> io::Result<()> {
-    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+pub fn cloexec_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {

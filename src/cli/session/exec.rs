@@ -232,7 +232,7 @@ mod tests {
         let child = std::process::Command::new("/bin/sh").args(["-c", script]).stdin(fd(0)).stdout(fd(1)).stderr(fd(2)).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
-        Running { pidfd, console: None }
+        Running { pid: 0, pidfd, console: None }
     }
 
     #[test]

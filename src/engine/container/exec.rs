@@ -47,7 +47,15 @@ impl Engine {
                 Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
             }
         };
-        Ok(runtime::exec(Exec { init_pidfd: pidfd.as_fd(), process: &process, user: Some(&user), spec: &spec, stdio, cgroup: &live.cgroup })?)
+        Ok(runtime::exec(Exec {
+            init_pidfd: pidfd.as_fd(),
+            process: &process,
+            user: Some(&user),
+            spec: &spec,
+            stdio,
+            cgroup: &live.cgroup,
+            preserve_fds: 0,
+        })?)
     }
 
     /// The config that a running container was made from. Namespaces are joined through its init process, so other

@@ -223,6 +223,19 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
+    /// Makes the group in every v1 hierarchy and moves one process into all.
+    ///
+    /// # Errors
+    /// [`Error::Create`], [`Error::Join`]
+    pub(super) fn join_all(&self, pid: i32) -> Result<(), Error> {
+        if self.layout.v2.is_some() {
+            for legacy in &self.layout.legacy {
+                make(&legacy.mount.base, self.path, legacy.has("cpuset"))?;
+            }
+        }
+        self.join(pid)
+    }
+
     /// The v2 group that a further process may enter: the group itself; or, when the container has handed controllers down to
     /// groups of its own (an init system does), the first of those with processes, for a group with children that have
     /// controllers can hold none (`Documentation/admin-guide/cgroup-v2.rst`, No Internal Process Constraint).

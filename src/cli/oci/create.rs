@@ -1,0 +1,93 @@
+//! `create` and `run`.
+
+use super::{Context, console, foreground, parse};
+use crate::base::fs;
+use crate::cli::failure::Failure;
+use crate::runtime::Error;
+use crate::runtime::container::{Bundle, Id, Outcome, Request};
+use clap::Parser;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Flags that `create` and `run` share.
+#[derive(clap::Args, Debug)]
+struct Common {
+    /// Path of the bundle; the current directory by default
+    #[arg(short = 'b', long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Unix socket that gets the terminal's master
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// File that gets the process's pid
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Pass this number of further descriptors (3, 4, …) to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Unique name of the container on this host
+    id: String,
+}
+
+/// Create a container from a bundle; its process waits for "start".
+#[derive(Parser, Debug)]
+struct Create {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Create a container from a bundle, start it, and delete it when it has ended.
+#[derive(Parser, Debug)]
+struct Run {
+    #[command(flatten)]
+    common: Common,
+    /// Return when the process runs
+    #[arg(short = 'd', long)]
+    detach: bool,
+    /// Do not delete the container when it has ended
+    #[arg(long)]
+    keep: bool,
+}
+
+pub fn create(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
+    let flags: Create = parse("create", args)?;
+    make(&flags.common, context, true, false)?.0.release()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
+    let flags: Run = parse("run", args)?;
+    let signals = if flags.detach { None } else { Some(foreground::Signals::block()?) };
+    let (mut outcome, terminal) = make(&flags.common, context, flags.detach, true)?;
+    outcome.start()?;
+    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    let code = foreground::wait(&outcome.init.pidfd, terminal, &signals)?;
+    if !flags.keep {
+        outcome.container.delete(true)?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// The container at its gate, and its terminal when nobody else takes it.
+fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<(Outcome, Option<OwnedFd>), Failure> {
+    let id = Id::parse(&flags.id)?;
+    let bundle = flags.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
+    let bundle = Bundle::load(&bundle)?;
+    let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+    console::check(terminal, detached, flags.console_socket.as_ref())?;
+    let request = Request { preserve_fds: flags.preserve_fds, run };
+    let mut kept = None;
+    let mut announce = |pid: i32, master: Option<OwnedFd>| {
+        match (&flags.console_socket, master) {
+            (Some(socket), Some(master)) => console::send(socket, &master).map_err(|failure| Error::Invalid(failure.one_line()))?,
+            (_, master) => kept = master,
+        }
+        match &flags.pid_file {
+            Some(path) => Ok(fs::replace(path, pid.to_string().as_bytes(), 0o644)?),
+            None => Ok(()),
+        }
+    };
+    let outcome = context.store.create(&id, &bundle, &request, &mut announce)?;
+    Ok((outcome, kept))
+}

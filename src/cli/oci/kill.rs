@@ -1,0 +1,27 @@
+//! `kill`.
+
+use super::{Context, parse};
+use crate::base::Signal;
+use crate::cli::failure::Failure;
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Send a signal to a container's first process.
+#[derive(Parser, Debug)]
+struct Kill {
+    /// Send it to every process of the container
+    #[arg(short = 'a', long)]
+    all: bool,
+    id: String,
+    /// Name or number; SIGTERM by default
+    #[arg(default_value = "SIGTERM", allow_hyphen_values = true)]
+    signal: String,
+}
+
+pub fn kill(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
+    let flags: Kill = parse("kill", args)?;
+    let signal: Signal = flags.signal.parse().map_err(|error: String| Failure::invalid(error))?;
+    context.open(&flags.id)?.kill(signal, flags.all)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,158 @@
+//! `create` and `run`: from a bundle to an init stage at its gate.
+
+use super::record::Init as Process;
+use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store};
+use crate::base::fs::{self, Context};
+use crate::base::{Undo, failpoint};
+use crate::runtime::channel::Channel;
+use crate::runtime::error::At;
+use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
+use crate::sys::proc_stat::ProcDir;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What `create` and `run` are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Number of descriptors from 3 on that the process inherits.
+    pub preserve_fds: u32,
+    /// `run`: the caller opens the gate itself, nobody else can.
+    pub run: bool,
+}
+
+/// A container at its gate.
+pub struct Outcome {
+    pub container: Container,
+    pub init: Init,
+}
+
+impl Store {
+    /// Makes the container; its init stage waits at the gate and ends with the caller until [`Outcome::release`] or
+    /// [`Outcome::start`]. `announce` is told the process and its terminal's master when the stage is ready.
+    ///
+    /// # Errors
+    /// What is wrong with the config, or the step that failed; nothing is left behind then.
+    pub fn create(
+        &self,
+        id: &Id,
+        bundle: &Bundle,
+        request: &Request,
+        announce: &mut dyn FnMut(i32, Option<OwnedFd>) -> Result<(), Error>,
+    ) -> Result<Outcome, Error> {
+        let spec = &bundle.spec;
+        let rootfs = rootfs(spec, &bundle.dir)?;
+        let dir = self.claim(id)?;
+        let mut undo = Undo::new();
+        let made = dir.clone();
+        undo.push("the state directory", move || fs::remove_tree(&made));
+        let held = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", &dir)?;
+        let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
+        record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        record.own_pid_namespace = owns_pid_namespace(spec);
+        record.group = Some(cgroup::Group { path: group_path(spec, id) });
+        let mut container = Container { dir, held, record };
+        let _lock = container.lock()?;
+        fs::write(&container.path(CONFIG), &bundle.text)?;
+        container.record.write(&container.path(RECORD))?;
+        failpoint::hit("runtime.create.record").at("pass a failpoint")?;
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let group = cgroup::Group::create(&group_path(spec, id), resources).map_err(Error::Cgroup)?;
+        let made = group.clone();
+        undo.push("the control group", move || made.delete());
+        failpoint::hit("runtime.create.group").at("pass a failpoint")?;
+        let mut init = self.clone_init(&container, spec, request, &group)?;
+        failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
+        let made = group.clone();
+        undo.push("the init stage", move || made.kill_all(super::control::PATIENCE));
+        container.record.init = Some(Process { pid: init.pid, start_ticks: start_ticks(init.pid)? });
+        container.record.write(&container.path(RECORD))?;
+        announce(init.pid, init.console.take())?;
+        failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
+        undo.commit();
+        Ok(Outcome { container, init })
+    }
+
+    fn clone_init(&self, container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group) -> Result<Init, Error> {
+        let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
+        let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
+        let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
+        super::super::create(Create {
+            spec,
+            root: &Root::Directory(container.record.rootfs.clone()),
+            user: None,
+            stdio,
+            netns: None,
+            reaper: false,
+            cgroup: group,
+            gate,
+            preserve_fds: request.preserve_fds,
+            accounting: !request.run,
+        })
+    }
+}
+
+/// A terminal of the config's size; 0 by 0 when it names none, as a new pty has.
+pub(super) fn terminal(process: &oci_spec::runtime::Process) -> Stdio {
+    let side = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    let size = process.console_size();
+    Stdio::Terminal { columns: size.map_or(0, |size| side(size.width())), rows: size.map_or(0, |size| side(size.height())) }
+}
+
+impl Outcome {
+    /// The waiting stage outlives the caller from now on.
+    ///
+    /// # Errors
+    /// The stage has ended; nothing is left behind.
+    pub fn release(self) -> Result<Container, Error> {
+        let Outcome { container, init } = self;
+        match init.release() {
+            Ok(()) => Ok(container),
+            Err(error) => {
+                container.remove()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the gate; the process outlives the caller from now on.
+    ///
+    /// # Errors
+    /// Why the program could not be executed; nothing is left behind.
+    pub fn start(&mut self) -> Result<(), Error> {
+        match self.init.start() {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.container.remove()?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
+    let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("the config has no root".to_owned()))?;
+    let path = bundle.join(root.path());
+    std::fs::canonicalize(&path).on("find the root", &path).map_err(Error::from)
+}
+
+fn owns_pid_namespace(spec: &Spec) -> bool {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
+}
+
+/// `cgroupsPath`, or a group named by the id (config-linux.md, Cgroups Path).
+fn group_path(spec: &Spec, id: &Id) -> String {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    match path.map(|path| path.display().to_string()).filter(|path| !path.is_empty()) {
+        Some(path) if path.starts_with('/') => path,
+        Some(path) => format!("/{path}"),
+        None => format!("/{}", id.as_str()),
+    }
+}
+
+fn start_ticks(pid: i32) -> Result<u64, Error> {
+    let stat = ProcDir::open(pid).and_then(|dir| dir.stat());
+    Ok(stat.map_err(|source| Error::Step { step: format!("read the start time of process {pid}"), source })?.start_ticks)
+}

@@ -1,0 +1,82 @@
+//! `state.json`: what is known of a container, from before anything of it is made.
+
+use super::Id;
+use crate::base::fs;
+use crate::runtime::{Error, cgroup};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The format of the file; a reader refuses what is newer.
+const VERSION: u32 = 1;
+
+/// The durable part of a container's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    version: u32,
+    /// The config's.
+    pub oci_version: String,
+    pub id: String,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute.
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    /// User id of whoever created it.
+    pub owner: u32,
+    pub annotations: BTreeMap<String, String>,
+    /// None: the container has no group (rootless without delegation).
+    pub group: Option<cgroup::Group>,
+    /// The init process; None until it is cloned.
+    pub init: Option<Init>,
+    /// Whether it is the first process of a pid namespace of its own: its end ends all others.
+    pub own_pid_namespace: bool,
+}
+
+/// A process: the number may be given to another one, both together not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Init {
+    pub pid: i32,
+    /// Clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+}
+
+impl Record {
+    pub(super) fn new(id: &Id, oci_version: &str, bundle: PathBuf, rootfs: PathBuf) -> Self {
+        Record {
+            version: VERSION,
+            oci_version: oci_version.to_owned(),
+            id: id.as_str().to_owned(),
+            bundle,
+            rootfs,
+            created: crate::base::Timestamp::now().to_string(),
+            owner: rustix::process::getuid().as_raw(),
+            annotations: BTreeMap::new(),
+            group: None,
+            init: None,
+            own_pid_namespace: false,
+        }
+    }
+
+    /// A directory without a record is a container of which nothing has been made yet.
+    pub(super) fn read(path: &Path, id: &Id) -> Result<Self, Error> {
+        let text = match std::fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new(id, "", PathBuf::new(), PathBuf::new())),
+            other => fs::Context::on(other, "read", path)?,
+        };
+        let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
+        if record.version > VERSION {
+            return Err(Error::Unsupported(format!("version {} of {}", record.version, path.display())));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
+        Ok(fs::replace(path, &text, 0o600)?)
+    }
+}
