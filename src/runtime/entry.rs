@@ -107,6 +107,8 @@ pub(super) fn prepare(
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open the root")?;
     let has_home = plan.env.iter().any(|entry| entry.starts_with("HOME=") && entry != EMPTY_HOME);
     let account = user::resolve(root.as_fd(), &plan.identity, !has_home)?;
+    // No directory is open when the config's working directory is entered: "/proc/self/fd/N" leads nowhere (CVE-2024-21626).
+    drop(root);
     let env = environment(plan, &account, has_home)?;
     own_streams(&account)?;
     enter(plan)?;
