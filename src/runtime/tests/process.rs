@@ -168,19 +168,7 @@ fn the_session_keyring_is_the_containers() {
 fn request<'a>(fixture: &Fixture, spec: &'a Spec, stdio: Stdio, keyring: Option<&'a str>) -> super::Create<'a> {
     let root: &'static super::Root = Box::leak(Box::new(fixture.root()));
     let unused: &'static super::super::cgroup::Group = Box::leak(Box::new(super::super::cgroup::Group { path: "/unused".to_owned() }));
-    super::Create {
-        spec,
-        root,
-        user: None,
-        keyring,
-        stdio,
-        netns: None,
-        reaper: false,
-        cgroup: unused,
-        gate: crate::runtime::Gate::Caller,
-        preserve_fds: 0,
-        accounting: false,
-    }
+    super::Create { keyring, ..super::Create::new(spec, root, stdio, unused) }
 }
 
 #[test]
