@@ -4,7 +4,7 @@ use super::attributes::Attributes;
 use super::error::Error;
 use super::keyring::Keyring;
 use super::label::{self, Label};
-use super::{User, capability, seccomp};
+use super::{User, capability, listener, seccomp};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use rustix::process::Resource;
 use std::collections::HashMap;
@@ -66,6 +66,8 @@ pub(super) struct Sets {
 pub(super) struct Filter {
     pub program: Vec<seccomp::Instruction>,
     pub flags: u32,
+    /// Loading it makes a listener, which goes to an agent.
+    pub listens: bool,
 }
 
 impl std::fmt::Debug for Filter {
@@ -179,11 +181,9 @@ fn limits(process: &Process, defaults: Option<&Process>) -> Result<Vec<(Limit, u
 }
 
 fn compile_filter(profile: &LinuxSeccomp) -> Result<Filter, Error> {
-    if profile.listener_path().is_some() || seccomp::needs_listener(profile) {
-        return Err(Error::Unsupported("a seccomp listener (SCMP_ACT_NOTIFY)".to_owned()));
-    }
+    listener::check(profile)?;
     let program = seccomp::compile(profile).map_err(Error::Seccomp)?;
-    Ok(Filter { program, flags: seccomp::flags(profile) })
+    Ok(Filter { program, flags: seccomp::flags(profile), listens: seccomp::needs_listener(profile) })
 }
 
 impl Sets {

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 mod hooks;
+mod listener;
 mod process;
 
 const STAGE: &str = "RCON_TEST_STAGE";
@@ -244,8 +245,17 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
     let process = container.process().clone().unwrap();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
     let user = User::default();
-    let request =
-        Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), keyring: None, spec, stdio, cgroup: &unused, preserve_fds: 0 };
+    let request = Exec {
+        init_pidfd: init.pidfd.as_fd(),
+        process: &process,
+        user: Some(&user),
+        keyring: None,
+        spec,
+        stdio,
+        cgroup: &unused,
+        preserve_fds: 0,
+        state: None,
+    };
     join::exec(request, None)
 }
 
@@ -444,6 +454,7 @@ fn filters_and_groups_hold() {
                 stdio,
                 cgroup: &group,
                 preserve_fds: 0,
+                state: None,
             };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);

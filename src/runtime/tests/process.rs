@@ -32,6 +32,7 @@ fn exec(init: &Init, spec: &Spec, process: &Value, stdio: Stdio) -> Result<Runni
         stdio,
         cgroup: &unused,
         preserve_fds: 0,
+        state: None,
     };
     join::exec(request, None)
 }
