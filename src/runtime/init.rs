@@ -33,7 +33,15 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns: request.netns.is_some() })?;
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        bundle: request.bundle,
+        no_pivot: request.no_pivot,
+        user: request.user,
+        terminal,
+        netns: request.netns.is_some(),
+    })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -61,7 +69,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group, request.accounting) {
+            match attend(&ours, pid, &plan, group, request.accounting, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -70,13 +78,20 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
 }
 
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool) -> Result<Option<OwnedFd>, Error> {
+fn attend(
+    channel: &Channel,
+    pid: i32,
+    plan: &Plan,
+    group: Option<&cgroup::Group>,
+    accounting: bool,
+    proof: SingleThreaded,
+) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
-        mapped::hand_over(channel, pid, plan)?;
     }
+    mapped::hand_over(channel, pid, plan, proof)?;
     score(pid, plan.process.oom_score_adj)?;
     if let Some(group) = group {
         let joined = if accounting { group.join_all(pid) } else { group.join(pid) };
@@ -90,7 +105,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
     }
 }
 
-fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     // One write: the kernel takes a map whole (user_namespaces(7)).
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;

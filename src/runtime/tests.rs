@@ -111,6 +111,8 @@ fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, rea
         Create {
             spec,
             root: &root,
+            bundle: None,
+            no_pivot: false,
             user,
             stdio,
             netns: None,
@@ -416,7 +418,7 @@ fn exec_and_terminals_work_in_a_user_namespace() {
         });
         let (stdio, _output) = pipes();
         let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
-        assert!(error.to_string().contains("needs a new user namespace"), "{error}");
+        assert!(error.to_string().contains("or a user namespace of the container"), "{error}");
     });
 }
 
@@ -440,6 +442,8 @@ fn filters_and_groups_hold() {
             let mut init = super::create(Create {
                 spec: &spec,
                 root: &root,
+                bundle: None,
+                no_pivot: false,
                 user: None,
                 stdio,
                 netns: None,

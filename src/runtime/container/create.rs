@@ -20,6 +20,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
+    /// As in [`Create`].
+    pub no_pivot: bool,
 }
 
 /// A container at its gate.
@@ -81,6 +83,8 @@ impl Store {
         super::super::create(Create {
             spec,
             root: &Root::Directory(container.record.rootfs.clone()),
+            bundle: Some(&container.record.bundle),
+            no_pivot: request.no_pivot,
             user: None,
             stdio,
             netns: None,
