@@ -10,7 +10,8 @@ use super::devices::{Directory, host_null};
 use super::error::{At, Failure};
 use super::options::Setting;
 use super::plan::{Plan, Step};
-use super::{channel, channel::Channel, root, terminal, tree};
+use super::{channel, channel::Channel, hooks, root, terminal, tree};
+use crate::sys::clone::SingleThreaded;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstatfs, openat2};
@@ -45,10 +46,11 @@ pub(super) struct Stage<'a> {
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
+    proof: SingleThreaded,
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>) -> Self {
+    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, proof: SingleThreaded) -> Self {
         Stage {
             channel,
             size,
@@ -61,6 +63,7 @@ impl<'a> Stage<'a> {
             null: None,
             empty: None,
             pty: None,
+            proof,
         }
     }
 
@@ -98,6 +101,15 @@ impl<'a> Stage<'a> {
             Step::ReadOnly(path) => self.read_only(path),
             Step::Joined => self.channel.expect(channel::JOINED),
             Step::CgroupNamespace => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            Step::RuntimeHooks => {
+                self.channel.say(channel::HOOKS)?;
+                self.channel.expect(channel::HOOKS)
+            }
+            Step::CreateContainerHooks => {
+                let Some(hooks) = &plan.hooks else { return Ok(()) };
+                let root = self.root()?;
+                hooks::run_inside(&hooks.create, &hooks.state, self.proof, &|| hooks::at_root(root))
+            }
             Step::ReadOnlyRoot => {
                 let change = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
                 mount_setattr(self.root()?, &change, false).at("make the root read-only")

@@ -22,7 +22,8 @@ fn compile(change: impl FnOnce(&mut Value)) -> Result<Plan, crate::runtime::Erro
     let spec: oci_spec::runtime::Spec = serde_json::from_value(value).unwrap();
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(true);
     let root = Root::Directory("/r".into());
-    Plan::compile(&Request { spec: &spec, root: &root, bundle: Some("/b".as_ref()), no_pivot: false, user: None, terminal, netns: false })
+    let bundle = Some("/b".as_ref());
+    Plan::compile(&Request { spec: &spec, root: &root, bundle, no_pivot: false, user: None, keyring: None, terminal, netns: false, state: None })
 }
 
 /// One word a step.
