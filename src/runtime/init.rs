@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -33,7 +33,15 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns: request.netns.is_some() })?;
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        user: request.user,
+        keyring: request.keyring,
+        terminal,
+        netns: request.netns.is_some(),
+        state: request.state,
+    })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -61,7 +69,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group, request.accounting) {
+            let membership = Membership { group, accounting: request.accounting };
+            match attend(&ours, pid, &plan, &membership, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -69,24 +78,38 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
+/// The groups that the stage joins.
+struct Membership<'a> {
+    group: Option<&'a cgroup::Group>,
+    accounting: bool,
+}
+
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+        credentials::raise_limits(Some(pid), &plan.process);
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
         mapped::hand_over(channel, pid, plan)?;
     }
     score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = group {
-        let joined = if accounting { group.join_all(pid) } else { group.join(pid) };
+    if let Some(group) = membership.group {
+        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
         joined.map_err(Error::Cgroup)?;
     }
+    plan.process.attributes.set_on(pid)?;
     channel.say(channel::JOINED)?;
-    match channel.answer()? {
-        Answer::Ready(console) => Ok(console),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released => Err(Error::Lost(String::new())),
+    loop {
+        match (channel.answer()?, &plan.hooks) {
+            (Answer::Ready(console), _) => return Ok(console),
+            (Answer::Failed(failure), _) => return Err(failure.into()),
+            (Answer::Hooks, Some(hooks)) => {
+                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
+                channel.say(channel::HOOKS)?;
+            }
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+        }
     }
 }
 
@@ -97,12 +120,13 @@ fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
 }
 
-/// Sets the OOM score from outside, where nothing of the container can be in the way. Lowering it may not
-/// be permitted: then it stays.
+/// Sets the OOM score from outside, where nothing of the container can be in the way. Only root is refused when it may
+/// not be lowered; who never could (rootless) gets what there is.
 pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
     let Some(value) = value else { return Ok(()) };
     match write_proc(pid, "oom_score_adj", &value.to_string()) {
-        Err(failure) if [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&failure.errno) => Ok(()),
+        Err(failure) if [libc::EACCES, libc::EPERM].contains(&failure.errno) && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(failure) => Err(Failure { text: format!("set process.oomScoreAdj to {value}"), ..failure }),
         other => other,
     }
 }
@@ -204,6 +228,9 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
     if luggage.reaper {
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
+    if let Some(hooks) = &luggage.plan.hooks {
+        prepared.run_hooks(hooks, luggage.proof)?;
+    }
     Ok(())
 }
 
@@ -217,13 +244,14 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
         keep.push(gate.as_fd());
     }
     entry::begin(&keep, luggage.preserved)?;
-    let label = entry::open_label(&plan.process)?;
+    let labels = label::Attributes::open(&plan.process.labels)?;
     enter_namespaces(luggage, channel)?;
-    let mut stage = Stage::new(channel, luggage.streams.size());
+    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
+    plan.process.attributes.take()?;
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), labels, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);
@@ -286,7 +314,7 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
@@ -303,6 +331,6 @@ fn outcome(channel: &Channel) -> Result<(), Error> {
     match channel.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }
