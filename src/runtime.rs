@@ -45,6 +45,7 @@ mod hierarchy;
 mod init;
 mod join;
 mod mapped;
+mod net_devices;
 mod options;
 mod plan;
 mod process;

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, hooks, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, hooks, mapped, net_devices, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -38,6 +38,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
+    let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
     let luggage = Luggage {
         plan: &plan,
         streams,
@@ -62,8 +63,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            let membership = Membership { group, accounting: request.accounting };
-            match attend(&ours, pid, &plan, &membership, proof) {
+            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, proof };
+            match parent.attend(pid) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -71,37 +72,69 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
-/// The groups that the stage joins.
-struct Membership<'a> {
+/// What the parent does its part with.
+struct Parent<'a> {
+    channel: &'a Channel,
+    plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    /// The network namespace for devices, when the stage joins one.
+    network: Option<OwnedFd>,
+    proof: SingleThreaded,
 }
 
-/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
-    if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
-        write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
-        write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
-        channel.say(channel::MAPPED)?;
-        mapped::hand_over(channel, pid, plan)?;
-    }
-    score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = membership.group {
-        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
-        joined.map_err(Error::Cgroup)?;
-    }
-    channel.say(channel::JOINED)?;
-    loop {
-        match (channel.answer()?, &plan.hooks) {
-            (Answer::Ready(console), _) => return Ok(console),
-            (Answer::Failed(failure), _) => return Err(failure.into()),
-            (Answer::Hooks, Some(hooks)) => {
-                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
-                channel.say(channel::HOOKS)?;
+impl Parent<'_> {
+    /// The parent's work while the stage mounts: id maps, network devices, groups, OOM score, hooks; then its answer.
+    fn attend(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
+        let (channel, plan) = (self.channel, self.plan);
+        if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+            write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
+            write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
+            channel.say(channel::MAPPED)?;
+            mapped::hand_over(channel, pid, plan)?;
+        }
+        score(pid, plan.process.oom_score_adj)?;
+        // They go back if anything fails from here on.
+        let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
+        if let Some(group) = self.group {
+            let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
+            joined.map_err(Error::Cgroup)?;
+        }
+        channel.say(channel::JOINED)?;
+        let console = loop {
+            match (channel.answer()?, &plan.hooks) {
+                (Answer::Ready(console), _) => break console,
+                (Answer::Failed(failure), _) => return Err(failure.into()),
+                (Answer::Hooks, Some(hooks)) => {
+                    hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), self.proof)?;
+                    channel.say(channel::HOOKS)?;
+                }
+                (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
             }
-            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+        };
+        if let Some(devices) = devices {
+            devices.keep();
+        }
+        Ok(console)
+    }
+
+    fn move_devices(&self, pid: i32) -> Result<net_devices::Moved, Failure> {
+        match &self.network {
+            Some(network) => net_devices::enter(&self.plan.net_devices, network.as_fd()),
+            None => {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let own = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
+                net_devices::enter(&self.plan.net_devices, own.as_fd())
+            }
         }
     }
+}
+
+/// The network namespace that the stage is going to join; None when it is born in its own.
+fn network_to_join(joins: &[(u64, OwnedFd)], given: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>, Failure> {
+    let listed = || joins.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET as u64).map(|(_, fd)| fd.as_fd());
+    let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).at("duplicate the network namespace");
+    given.or_else(listed).map(copy).transpose()
 }
 
 fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ pub(super) use namespaces::{Namespaces, owner};
 
 use super::error::Error;
 use super::hooks::{self, Hooks};
+use super::net_devices::{self, Device};
 use super::options::Propagation;
 use super::process::{self, ProcessPlan};
 use super::{Root, User};
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     pub namespaces: Namespaces,
     pub steps: Vec<Step>,
     pub process: ProcessPlan,
+    /// Moved by the parent before it says [`Step::Joined`].
+    pub net_devices: Vec<Device>,
     /// None without hooks.
     pub hooks: Option<Box<Hooks>>,
 }
@@ -84,6 +87,7 @@ impl Plan {
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
+        let net_devices = net_devices::compile(linux, namespaces.own(libc::CLONE_NEWNET, request.netns))?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
         let process = process::compile(oci_process, request.user, spec, None)?;
         let mut steps = vec![Step::OpenBinds, Step::Private, Step::AttachRoot(request.root.clone())];
@@ -108,9 +112,9 @@ impl Plan {
             finish.extend(paths(linux.masked_paths()).map(Step::Mask));
             finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
         }
-        // Sysctls of a network device need the hook that makes it, and masks must cover what hooks mount.
-        let hooked = hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
-        let finish = if hooked {
+        // Sysctls of a network device need the device, and masks must cover what hooks mount.
+        let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
+        let finish = if late_finish {
             Some(finish)
         } else {
             steps.extend(finish);
@@ -137,7 +141,7 @@ impl Plan {
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {
             namespaces::require_own_uts(&namespaces)?;
         }
-        Ok(Plan { namespaces, steps, process, hooks })
+        Ok(Plan { namespaces, steps, process, net_devices, hooks })
     }
 }
 
@@ -152,9 +156,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         }
         if linux.personality().is_some() {
             asked.push("linux.personality");
-        }
-        if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-            asked.push("linux.netDevices");
         }
         if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
             asked.push("linux.mountLabel");

@@ -23,10 +23,16 @@ pub(in crate::runtime) struct Namespaces {
     pub owner: Option<(u32, u32)>,
 }
 
+impl Namespaces {
+    /// Whether the container has a namespace of this kind that is not simply ours; `given` for one by descriptor.
+    pub fn own(&self, kind: i32, given: bool) -> bool {
+        given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+}
+
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
-    let uts = libc::CLONE_NEWUTS as u64;
-    if namespaces.new & uts != 0 || namespaces.join.iter().any(|(kind, _)| *kind == uts) {
+    if namespaces.own(libc::CLONE_NEWUTS, false) {
         return Ok(());
     }
     Err(Error::Invalid("a hostname or domainname needs a UTS namespace of the container's own".to_owned()))
