@@ -146,6 +146,7 @@ impl Containers {
             spec,
             root: &config.root,
             user: Some(&config.user),
+            keyring: Some(config.id.as_str()),
             stdio,
             netns: self.netns.as_ref().map(AsFd::as_fd),
             reaper: config.reaper,

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, hooks, mapped, net_devices, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, net_devices, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -33,8 +33,15 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let netns = request.netns.is_some();
-    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns, state: request.state })?;
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        user: request.user,
+        keyring: request.keyring,
+        terminal,
+        netns: request.netns.is_some(),
+        state: request.state,
+    })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -88,6 +95,7 @@ impl Parent<'_> {
     fn attend(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
         let (channel, plan) = (self.channel, self.plan);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+            credentials::raise_limits(Some(pid), &plan.process);
             write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
             write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
             channel.say(channel::MAPPED)?;
@@ -100,6 +108,7 @@ impl Parent<'_> {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
             joined.map_err(Error::Cgroup)?;
         }
+        plan.process.attributes.set_on(pid)?;
         channel.say(channel::JOINED)?;
         let console = loop {
             match (channel.answer()?, &plan.hooks) {
@@ -144,12 +153,13 @@ fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
 }
 
-/// Sets the OOM score from outside, where nothing of the container can be in the way. Lowering it may not
-/// be permitted: then it stays.
+/// Sets the OOM score from outside, where nothing of the container can be in the way. Only root is refused when it may
+/// not be lowered; who never could (rootless) gets what there is.
 pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
     let Some(value) = value else { return Ok(()) };
     match write_proc(pid, "oom_score_adj", &value.to_string()) {
-        Err(failure) if [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&failure.errno) => Ok(()),
+        Err(failure) if [libc::EACCES, libc::EPERM].contains(&failure.errno) && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(failure) => Err(Failure { text: format!("set process.oomScoreAdj to {value}"), ..failure }),
         other => other,
     }
 }
@@ -267,13 +277,14 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
         keep.push(gate.as_fd());
     }
     entry::begin(&keep, luggage.preserved)?;
-    let label = entry::open_label(&plan.process)?;
+    let labels = label::Attributes::open(&plan.process.labels)?;
     enter_namespaces(luggage, channel)?;
     let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
+    plan.process.attributes.take()?;
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), labels, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);

@@ -71,6 +71,7 @@ pub(super) struct Request<'a> {
     pub spec: &'a Spec,
     pub root: &'a Root,
     pub user: Option<&'a User>,
+    pub keyring: Option<&'a str>,
     pub terminal: bool,
     /// A network namespace is given by descriptor.
     pub netns: bool,
@@ -89,7 +90,8 @@ impl Plan {
         let namespaces = namespaces::namespaces(linux, request.netns)?;
         let net_devices = net_devices::compile(linux, namespaces.own(libc::CLONE_NEWNET, request.netns))?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
-        let process = process::compile(oci_process, request.user, spec, None)?;
+        let process =
+            process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
         let mut steps = vec![Step::OpenBinds, Step::Private, Step::AttachRoot(request.root.clone())];
         let mounts = mounts::mounts(spec)?;
         let mapped = |m: &MountStep| matches!(m.source, Source::Bind { idmap: Some(_), .. });
@@ -150,12 +152,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     if let Some(linux) = spec.linux() {
         if linux.intel_rdt().is_some() {
             asked.push("linux.intelRdt");
-        }
-        if linux.memory_policy().is_some() {
-            asked.push("linux.memoryPolicy");
-        }
-        if linux.personality().is_some() {
-            asked.push("linux.personality");
         }
         if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
             asked.push("linux.mountLabel");

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Request {
     /// Number of descriptors from 3 on that the process inherits.
     pub preserve_fds: u32,
+    /// The caller's session keyring is kept (`--no-new-keyring`).
+    pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
 }
@@ -47,6 +49,7 @@ impl Store {
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        record.keep_keyring = request.keep_keyring;
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = Some(cgroup::Group { path: group_path(spec, id) });
@@ -93,17 +96,12 @@ impl Store {
         let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
         let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
         super::super::create(Create {
-            spec,
-            root: &Root::Directory(container.record.rootfs.clone()),
-            user: None,
-            stdio,
-            netns: None,
-            reaper: false,
-            cgroup: group,
+            keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
             preserve_fds: request.preserve_fds,
             accounting: !request.run,
             state: Some(&container.record.hook_state()),
+            ..Create::new(spec, &Root::Directory(container.record.rootfs.clone()), stdio, group)
         })
     }
 }

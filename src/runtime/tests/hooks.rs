@@ -18,22 +18,7 @@ fn create(fixture: &Fixture, spec: &Spec, stdio: Stdio) -> Result<Init, Error> {
     let root = Root::Directory(fixture.base.join("layer"));
     let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
     let state = state(fixture);
-    init::create(
-        Create {
-            spec,
-            root: &root,
-            user: None,
-            stdio,
-            netns: None,
-            reaper: false,
-            cgroup: &unused,
-            gate: crate::runtime::Gate::Caller,
-            preserve_fds: 0,
-            accounting: false,
-            state: Some(&state),
-        },
-        None,
-    )
+    init::create(Create { state: Some(&state), ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
 fn shell(script: &str) -> Value {
@@ -198,7 +183,7 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
     let root = Root::Directory("/r".into());
     let compile = |hooks: Value, state: Option<&State>| {
         let spec = config(&["true"], |value| value["hooks"] = hooks);
-        let request = crate::runtime::plan::Request { spec: &spec, root: &root, user: None, terminal: false, netns: false, state };
+        let request = crate::runtime::plan::Request { spec: &spec, root: &root, user: None, keyring: None, terminal: false, netns: false, state };
         crate::runtime::plan::Plan::compile(&request)
     };
     for (hooks, message) in [

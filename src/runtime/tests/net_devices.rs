@@ -1,7 +1,7 @@
 //! Network devices of the host in a container. Each test has a network namespace of its own as "the host".
 
 use super::super::hooks::State;
-use super::super::{Create, Error, Gate, Init, Root};
+use super::super::{Create, Error, Init, Root};
 use super::{Fixture, alone, config, init, pipes, text, wait};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
@@ -38,9 +38,7 @@ fn create(fixture: &Fixture, spec: &Spec) -> Result<(Init, OwnedFd), Error> {
     let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
     let state = State { oci_version: "1.3.0".to_owned(), id: "web".to_owned(), bundle: fixture.base.clone(), annotations: [].into() };
     let (stdio, output) = pipes();
-    let (gate, state) = (Gate::Caller, Some(&state));
-    let request =
-        Create { spec, root: &root, user: None, stdio, netns: None, reaper: false, cgroup: &unused, gate, preserve_fds: 0, accounting: false, state };
+    let request = Create { state: Some(&state), ..Create::new(spec, &root, stdio, &unused) };
     init::create(request, None).map(|init| (init, output))
 }
 
