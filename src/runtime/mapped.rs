@@ -18,7 +18,9 @@ use std::path::Path;
 
 /// Sends the sources of all binds in the order of their steps, then the root; the maps are written already.
 pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan) -> Result<(), Failure> {
-    let Some(owner) = plan.namespaces.owner else { return Ok(()) };
+    if !plan.namespaces.handed_over {
+        return Ok(());
+    }
     // Our own child, not yet reaped: the number is still its own.
     let path = format!("/proc/{pid}/ns/user");
     let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
@@ -35,7 +37,10 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan) -> Result<(), 
         if let Step::AttachRoot(source) = step {
             let tree = match source {
                 Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
-                Root::Overlay(overlay) => mount(overlay, namespace.as_fd(), owner)?,
+                Root::Overlay(overlay) => {
+                    let owner = plan.namespaces.owner.ok_or_else(|| Failure::unsupported("an overlay in a joined user namespace"))?;
+                    mount(overlay, namespace.as_fd(), owner)?
+                }
             };
             channel.hand_over(tree.as_fd())?;
         }

@@ -55,6 +55,7 @@ pub(super) enum Step {
     ReadOnly(PathBuf),
     /// Waits until the parent has moved the stage into its groups.
     Joined,
+    /// Made, or joined.
     CgroupNamespace,
     /// Waits until the parent has run the prestart and createRuntime hooks.
     RuntimeHooks,
@@ -125,7 +126,7 @@ impl Plan {
         steps.push(Step::Joined);
         steps.extend(late.into_iter().map(Step::Mount));
         // After the mounts: they find the groups by their names on the host.
-        if namespaces.cgroup {
+        if namespaces.own(libc::CLONE_NEWCGROUP, namespaces.cgroup) {
             steps.push(Step::CgroupNamespace);
         }
         if let Some(hooks) = &hooks {

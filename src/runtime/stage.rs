@@ -4,6 +4,7 @@
 //! decision is made here that the plan could have made.
 
 use super::devices::{Directory, host_null};
+use super::enter::Join;
 use super::error::{At, Failure};
 use super::options::Propagation;
 use super::plan::{MountStep, Plan, Source, Step};
@@ -39,11 +40,13 @@ pub(super) struct Stage<'a> {
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
+    /// To join instead of making one.
+    cgroup: Option<&'a Join>,
     proof: SingleThreaded,
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, proof: SingleThreaded) -> Self {
+    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, cgroup: Option<&'a Join>, proof: SingleThreaded) -> Self {
         Stage {
             channel,
             size,
@@ -54,6 +57,7 @@ impl<'a> Stage<'a> {
             null: None,
             empty: None,
             pty: None,
+            cgroup,
             proof,
         }
     }
@@ -86,7 +90,10 @@ impl<'a> Stage<'a> {
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Joined => self.channel.expect(channel::JOINED),
-            Step::CgroupNamespace => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            Step::CgroupNamespace => match self.cgroup {
+                Some(join) => join.enter(),
+                None => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            },
             Step::RuntimeHooks => {
                 self.channel.say(channel::HOOKS)?;
                 self.channel.expect(channel::HOOKS)
@@ -115,7 +122,7 @@ impl<'a> Stage<'a> {
     fn open_binds(&mut self, plan: &Plan) -> Result<(), Failure> {
         for step in &plan.steps {
             if let Step::Mount(MountStep { source: Source::Bind { path, recursive, .. }, target, .. }) = step {
-                let tree = if plan.namespaces.owner.is_some() { self.channel.expect_tree()? } else { root::open_bind(path, *recursive)? };
+                let tree = if plan.namespaces.handed_over { self.channel.expect_tree()? } else { root::open_bind(path, *recursive)? };
                 self.binds.insert(target.clone(), tree);
             }
         }
@@ -123,7 +130,7 @@ impl<'a> Stage<'a> {
     }
 
     fn attach_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
-        let mapped = plan.namespaces.owner.is_some();
+        let mapped = plan.namespaces.handed_over;
         let root = match source {
             // See `mapped.rs`.
             _ if mapped => self.channel.expect_tree()?,
@@ -135,8 +142,12 @@ impl<'a> Stage<'a> {
             return Err(Failure::invalid("the container's root is not a directory"));
         }
         // What nobody inside owns could neither be changed nor mounted on.
-        if mapped && status.st_uid == OVERFLOW_ID {
+        if mapped && status.st_uid == OVERFLOW_ID && matches!(source, Root::Overlay(_)) {
             return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root"));
+        }
+        // Cloned where it may be shared with the host: nothing of ours must be seen there.
+        if mapped {
+            propagate(root.as_fd(), Path::new("/"), Propagation { flag: libc::MS_PRIVATE, recursive: true })?;
         }
         // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only. Hooks
         // expect the mounts of the container at the path of its root.
