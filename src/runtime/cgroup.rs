@@ -13,8 +13,10 @@ mod convert;
 mod devices;
 mod error;
 mod files;
+mod full_stats;
 mod hierarchy;
 mod limits;
+mod oom;
 mod place;
 mod placement;
 mod stats;
@@ -23,6 +25,8 @@ mod systemd;
 mod tests;
 
 pub use error::Error;
+pub use full_stats::{FullStats, NetworkInterface};
+pub use oom::{OomEvent, OomWatch};
 pub use stats::Stats;
 
 use hierarchy::Layout;

@@ -465,3 +465,30 @@ fn a_further_process_may_enter_a_group_below() {
     assert!(matches!(scratch.group.sub(&["nothing:/a"]), Err(Error::Controller { .. })));
     assert!(scratch.group.sub(&["/"]).unwrap().exact);
 }
+
+#[test]
+fn oom_kills_are_told_and_then_the_end() {
+    let limit = resources(r#"{"memory":{"limit":16777216,"swap":16777216}}"#);
+    let mut scratch = Scratch::new(Some(&limit));
+    scratch.spawn("head -c 200000000 /dev/zero | tail -n 1; exec sleep 1000");
+    let mut watch = scratch.group.oom_watch().unwrap();
+    assert_eq!(watch.wait(Duration::from_secs(20)).unwrap(), OomEvent::Oom);
+    // The event itself, and the count that follows it, may come apart.
+    watch.wait(Duration::from_millis(100)).unwrap();
+    assert_eq!(watch.wait(Duration::from_millis(10)).unwrap(), OomEvent::Quiet);
+    scratch.group.kill_all(Duration::from_secs(10)).unwrap();
+    assert_eq!(watch.wait(Duration::from_secs(20)).unwrap(), OomEvent::Gone);
+}
+
+#[test]
+fn full_statistics_come_from_the_kernel() {
+    let mut scratch = Scratch::new(Some(&resources(r#"{"memory":{"limit":67108864},"pids":{"limit":40}}"#)));
+    scratch.spawn("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 1000");
+    scratch.group.full_stats().unwrap();
+    eventually("some CPU time", || scratch.group.full_stats().unwrap().cpu.usage.total > 0);
+    let stats = scratch.group.full_stats().unwrap();
+    assert_eq!((stats.memory.usage.limit, stats.pids.current, stats.pids.limit), (67_108_864, 1, 40));
+    assert!(stats.memory.raw.len() > 10);
+    assert!(scratch.group.place().unwrap().unified().is_none_or(|files| !files.has("cpu.pressure")) || stats.cpu.psi.is_some());
+    assert!(matches!(Group::absent().full_stats(), Err(Error::Absent)));
+}
