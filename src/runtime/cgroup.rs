@@ -23,6 +23,7 @@ mod stats;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod unified;
 
 pub use error::Error;
 pub use full_stats::{FullStats, NetworkInterface};

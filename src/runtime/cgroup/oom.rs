@@ -50,6 +50,9 @@ enum Source {
 /// How often it is looked whether a v1 group has lost its last process, which nothing reports.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long after v1's report the kill may be counted.
+const KILL_FOLLOWS: Duration = Duration::from_millis(100);
+
 impl Group {
     /// Watches from now on.
     ///
@@ -129,22 +132,35 @@ impl OomWatch {
     /// Whether kills were counted since the last call. v1's event also comes when the killer is switched off and a process waits
     /// for memory: that counts, too.
     fn has_killed(&mut self) -> io::Result<bool> {
-        let (reported, text) = match &mut self.source {
-            Source::Legacy { event, control, .. } => {
-                let reported = match rustix::io::read(event.as_fd(), &mut [0; 8]) {
-                    Ok(_) => true,
-                    Err(rustix::io::Errno::AGAIN) => false,
-                    Err(error) => return Err(error.into()),
-                };
-                // The end of the group is reported in the same way.
-                (reported && control.exists(), std::fs::read_to_string(control))
-            }
-            Source::Unified { events, .. } => (false, again(events)),
+        let before = self.kills;
+        let Source::Legacy { event, control, .. } = &self.source else {
+            self.count();
+            return Ok(self.kills > before);
         };
-        let kills = text.ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(self.kills);
-        let more = kills > self.kills;
-        self.kills = kills;
-        Ok(more || reported)
+        let reported = match rustix::io::read(event.as_fd(), &mut [0; 8]) {
+            Ok(_) => true,
+            Err(rustix::io::Errno::AGAIN) => false,
+            Err(error) => return Err(error.into()),
+        };
+        // The end of the group is reported in the same way.
+        let reported = reported && control.exists();
+        self.count();
+        // The report comes before the kill; both are one event to the reader.
+        let patience = Instant::now() + KILL_FOLLOWS;
+        while reported && self.kills == before && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+            self.count();
+        }
+        Ok(reported || self.kills > before)
+    }
+
+    /// Looks at the number of kills; one that cannot be read stays.
+    fn count(&mut self) {
+        let text = match &mut self.source {
+            Source::Legacy { control, .. } => std::fs::read_to_string(control),
+            Source::Unified { events, .. } => again(events),
+        };
+        self.kills = text.ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(self.kills);
     }
 
     fn is_gone(&mut self) -> io::Result<bool> {
