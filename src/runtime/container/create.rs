@@ -6,6 +6,7 @@ use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
+use crate::runtime::listener::Listener;
 use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -23,6 +24,8 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
+    /// As in [`Create`].
+    pub no_pivot: bool,
     /// The control group is a unit of systemd.
     pub systemd: bool,
 }
@@ -53,6 +56,7 @@ impl Store {
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
+        record.listener = Listener::of(spec);
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = Some(group.clone());
@@ -101,6 +105,8 @@ impl Store {
         let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
         let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
         super::super::create(Create {
+            bundle: Some(&container.record.bundle),
+            no_pivot: request.no_pivot,
             keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
             preserve_fds: request.preserve_fds,

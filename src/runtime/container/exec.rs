@@ -40,6 +40,7 @@ impl Container {
             stdio,
             cgroup: &group,
             preserve_fds: process.preserve_fds,
+            state: Some(&self.record.hook_state()),
         })
     }
 }
