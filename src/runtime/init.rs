@@ -6,7 +6,7 @@ use super::error::{At, Error, Failure};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -44,6 +44,9 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
@@ -72,7 +75,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            let membership = Membership { group, accounting: request.accounting };
+            let membership = Membership { group, accounting: request.accounting, resctrl: request.resctrl };
             match attend(&ours, pid, &plan, &membership, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
@@ -85,6 +88,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
 struct Membership<'a> {
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    resctrl: Option<&'a resctrl::Group>,
 }
 
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
@@ -100,6 +104,9 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>,
     if let Some(group) = membership.group {
         let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
         joined.map_err(Error::Cgroup)?;
+    }
+    if let Some(classes) = membership.resctrl {
+        classes.join(pid)?;
     }
     plan.process.attributes.set_on(pid)?;
     channel.say(channel::JOINED)?;

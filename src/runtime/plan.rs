@@ -146,9 +146,6 @@ impl Plan {
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let mut asked: Vec<&str> = Vec::new();
     if let Some(linux) = spec.linux() {
-        if linux.intel_rdt().is_some() {
-            asked.push("linux.intelRdt");
-        }
         if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
             asked.push("linux.netDevices");
         }

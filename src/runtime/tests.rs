@@ -253,6 +253,7 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
         spec,
         stdio,
         cgroup: &unused,
+        resctrl: None,
         preserve_fds: 0,
         state: None,
     };
@@ -453,6 +454,7 @@ fn filters_and_groups_hold() {
                 spec: &spec,
                 stdio,
                 cgroup: &group,
+                resctrl: None,
                 preserve_fds: 0,
                 state: None,
             };

@@ -7,7 +7,7 @@ use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
 use crate::runtime::listener::Listener;
-use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
+use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup, resctrl};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -47,11 +47,13 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
+        let classes = resctrl::Group::of(spec, id.as_str())?;
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
         record.listener = Listener::of(spec);
+        record.resctrl = classes.clone();
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = Some(cgroup::Group { path: group_path(spec, id) });
@@ -75,6 +77,11 @@ impl Store {
         fs::write(&container.path(CONFIG), &bundle.text)?;
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
+        if let Some(classes) = classes {
+            let made = classes.clone();
+            undo.push("the class of service", move || made.remove());
+            classes.make()?;
+        }
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let group = cgroup::Group::create(&group_path(spec, id), resources).map_err(Error::Cgroup)?;
         let made = group.clone();
@@ -100,6 +107,7 @@ impl Store {
         super::super::create(Create {
             keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
+            resctrl: container.record.resctrl.as_ref(),
             preserve_fds: request.preserve_fds,
             accounting: !request.run,
             state: Some(&container.record.hook_state()),

@@ -35,6 +35,7 @@ impl Container {
             spec: &spec,
             stdio,
             cgroup: self.group()?,
+            resctrl: self.record.resctrl.as_ref(),
             preserve_fds: process.preserve_fds,
             state: Some(&self.record.hook_state()),
         })
