@@ -26,10 +26,20 @@ struct Hierarchy {
     v2: bool,
 }
 
-/// Mounts the view on `step.target` beneath `at`.
-pub(super) fn mount(at: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
+/// Mounts the view on `step.target` beneath `at`; `unified`: of the v2 hierarchy alone.
+pub(super) fn mount(at: BorrowedFd<'_>, step: &MountStep, unified: bool) -> Result<(), Failure> {
     let read = |path: &str| std::fs::read_to_string(path).at_path("read", Path::new(path));
-    let found = hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    let mut found = hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    if unified {
+        found.retain(|hierarchy| hierarchy.v2);
+        found.truncate(1);
+        if found.is_empty() {
+            return Err(Failure::unsupported(format!(
+                "mount \"{}\" of type \"cgroup2\" on a host without a cgroup v2 hierarchy",
+                step.target.display()
+            )));
+        }
+    }
     let target = tree::make(at, &step.target, tree::Leaf::Directory)?;
     if let [only] = found.as_slice()
         && only.v2

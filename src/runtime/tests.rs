@@ -113,7 +113,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     init::create(Create { user, reaper, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
@@ -243,7 +243,7 @@ fn a_terminal_is_the_containers_own() {
 fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::Running, Error> {
     let container = config(args, |_| {});
     let process = container.process().clone().unwrap();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     let user = User::default();
     let request = Exec {
         init_pidfd: init.pidfd.as_fd(),
@@ -420,7 +420,7 @@ fn exec_and_terminals_work_in_a_user_namespace() {
         });
         let (stdio, _output) = pipes();
         let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
-        assert!(error.to_string().contains("needs a new user namespace"), "{error}");
+        assert!(error.to_string().contains("or a user namespace of the container"), "{error}");
     });
 }
 
