@@ -8,7 +8,7 @@ use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::ContainerState;
@@ -46,6 +46,9 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
     plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
@@ -81,7 +84,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             drop(theirs);
             let (pid, pidfd) = if luggage.joins.has_door() { join::behind(&ours, pidfd)? } else { (pid, pidfd) };
             drop(luggage);
-            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, proof };
+            let classes = request.resctrl;
+            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, classes, network: devices_to, proof };
             match parent.attend(pid) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
@@ -96,6 +100,7 @@ struct Parent<'a> {
     plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    classes: Option<&'a resctrl::Group>,
     /// The network namespace for devices, when the stage joins one.
     network: Option<OwnedFd>,
     proof: SingleThreaded,
@@ -117,6 +122,9 @@ impl Parent<'_> {
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
             joined.map_err(Error::Cgroup)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
         }
         plan.process.attributes.set_on(pid)?;
         channel.say(channel::JOINED)?;

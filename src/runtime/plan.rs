@@ -159,19 +159,11 @@ impl Plan {
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
-    let mut asked: Vec<&str> = Vec::new();
-    if let Some(linux) = spec.linux() {
-        if linux.intel_rdt().is_some() {
-            asked.push("linux.intelRdt");
-        }
-        if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
-            asked.push("linux.mountLabel");
-        }
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    if label.is_some_and(|label| !label.is_empty()) {
+        return Err(Error::Unsupported("linux.mountLabel".to_owned()));
     }
-    match asked.first() {
-        Some(name) => Err(Error::Unsupported((*name).to_owned())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn paths(list: &Option<Vec<String>>) -> impl Iterator<Item = PathBuf> + '_ {
