@@ -187,6 +187,9 @@ fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Opti
     let (mut joins, mut pid) = (Vec::new(), None);
     for (kind, path) in list {
         let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open namespace", path)?;
+        if *kind == libc::CLONE_NEWNS as u64 {
+            refuse_own(fd.as_fd(), path)?;
+        }
         if *kind == libc::CLONE_NEWPID as u64 {
             pid = Some(fd);
         } else {
@@ -194,6 +197,17 @@ fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Opti
         }
     }
     Ok((joins, pid))
+}
+
+/// What is mounted and pivoted in the caller's own mount namespace would be so for the caller, and for the whole host.
+fn refuse_own(namespace: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+    let own = rustix::fs::stat("/proc/self/ns/mnt").at("examine our mount namespace")?;
+    let other = rustix::fs::fstat(namespace).at_path("examine namespace", path)?;
+    if (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino) {
+        return Ok(());
+    }
+    let text = format!("the mount namespace {} of linux.namespaces is the runtime's own: give it no path to make a new one", path.display());
+    Err(Failure::invalid(text))
 }
 
 /// The stage's whole life.
@@ -267,7 +281,8 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
     let namespaces = &luggage.plan.namespaces;
     let mut user = false;
-    for (kind, fd) in &luggage.joins {
+    let (mount, others): (Vec<_>, Vec<_>) = luggage.joins.iter().partition(|(kind, _)| *kind == libc::CLONE_NEWNS as u64);
+    for (kind, fd) in others {
         move_into_link_name_space(fd.as_fd(), None).at("join a namespace by path")?;
         user |= *kind == libc::CLONE_NEWUSER as u64;
     }
@@ -288,7 +303,8 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
     if let Some(offsets) = &namespaces.time {
         enter_time(offsets)?;
     }
-    Ok(())
+    // Last: there may be no /proc in it.
+    mount.iter().try_for_each(|(_, fd)| move_into_link_name_space(fd.as_fd(), None).at("join the mount namespace"))
 }
 
 /// Offsets can be set only while nothing is inside; then the stage itself goes in.

@@ -8,21 +8,24 @@ use super::error::{At, Error, Failure};
 use super::init::{bury, hidden, score};
 use super::plan;
 use super::process::{self, ProcessPlan};
+use super::stage::chroot;
 use super::{Exec, Running, cgroup, credentials, label, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// See [`super::exec`].
 pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<Running, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let Exec { process, user, keyring, spec, .. } = request;
     let plan = process::compile(&process::Request { process, user, spec, defaults: spec.process().as_ref(), keyring })?;
-    let namespaces = namespaces(request.spec);
+    let (namespaces, chrooted) = namespaces(request.spec);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
@@ -31,7 +34,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     match forked {
         Forked::Child => {
             drop(ours);
-            door(&Door { plan: &plan, namespaces, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
+            door(&Door { plan: &plan, namespaces, chrooted, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
@@ -67,7 +70,10 @@ fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// All that the init may have; joining one that is also ours changes nothing. A user namespace that is ours
 /// cannot be joined again, so it must be listed.
-fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
+///
+/// True: the container has no mount namespace of its own, so that its root is only its processes' and must be taken over.
+fn namespaces(spec: &Spec) -> (ThreadNameSpaceType, bool) {
+    let mut chrooted = true;
     let mut flags = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
@@ -77,11 +83,27 @@ fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
     for namespace in listed.into_iter().flatten() {
         match namespace.typ() {
             LinuxNamespaceType::User => flags |= ThreadNameSpaceType::USER,
+            LinuxNamespaceType::Mount => chrooted = false,
             LinuxNamespaceType::Time => flags |= ThreadNameSpaceType::TIME,
             _ => {}
         }
     }
-    flags
+    (flags, chrooted)
+}
+
+/// The root of the container's first process.
+fn root_of(init: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    use std::os::fd::AsRawFd;
+    // "Pid: -1" once it is reaped (pidfd_open(2)): as long as it is not, the number is its own.
+    let pid = || -> Result<i32, Failure> {
+        let path = format!("/proc/self/fdinfo/{}", init.as_raw_fd());
+        let text = std::fs::read_to_string(&path).at_path("read", Path::new(&path))?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+        pid.filter(|pid| *pid > 0).ok_or_else(|| Failure::step("find the container's first process", Errno::SRCH))
+    };
+    let path = format!("/proc/{}/root", pid()?);
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
+    pid().map(|_| root)
 }
 
 fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
@@ -107,6 +129,7 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
 struct Door<'a> {
     plan: &'a ProcessPlan,
     namespaces: ThreadNameSpaceType,
+    chrooted: bool,
     init: BorrowedFd<'a>,
     streams: &'a Streams,
     preserved: u32,
@@ -133,7 +156,7 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
 }
 
 fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Forked, Failure> {
-    let Door { plan, namespaces, init, streams, preserved } = *door;
+    let Door { plan, namespaces, chrooted, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved)?;
@@ -149,6 +172,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     if namespaces.contains(ThreadNameSpaceType::USER) {
         credentials::raise_limits(None, plan);
     }
+    let root = if chrooted { Some(root_of(init)?) } else { None };
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
@@ -156,6 +180,9 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
         rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+    }
+    if let Some(root) = root {
+        chroot(root.as_fd())?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 mod hooks;
+mod mounts;
 
 const STAGE: &str = "RCON_TEST_STAGE";
 

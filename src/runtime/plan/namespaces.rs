@@ -70,12 +70,8 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
             (_, None) => result.new |= kind,
         }
     }
-    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
-    result.join.sort_by_key(|(kind, _)| match *kind as i32 {
-        libc::CLONE_NEWUSER => 0,
-        libc::CLONE_NEWNS => 2,
-        _ => 1,
-    });
+    // A joined user namespace owns the others: it comes first.
+    result.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
     result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;
