@@ -10,15 +10,32 @@ use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A mount namespace of this test, so that nothing it mounts stays.
-fn private() -> Fixture {
+/// A fixture in a mount namespace of this test, whose mounts go before its directories.
+struct Private(Fixture);
+
+impl std::ops::Deref for Private {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.0
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        while unmount(&self.base, UnmountFlags::DETACH).is_ok() || unmount(self.base.join("source"), UnmountFlags::DETACH).is_ok() {}
+        unmount(self.base.join("source/sub"), UnmountFlags::DETACH).ok();
+    }
+}
+
+fn private() -> Private {
     unshare(UnshareFlags::NEWNS | UnshareFlags::FS).unwrap();
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
     let fixture = Fixture::new();
     std::fs::create_dir(fixture.base.join("source")).unwrap();
     std::fs::create_dir_all(fixture.base.join("layer/made/here")).unwrap();
     std::fs::create_dir(fixture.base.join("source/sub")).unwrap();
-    fixture
+    Private(fixture)
 }
 
 fn tmpfs(at: &Path) {
@@ -27,7 +44,7 @@ fn tmpfs(at: &Path) {
 
 fn create(fixture: &Fixture, spec: &Spec, no_pivot: bool, stdio: Stdio) -> Result<Init, Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
+    let unused = crate::runtime::cgroup::Group::absent();
     init::create(Create { bundle: Some(&fixture.base), no_pivot, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
@@ -350,7 +367,6 @@ fn roots_hear_of_the_hosts_mounts_as_they_should() {
             wait(&init.pidfd);
         }
         assert!(later.exists());
-        unmount(base, UnmountFlags::DETACH).unwrap();
     });
 }
 
@@ -378,7 +394,6 @@ fn a_root_in_a_user_namespace_is_no_peer_of_the_hosts() {
         assert!(output.starts_with("0\n") && output.ends_with("denied\n"), "{output}");
         let output = run(&fixture, &bare(|value| value["linux"]["rootfsPropagation"] = json!("rslave")));
         check(&entry(&output, "/"), &["rw", "master: !shared:", ""], "/");
-        unmount(base, UnmountFlags::DETACH).unwrap();
     });
 }
 
@@ -392,7 +407,7 @@ fn a_root_can_be_moved_instead_of_pivoted_to() {
         ] {
             let output = if overlay {
                 let (stdio, output) = pipes();
-                let (root, unused) = (fixture.root(), crate::runtime::cgroup::Group { path: "/unused".to_owned() });
+                let (root, unused) = (fixture.root(), crate::runtime::cgroup::Group::absent());
                 let mut init = init::create(Create { no_pivot: true, ..Create::new(&spec, &root, stdio, &unused) }, None).unwrap();
                 init.start().unwrap();
                 let output = text(output);
@@ -406,7 +421,7 @@ fn a_root_can_be_moved_instead_of_pivoted_to() {
         }
         let spec = mapped("ls /; cat /proc/self/mountinfo", |_| {});
         let (stdio, output) = pipes();
-        let (root, unused) = (fixture.root(), crate::runtime::cgroup::Group { path: "/unused".to_owned() });
+        let (root, unused) = (fixture.root(), crate::runtime::cgroup::Group::absent());
         let mut init = init::create(Create { no_pivot: true, ..Create::new(&spec, &root, stdio, &unused) }, None).unwrap();
         init.start().unwrap();
         let output = text(output);
