@@ -469,6 +469,9 @@ fn a_mount_namespace_is_joined_but_never_our_own() {
         };
         let error = refused(&fixture, &joined("/proc/self/ns/mnt".to_owned()));
         assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("is the runtime's own"), "{error}");
+        let spec = mapped("true", |value| value["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/proc/self/ns/mnt"}));
+        let error = refused(&fixture, &spec).to_string();
+        assert!(error.contains("together with a new user namespace"), "{error}");
         // A namespace with something in it that ours does not have; its holder says when it is there, and ends with us.
         let script = format!("mount -t tmpfs x {0} && echo there >{0}/file && echo ready && exec cat", fixture.base.join("source").display());
         let mut holder = std::process::Command::new("unshare");
