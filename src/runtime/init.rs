@@ -316,7 +316,8 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
     if let Some(offsets) = &namespaces.time {
         enter::make_time(offsets)?;
     }
-    Ok(())
+    // Last: there may be no /proc in it.
+    luggage.joins.mount().map_or(Ok(()), enter::Join::enter)
 }
 
 /// Opens the gate and waits for the outcome of `execve`.

@@ -10,6 +10,7 @@ use super::init::{bury, hidden, outcome, score};
 use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
+use super::stage::chroot;
 use super::{Exec, Running, cgroup, credentials, label, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
@@ -18,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// See [`super::exec`].
 pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<Running, Error> {
@@ -28,7 +30,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     if let Some(agent) = &mut agent {
         agent.init = Some(listener::pid_of(request.init_pidfd)?);
     }
-    let namespaces = namespaces(request.spec);
+    let (namespaces, chrooted) = namespaces(request.spec);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
@@ -37,7 +39,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     match forked {
         Forked::Child => {
             drop(ours);
-            door(&Door { plan: &plan, namespaces, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
+            door(&Door { plan: &plan, namespaces, chrooted, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
@@ -83,7 +85,10 @@ fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// All that the init may have; joining one that is also ours changes nothing. A user namespace that is ours
 /// cannot be joined again, so it must be listed.
-fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
+///
+/// True: the container has no mount namespace of its own, so that its root is only its processes' and must be taken over.
+fn namespaces(spec: &Spec) -> (ThreadNameSpaceType, bool) {
+    let mut chrooted = true;
     let mut flags = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
@@ -93,11 +98,20 @@ fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
     for namespace in listed.into_iter().flatten() {
         match namespace.typ() {
             LinuxNamespaceType::User => flags |= ThreadNameSpaceType::USER,
+            LinuxNamespaceType::Mount => chrooted = false,
             LinuxNamespaceType::Time => flags |= ThreadNameSpaceType::TIME,
             _ => {}
         }
     }
-    flags
+    (flags, chrooted)
+}
+
+/// The root of the container's first process.
+fn root_of(init: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{}/root", listener::pid_of(init)?);
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
+    // It has not been reaped meanwhile: the number was its own.
+    listener::pid_of(init).map(|_| root)
 }
 
 /// What the parent does its part with.
@@ -134,6 +148,7 @@ impl Parent<'_> {
 struct Door<'a> {
     plan: &'a ProcessPlan,
     namespaces: ThreadNameSpaceType,
+    chrooted: bool,
     init: BorrowedFd<'a>,
     streams: &'a Streams,
     preserved: u32,
@@ -160,7 +175,7 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
 }
 
 fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Forked, Failure> {
-    let Door { plan, namespaces, init, streams, preserved } = *door;
+    let Door { plan, namespaces, chrooted, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved, true)?;
@@ -176,10 +191,14 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     if namespaces.contains(ThreadNameSpaceType::USER) {
         credentials::raise_limits(None, plan);
     }
+    let root = if chrooted { Some(root_of(init)?) } else { None };
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         enter::become_owner()?;
+    }
+    if let Some(root) = root {
+        chroot(root.as_fd())?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

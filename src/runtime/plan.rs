@@ -125,8 +125,8 @@ impl Plan {
         let mut finish = sysctl::sysctl_steps(linux, namespaces.new, &namespaces.join, request.netns)?;
         finish.push(Step::WorkingDirectory(oci_process.cwd().clone()));
         if let Some(linux) = linux {
-            finish.extend(paths(linux.masked_paths()).map(Step::Mask));
-            finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
+            finish.extend(paths("maskedPaths", linux.masked_paths())?.map(Step::Mask));
+            finish.extend(paths("readonlyPaths", linux.readonly_paths())?.map(Step::ReadOnly));
         }
         // Sysctls of a network device need the device, and masks must cover what hooks mount.
         let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
@@ -166,6 +166,10 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn paths(list: &Option<Vec<String>>) -> impl Iterator<Item = PathBuf> + '_ {
-    list.iter().flatten().map(PathBuf::from)
+/// A relative path would mask something else than its author thinks (config-linux.md: they must be absolute).
+fn paths<'a>(field: &str, list: &'a Option<Vec<String>>) -> Result<impl Iterator<Item = PathBuf> + 'a, Error> {
+    if let Some(path) = list.iter().flatten().find(|path| !path.starts_with('/')) {
+        return Err(Error::Invalid(format!("path \"{path}\" of linux.{field} must be absolute")));
+    }
+    Ok(list.iter().flatten().map(PathBuf::from))
 }

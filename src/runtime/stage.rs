@@ -6,6 +6,8 @@
 mod mounts;
 mod rootfs;
 
+pub(super) use rootfs::chroot;
+
 use super::devices::{Directory, host_null};
 use super::enter::Join;
 use super::error::{At, Failure};

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 mod hooks;
 mod listener;
+mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;

@@ -32,13 +32,6 @@ impl Namespaces {
     pub fn own(&self, kind: i32, given: bool) -> bool {
         given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
     }
-}
-
-impl Namespaces {
-    /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
-    pub fn has(&self, kind: i32) -> bool {
-        self.new & kind as u64 != 0 || self.joins(kind)
-    }
 
     pub fn joins(&self, kind: i32) -> bool {
         self.join.iter().any(|(joined, _)| *joined == kind as u64)
@@ -83,12 +76,8 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
             (_, None) => result.new |= kind,
         }
     }
-    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
-    result.join.sort_by_key(|(kind, _)| match *kind as i32 {
-        libc::CLONE_NEWUSER => 0,
-        libc::CLONE_NEWNS => 2,
-        _ => 1,
-    });
+    // A joined user namespace owns the others: it comes first.
+    result.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
     result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;
