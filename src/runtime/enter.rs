@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
 const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 
 /// A namespace to join.
@@ -60,6 +61,9 @@ impl Joins {
                     return Err(Error::Unsupported("joining a cgroup namespace by path together with a user namespace".to_owned()));
                 }
                 CGROUP => joins.cgroup = Some(join),
+                MOUNT if new_user => {
+                    return Err(Error::Unsupported("joining a mount namespace by path together with a new user namespace".to_owned()));
+                }
                 // Nothing to join; setns(2) would refuse it.
                 USER if join.is_ours()? => {}
                 USER => joins.user = Some(join),
@@ -178,7 +182,7 @@ fn name(kind: u64) -> &'static str {
         (libc::CLONE_NEWCGROUP, "cgroup"),
         (libc::CLONE_NEWTIME, "time"),
     ];
-    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mnt", |(_, name)| name)
+    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mount", |(_, name)| name)
 }
 
 /// Becomes root of the user namespace; where it has no root (a map without container id 0), the first id that it has.

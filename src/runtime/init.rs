@@ -4,12 +4,14 @@ use super::channel::{self, Answer, Channel};
 use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::id_map::{self, write_proc};
+use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
+use super::userns::{self, write_proc};
 use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
+use oci_spec::runtime::ContainerState;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
@@ -36,14 +38,17 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let mut plan = Plan::compile(&Request {
         spec: request.spec,
         root: request.root,
+        bundle: request.bundle,
+        no_pivot: request.no_pivot,
         user: request.user,
         keyring: request.keyring,
         terminal,
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
     plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
     let streams = Streams::new(request.stdio)?;
     if !plan.namespaces.rootless {
@@ -78,7 +83,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             drop(luggage);
             let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, proof };
             match parent.attend(pid) {
-                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
+                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
@@ -102,10 +107,10 @@ impl Parent<'_> {
         let (channel, plan) = (self.channel, self.plan);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
             credentials::raise_limits(Some(pid), &plan.process);
-            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            userns::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
             channel.say(channel::MAPPED)?;
         }
-        mapped::hand_over(channel, pid, plan)?;
+        mapped::hand_over(channel, pid, plan, self.proof)?;
         score(pid, plan.process.oom_score_adj)?;
         // They go back if anything fails from here on.
         let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
@@ -123,7 +128,7 @@ impl Parent<'_> {
                     hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), self.proof)?;
                     channel.say(channel::HOOKS)?;
                 }
-                (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+                (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
             }
         };
         if let Some(devices) = devices {
@@ -199,7 +204,7 @@ fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let mut channel = channel;
     let failure = match build(luggage, &channel) {
         Ok(mut prepared) => match pass(luggage, &mut channel, &mut prepared) {
-            Ok(()) => prepared.execute(),
+            Ok(()) => prepared.execute(&channel),
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -229,7 +234,7 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
     if let Some(hooks) = &luggage.plan.hooks {
-        prepared.run_hooks(hooks, luggage.proof)?;
+        prepared.run_hooks(hooks, luggage.proof, channel)?;
     }
     Ok(())
 }
@@ -309,7 +314,7 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     init.gate.say(channel::GO)?;
-    outcome(&init.gate)
+    outcome(&init.gate, init.agent.as_ref())
 }
 
 /// Lets the waiting stage outlive this process.
@@ -318,23 +323,29 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
-/// Opens the gate of another process's stage.
+/// Opens the gate of another process's stage; `agent` is for its seccomp listener.
 ///
 /// # Errors
 /// As [`start`].
-pub(super) fn open_gate(channel: Channel) -> Result<(), Error> {
+pub(super) fn open_gate(channel: Channel, agent: Option<&Agent>) -> Result<(), Error> {
     channel.say(channel::GO)?;
-    outcome(&channel)
+    outcome(&channel, agent)
 }
 
-fn outcome(channel: &Channel) -> Result<(), Error> {
-    match channel.answer()? {
+/// What becomes of a stage behind its gate, or of an exec's that is ready.
+pub(super) fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<(), Error> {
+    let mut answer = channel.answer()?;
+    while let Answer::Filter(process) = answer {
+        listener::serve(channel, process.as_fd(), agent)?;
+        answer = channel.answer()?;
+    }
+    match answer {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("answered twice".to_owned())),
     }
 }
