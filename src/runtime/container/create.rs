@@ -24,13 +24,10 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
-<<<<<<< HEAD
     /// As in [`Create`].
     pub no_pivot: bool,
-=======
     /// The control group is a unit of systemd.
     pub systemd: bool,
->>>>>>> cgroups
 }
 
 /// A container at its gate.
