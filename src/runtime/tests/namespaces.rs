@@ -46,7 +46,7 @@ fn refused(fixture: &Fixture, spec: &Spec) -> String {
 /// With a directory as root.
 fn run_directory(fixture: &Fixture, spec: &Spec) -> Result<(i32, String), Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
+    let unused = crate::runtime::cgroup::Group::absent();
     let (stdio, output) = pipes();
     let mut container = init::create(Create::new(spec, &root, stdio, &unused), None)?;
     container.start()?;

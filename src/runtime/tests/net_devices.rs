@@ -35,7 +35,7 @@ fn with_devices(script: &str, devices: Value, change: impl FnOnce(&mut Value)) -
 
 fn create(fixture: &Fixture, spec: &Spec) -> Result<(Init, OwnedFd), Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
+    let unused = crate::runtime::cgroup::Group::absent();
     let state = State { oci_version: "1.3.0".to_owned(), id: "web".to_owned(), bundle: fixture.base.clone(), annotations: [].into() };
     let (stdio, output) = pipes();
     let request = Create { state: Some(&state), ..Create::new(spec, &root, stdio, &unused) };
