@@ -51,9 +51,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
     plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
     let streams = Streams::new(request.stdio)?;
-    if !plan.namespaces.rootless {
-        streams.give_to(plan.namespaces.owner)?;
-    }
+    streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
     let luggage = Luggage {
         plan: &plan,

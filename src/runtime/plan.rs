@@ -60,6 +60,8 @@ pub(super) enum Step {
     WorkingDirectory(PathBuf),
     Mask(PathBuf),
     ReadOnly(PathBuf),
+    /// Of a new network namespace.
+    Loopback,
     /// Waits until the parent has moved the stage into its groups.
     Joined,
     /// Made, or joined.
@@ -110,6 +112,7 @@ impl Plan {
             process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
         let root = rootfs::compile(request, &namespaces)?;
         let mut steps = root.first;
+        steps.extend((namespaces.new & libc::CLONE_NEWNET as u64 != 0).then_some(Step::Loopback));
         let mut mounts = mounts::mounts(spec, request.bundle, &namespaces)?;
         let seal = rootfs::seal_dev(&mut mounts);
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
