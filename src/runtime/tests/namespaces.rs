@@ -299,3 +299,20 @@ fn an_ordinary_user_maps_ranges_with_help() {
         assert!(error.starts_with("newuidmap refused the container's map (the ids must be yours in /etc/subuid): "), "{error}");
     });
 }
+
+#[test]
+fn root_of_a_user_namespace_needs_no_rights_over_the_mounts() {
+    alone("namespaces::root_of_a_user_namespace_needs_no_rights_over_the_mounts", || {
+        let fixture = Fixture::new();
+        become_nobody(&fixture);
+        // As `unshare --user --map-root-user`: all capabilities, but the mount namespace is the host's.
+        crate::sys::namespace::unshare(UnshareFlags::NEWUSER).unwrap();
+        for (file, text) in [("setgroups", "deny"), ("uid_map", "0 1000 1"), ("gid_map", "0 1000 1")] {
+            std::fs::write(format!("/proc/self/{file}"), text).unwrap();
+        }
+        let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+        let (code, output) = run_directory(&fixture, &rootless(SHOW, &one)).map_err(why).unwrap();
+        let words: Vec<&str> = output.split_whitespace().collect();
+        assert_eq!((code, &words[..7]), (0, &["0", "0", "0", "1", "deny", "0", "1:3"][..]), "{output}");
+    });
+}
