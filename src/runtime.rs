@@ -56,7 +56,6 @@ mod error;
 mod exe;
 mod fresh;
 mod hierarchy;
-mod id_map;
 mod idmap;
 mod init;
 mod join;
@@ -77,6 +76,7 @@ mod terminal;
 mod tests;
 mod tree;
 mod user;
+mod userns;
 
 pub use error::Error;
 pub use exe::{protected_exe, run_protected};

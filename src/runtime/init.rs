@@ -4,10 +4,10 @@ use super::channel::{self, Answer, Channel};
 use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
+use super::userns::{self, write_proc};
 use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
@@ -51,12 +51,11 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
-    plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
+    let user = joins.has_door() || plan.namespaces.owner.is_some();
+    plan.namespaces.handed_over = user && !plan.namespaces.rootless && userns::may_clone_mounts()?;
     let streams = Streams::new(request.stdio)?;
-    if !plan.namespaces.rootless {
-        streams.give_to(plan.namespaces.owner)?;
-    }
+    streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
     let luggage = Luggage {
         plan: &plan,
@@ -112,7 +111,7 @@ impl Parent<'_> {
         let (channel, plan) = (self.channel, self.plan);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
             credentials::raise_limits(Some(pid), &plan.process);
-            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            userns::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
             channel.say(channel::MAPPED)?;
         }
         mapped::hand_over(channel, pid, plan, self.proof)?;
