@@ -12,8 +12,9 @@
 //!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
 //! - The root is attached on top of the stage's own "/" and reached by descriptor until the pivot: no mount point on
 //!   the host is needed, and what a path names is never asked twice.
-//! - A pid namespace is joined by the parent, around its clone, and left again: the process is the caller's own child
-//!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
+//! - Into a pid namespace that others are in, a process is born only when nothing of the host is left in it: a first stage
+//!   outside clones it with CLONE_PARENT, as the caller's own child, and ends. Rejected: joining around the parent's
+//!   clone, one clone less, but a tracer inside reaches the host through the stage (CVE-2016-9962).
 //! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
 //!   system calls each, and only after the cgroup namespace exists).
 //! - In a new user namespace the parent opens root and bind sources and hands them over as detached mounts; layers, upper
@@ -33,6 +34,7 @@ pub mod cgroup;
 pub mod container;
 pub mod seccomp;
 
+mod birth;
 mod channel;
 mod command;
 mod credentials;

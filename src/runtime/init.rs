@@ -5,14 +5,15 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, mapped, terminal};
+use super::{Create, Gate, Init, birth, cgroup, join, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{UnshareFlags, move_into_link_name_space};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,10 @@ struct Luggage<'a> {
     streams: Streams,
     /// Namespaces to join: flag and descriptor, in order.
     joins: Vec<(u64, OwnedFd)>,
+    /// The pid namespace to join; see `birth.rs`.
+    pid_namespace: Option<OwnedFd>,
+    /// Where our own arguments and environment are, for a stage that the container can see.
+    strings: Option<OwnStrings>,
     netns: Option<BorrowedFd<'a>>,
     reaper: bool,
     gate: Gate,
@@ -37,10 +42,14 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
+    let seen = request.reaper || pid_namespace.is_some();
+    let strings = seen.then(OwnStrings::find).transpose().at("find our arguments")?;
     let luggage = Luggage {
         plan: &plan,
         streams,
         joins,
+        pid_namespace,
+        strings,
         netns: request.netns,
         reaper: request.reaper,
         gate: request.gate,
@@ -49,28 +58,28 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
-    let forked = hidden(|| {
-        in_pid_namespace(pid_namespace.as_ref().map(AsFd::as_fd), || {
-            fork(proof, plan.namespaces.new, born.as_ref().map(AsFd::as_fd)).at("clone the init stage")
-        })
-    })?;
+    let forked = hidden(|| fork(proof, plan.namespaces.new, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"))?;
     match forked {
         Forked::Child => {
             drop(ours);
             stage(&luggage, theirs)
         }
         Forked::Parent { pid, pidfd } => {
+            let two_stages = luggage.pid_namespace.is_some();
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group, request.accounting) {
-                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
-                Err(error) => Err(bury(pidfd.as_fd(), error)),
+            let mut init = Init { pid, pidfd, console: None, gate: ours };
+            match attend(&mut init, &plan, group, request.accounting, two_stages) {
+                Ok(()) => Ok(init),
+                Err(error) => Err(bury(init.pidfd.as_fd(), error)),
             }
         }
     }
 }
 
-/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool) -> Result<Option<OwnedFd>, Error> {
+/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer. With `two_stages` the one that
+/// mounts is followed by the process proper.
+fn attend(init: &mut Init, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool, two_stages: bool) -> Result<(), Error> {
+    let (channel, pid) = (&init.gate, init.pid);
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
@@ -83,8 +92,18 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
         joined.map_err(Error::Cgroup)?;
     }
     channel.say(channel::JOINED)?;
+    if two_stages {
+        let (pid, pidfd) = join::birth(channel)?;
+        let first = std::mem::replace(&mut init.pidfd, pidfd);
+        init.pid = pid;
+        join::reap(first.as_fd())?;
+        channel.say(channel::JOINED)?;
+    }
     match channel.answer()? {
-        Answer::Ready(console) => Ok(console),
+        Answer::Ready(console) => {
+            init.console = console;
+            Ok(())
+        }
         Answer::Failed(failure) => Err(failure.into()),
         Answer::End | Answer::Born(..) | Answer::Released => Err(Error::Lost(String::new())),
     }
@@ -140,21 +159,6 @@ pub(super) fn hidden(act: impl FnOnce() -> Result<Forked, Failure>) -> Result<Fo
     forked
 }
 
-/// Runs `act`, a fork, with the children's pid namespace set: the child is then both the caller's own and the
-/// namespace's, without a process in between.
-pub(super) fn in_pid_namespace(target: Option<BorrowedFd<'_>>, act: impl FnOnce() -> Result<Forked, Failure>) -> Result<Forked, Failure> {
-    let Some(target) = target else { return act() };
-    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open our pid namespace")?;
-    // A pidfd names the namespaces of its process, a namespace descriptor itself.
-    let flags = ThreadNameSpaceType::PROCESS_ID;
-    rustix::thread::move_into_thread_name_spaces(target, flags).at("join the pid namespace")?;
-    let forked = act();
-    if !matches!(forked, Ok(Forked::Child)) {
-        rustix::thread::move_into_thread_name_spaces(own.as_fd(), flags).at("return to our pid namespace")?;
-    }
-    forked
-}
-
 /// Opens the namespaces to join; the pid namespace apart.
 #[allow(clippy::type_complexity)]
 fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Option<OwnedFd>), Failure> {
@@ -201,8 +205,8 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
             *channel = Channel::accept(gate.as_fd())?;
         }
     }
-    if luggage.reaper {
-        prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
+    if let (true, Some(strings)) = (luggage.reaper, &luggage.strings) {
+        prepared.reap(luggage.proof, luggage.streams.size().is_some(), strings)?;
     }
     Ok(())
 }
@@ -216,13 +220,25 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     if let Gate::Socket(gate) = &luggage.gate {
         keep.push(gate.as_fd());
     }
+    keep.extend(luggage.pid_namespace.as_ref().map(AsFd::as_fd));
     entry::begin(&keep, luggage.preserved)?;
+    let procfs = luggage.pid_namespace.as_ref().map(|namespace| outside(luggage, namespace.as_fd())).transpose()?;
     let label = entry::open_label(&plan.process)?;
     enter_namespaces(luggage, channel)?;
     let mut stage = Stage::new(channel, luggage.streams.size());
+    stage.procfs = procfs.unwrap_or_default();
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
+    if let (Some(_), Some(strings)) = (&luggage.pid_namespace, &luggage.strings) {
+        let mut keep = luggage.streams.fds();
+        keep.push(channel.fd());
+        if let Gate::Socket(gate) = &luggage.gate {
+            keep.push(gate.as_fd());
+        }
+        keep.extend(pty.iter().flat_map(|pty| [pty.master.as_fd(), pty.peer.as_fd()]));
+        birth::inside(channel, &keep, luggage.preserved, strings, luggage.proof)?;
+    }
     let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -230,8 +246,17 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
             return Err(failure);
         }
     };
+    if luggage.pid_namespace.is_some() {
+        channel.expect(channel::JOINED)?;
+    }
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     Ok(prepared)
+}
+
+/// What a stage that stays outside of its pid namespace needs of the host, while it is there.
+fn outside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failure> {
+    luggage.streams.settle()?;
+    birth::prepare(luggage.plan, namespace, luggage.proof)
 }
 
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {

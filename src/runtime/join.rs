@@ -10,6 +10,7 @@ use super::plan;
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -45,7 +46,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
-fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
+pub(super) fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
     let mut failed = None;
     loop {
         match (channel.answer()?, failed.take()) {
@@ -59,8 +60,8 @@ fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
     }
 }
 
-fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
-    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for the first exec stage")?;
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for the first stage")?;
     Ok(())
 }
 
@@ -135,15 +136,8 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<(F
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved)?;
-    // The caller's own standard streams may be files of the host, too.
-    match streams {
-        Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
-        Streams::Terminal { .. } => {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
-            terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())?;
-        }
-        Streams::Inherit => {}
-    }
+    streams.settle()?;
+    OwnStrings::find().at("find our arguments")?.replace("rcon-exec", proof);
     let label = entry::open_label(plan)?;
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;

@@ -202,19 +202,23 @@ pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
 
 /// A detached mount of a fresh file system. `data` are `key=value` or bare flags.
 pub(super) fn mount_fresh(kind: &str, source: Option<&OsStr>, data: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount_context(&fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?, source, data, attributes)
+}
+
+/// As [`mount_fresh`], of a file system that is opened already.
+pub(super) fn mount_context(context: &OwnedFd, source: Option<&OsStr>, data: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
     if let Some(source) = source {
-        fsconfig_set_string(&context, "source", OsString::from_vec(source.as_bytes().to_vec()))?;
+        fsconfig_set_string(context, "source", OsString::from_vec(source.as_bytes().to_vec()))?;
     }
     for option in data {
         match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&context, key, value)?,
-            None => fsconfig_set_flag(&context, option.as_str())?,
+            Some((key, value)) => fsconfig_set_string(context, key, value)?,
+            None => fsconfig_set_flag(context, option.as_str())?,
         }
     }
-    fsconfig_create(&context)?;
+    fsconfig_create(context)?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 #[cfg(test)]

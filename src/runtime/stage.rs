@@ -35,6 +35,8 @@ pub(super) struct Stage<'a> {
     /// The container's own procfs.
     proc: Option<OwnedFd>,
     null: Option<OwnedFd>,
+    /// Contexts for the procfs mounts, when they are to show another pid namespace than ours (`birth.rs`).
+    pub procfs: Vec<OwnedFd>,
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
@@ -42,7 +44,18 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub fn new(channel: &'a Channel, size: Option<(u16, u16)>) -> Self {
-        Stage { channel, size, binds: HashMap::new(), root: None, devices: Directory::default(), proc: None, null: None, empty: None, pty: None }
+        Stage {
+            channel,
+            size,
+            binds: HashMap::new(),
+            root: None,
+            devices: Directory::default(),
+            proc: None,
+            procfs: Vec::new(),
+            null: None,
+            empty: None,
+            pty: None,
+        }
     }
 
     pub fn run(&mut self, plan: &Plan) -> Result<(), Failure> {
@@ -138,7 +151,13 @@ impl<'a> Stage<'a> {
                 let strict = matches!(kind.as_str(), "proc" | "sysfs");
                 let target =
                     if strict { self.plain_directory(&step.target)? } else { tree::make(self.root()?, &step.target, tree::Leaf::Directory)? };
-                let mounted = root::mount_fresh(kind, source.as_deref(), data, step.top.set);
+                let mounted = match self.procfs.pop() {
+                    Some(context) if kind == "proc" => root::mount_context(&context, source.as_deref(), data, step.top.set),
+                    other => {
+                        self.procfs.extend(other);
+                        root::mount_fresh(kind, source.as_deref(), data, step.top.set)
+                    }
+                };
                 let tree = match mounted {
                     // A user namespace that does not own the network namespace may not mount sysfs anew.
                     Err(Errno::PERM) if kind == "sysfs" => {
