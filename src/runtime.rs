@@ -32,8 +32,10 @@
 pub mod capability;
 pub mod cgroup;
 pub mod container;
+pub mod hooks;
 pub mod seccomp;
 
+mod attributes;
 mod birth;
 mod channel;
 mod command;
@@ -45,6 +47,8 @@ mod exe;
 mod hierarchy;
 mod init;
 mod join;
+mod keyring;
+mod label;
 mod mapped;
 mod options;
 mod plan;
@@ -130,6 +134,8 @@ pub struct Create<'a> {
     pub root: &'a Root,
     /// None: `spec.process.user` is numeric and final (OCI callers).
     pub user: Option<&'a User>,
+    /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
+    pub keyring: Option<&'a str>,
     pub stdio: Stdio,
     /// Joined instead of the spec's `network` namespace entry, if given.
     pub netns: Option<BorrowedFd<'a>>,
@@ -141,6 +147,28 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// Join what only statistics need at once: for callers that end before [`cgroup::Group::join_accounting`] could be called.
     pub accounting: bool,
+    /// What hooks of the config are told; None: a config with hooks is refused.
+    pub state: Option<&'a hooks::State>,
+}
+
+impl<'a> Create<'a> {
+    /// The least: no user to look up, no hooks, the gate opened by the caller.
+    pub fn new(spec: &'a Spec, root: &'a Root, stdio: Stdio, cgroup: &'a cgroup::Group) -> Self {
+        Create {
+            spec,
+            root,
+            user: None,
+            keyring: None,
+            stdio,
+            netns: None,
+            reaper: false,
+            cgroup,
+            gate: Gate::Caller,
+            preserve_fds: 0,
+            accounting: false,
+            state: None,
+        }
+    }
 }
 
 /// A created container: its init stage has applied the plan and waits at the gate.
@@ -188,6 +216,8 @@ pub struct Exec<'a> {
     /// args, env, cwd, capabilities, rlimits, noNewPrivileges… (user is resolved from `user` when given).
     pub process: &'a Process,
     pub user: Option<&'a User>,
+    /// As [`Create::keyring`].
+    pub keyring: Option<&'a str>,
     /// The container's own config: namespaces, seccomp, apparmor.
     pub spec: &'a Spec,
     pub stdio: Stdio,

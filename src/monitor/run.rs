@@ -146,6 +146,7 @@ impl Containers {
             spec,
             root: &config.root,
             user: Some(&config.user),
+            keyring: Some(config.id.as_str()),
             stdio,
             netns: self.netns.as_ref().map(AsFd::as_fd),
             reaper: config.reaper,
@@ -153,6 +154,7 @@ impl Containers {
             gate: runtime::Gate::Caller,
             preserve_fds: 0,
             accounting: false,
+            state: None,
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;

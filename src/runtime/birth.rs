@@ -4,7 +4,7 @@
 //! Invariant: the stage does all its mounts outside. Inside are born only the process proper, when the host's tree is gone
 //! and every descriptor but its own is closed, and before that, on kernels that need one, a messenger that has nothing.
 
-use super::channel::{Answer, Channel};
+use super::channel::{self, Answer, Channel};
 use super::error::{At, Failure};
 use super::plan::{Plan, Source, Step};
 use super::root;
@@ -22,11 +22,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const TITLE: &str = "rcon-init";
 
 /// The first act of a stage that stays outside of `namespace`: opens one file system context for each procfs of the plan,
-/// which is to show that namespace; then says that children are born into it.
+/// which is to show that namespace.
 pub(super) fn prepare(plan: &Plan, namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<Vec<OwnedFd>, Failure> {
     let procfs = |step: &&Step| matches!(step, Step::Mount(mount) if matches!(&mount.source, Source::Fresh { kind, .. } if kind == "proc"));
     let contexts = plan.steps.iter().filter(procfs).map(|_| context(namespace, proof)).collect::<Result<_, _>>()?;
-    join(namespace)?;
+    if plan.namespaces.user() {
+        // From inside a user namespace it might not be allowed any more.
+        join(namespace)?;
+    }
     Ok(contexts)
 }
 
@@ -104,15 +107,30 @@ fn wait(pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for a messenger").map(drop)
 }
 
+/// What the process proper has; `strings` were found while the host's `/proc` was there.
+pub(super) struct Belongings<'a> {
+    pub channel: &'a Channel,
+    pub keep: &'a [BorrowedFd<'a>],
+    /// Descriptors from 3 on.
+    pub preserved: u32,
+    pub strings: &'a OwnStrings,
+}
+
 /// Goes on (Ok) as the process proper, inside the namespace and a child of the stage's parent; the stage itself tells the
-/// parent and ends. Only `keep` stays open; `strings` were found while the host's `/proc` was there.
-pub(super) fn inside(channel: &Channel, keep: &[BorrowedFd<'_>], preserved: u32, strings: &OwnStrings, proof: SingleThreaded) -> Result<(), Failure> {
+/// parent and ends.
+pub(super) fn inside(plan: &Plan, namespace: BorrowedFd<'_>, own: &Belongings<'_>, proof: SingleThreaded) -> Result<(), Failure> {
+    let Belongings { channel, keep, preserved, strings } = *own;
+    if !plan.namespaces.user() {
+        join(namespace)?;
+    }
     strings.replace(TITLE, proof);
     sys::close_others(3 + preserved, keep).at("close descriptors of the host")?;
     match fork(proof, libc::CLONE_PARENT as u64, None).at("clone the process into the pid namespace")? {
         Forked::Child => {
             set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
-            rustix::process::setsid().at("make a session").map(drop)
+            rustix::process::setsid().at("make a session")?;
+            // Until the parent knows of this process, a failure of it would be taken for the first one's.
+            channel.expect(channel::JOINED)
         }
         Forked::Parent { pid, pidfd } => {
             channel.born(pid, pidfd.as_fd())?;

@@ -12,6 +12,7 @@
 mod control;
 mod create;
 mod exec;
+mod lifecycle;
 mod record;
 mod status;
 

@@ -8,7 +8,7 @@ use super::process::{ProcessPlan, Sets};
 use super::seccomp;
 use super::user::Account;
 use rustix::io::Errno;
-use rustix::process::{Gid, Rlimit, Uid, getrlimit, setrlimit};
+use rustix::process::{Gid, Rlimit, Uid, getrlimit, prlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// `CAP_SYS_ADMIN`: loading a filter without `no_new_privs` needs it.
@@ -20,22 +20,38 @@ pub(super) struct Final {
     sets: Sets,
 }
 
-/// Resource limits; beyond the hard limit only where raising is permitted, else to the hard limit.
+/// Resource limits. What may not be raised is refused, or capped where the plan says so.
 pub(super) fn limit(plan: &ProcessPlan) -> Result<(), Failure> {
     for (limit, soft, hard) in &plan.rlimits {
         let resource = limit.resource();
-        let finite = |value: u64| (value != u64::MAX).then_some(value);
-        let wanted = Rlimit { current: finite(*soft), maximum: finite(*hard) };
-        match setrlimit(resource, wanted) {
-            Err(Errno::PERM) => {
+        let step = format!("set process.rlimits {} to {soft}:{hard}", limit.0);
+        match setrlimit(resource, Rlimit { current: finite(*soft), maximum: finite(*hard) }) {
+            Err(Errno::PERM) if !plan.rlimits_exact => {
                 let ceiling = getrlimit(resource).maximum.unwrap_or(u64::MAX);
                 let capped = Rlimit { current: finite((*soft).min(ceiling)), maximum: finite((*hard).min(ceiling)) };
-                setrlimit(resource, capped).at(&format!("set resource limit {}", limit.0))?;
+                setrlimit(resource, capped).at(&step)?;
             }
-            other => other.at(&format!("set resource limit {}", limit.0))?,
+            other => other.at(&step)?,
         }
     }
     Ok(())
+}
+
+/// Raises hard limits of process `pid` (None: the caller) while it can be done: root of a user namespace cannot. What fails
+/// is told by [`limit`], which then sets what is wanted.
+pub(super) fn raise_limits(pid: Option<i32>, plan: &ProcessPlan) {
+    let pid = pid.and_then(rustix::process::Pid::from_raw);
+    for (limit, _, hard) in &plan.rlimits {
+        let own = getrlimit(limit.resource());
+        if own.maximum.is_some_and(|maximum| maximum < *hard) {
+            prlimit(pid, limit.resource(), Rlimit { current: own.current, maximum: finite(*hard) }).ok();
+        }
+    }
+}
+
+/// `RLIM_INFINITY` is all ones in the config too.
+fn finite(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
 }
 
 /// Changes to the account, with only the capabilities that [`Final::apply`] needs on top of the plan's.

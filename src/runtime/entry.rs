@@ -5,7 +5,7 @@ use super::credentials::{self, Final};
 use super::error::{At, Failure};
 use super::process::ProcessPlan;
 use super::user::{self, Account};
-use super::{Stdio, reaper, terminal};
+use super::{Stdio, hooks, label, reaper, terminal};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const EMPTY_HOME: &str = "HOME=";
 
 /// The streams as the stage holds them; all descriptors are above 2.
 pub(super) enum Streams {
@@ -101,19 +103,12 @@ pub(super) struct Prepared {
     no_new_privileges: bool,
 }
 
-/// The file descriptor that takes the security label, opened while the host's /proc is still there.
-pub(super) fn open_label(plan: &ProcessPlan) -> Result<Option<OwnedFd>, Failure> {
-    let Some(label) = &plan.label else { return Ok(None) };
-    let path = format!("/proc/self/{}", label.file);
-    rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at("open the label attribute").map(Some)
-}
-
 /// Becomes the process's user in the container's root ("/"), with its streams in place, and finds its program.
 pub(super) fn prepare(
     plan: &ProcessPlan,
     streams: &Streams,
     peer: Option<BorrowedFd<'_>>,
-    label: Option<OwnedFd>,
+    labels: label::Attributes,
     preserved: u32,
 ) -> Result<Prepared, Failure> {
     match (streams, peer) {
@@ -124,15 +119,16 @@ pub(super) fn prepare(
     }
     credentials::limit(plan)?;
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open the root")?;
-    let has_home = plan.env.iter().any(|entry| entry.starts_with("HOME="));
+    let has_home = plan.env.iter().any(|entry| entry.starts_with("HOME=") && entry != EMPTY_HOME);
     let account = user::resolve(root.as_fd(), &plan.identity, !has_home)?;
     // No directory is open when the config's working directory is entered: "/proc/self/fd/N" leads nowhere (CVE-2024-21626).
     drop(root);
     let env = environment(plan, &account, has_home)?;
     own_streams(&account)?;
     enter(plan)?;
-    if let (Some(fd), Some(label)) = (label, &plan.label) {
-        rustix::io::write(&fd, label.text.as_bytes()).at(&format!("set the label \"{}\"", label.text))?;
+    labels.write(&plan.labels)?;
+    if let Some(keyring) = &plan.keyring {
+        keyring.join()?;
     }
     let rights = credentials::assume(plan, &account)?;
     // A change of ids resets both.
@@ -150,9 +146,9 @@ fn text_of(text: &str) -> Result<CString, Failure> {
     CString::new(text).map_err(|_| Failure::invalid("an argument or environment variable contains a NUL byte"))
 }
 
-/// HOME comes from passwd when the config has none.
+/// HOME comes from passwd when the config has none, or an empty one (as runc has it).
 fn environment(plan: &ProcessPlan, account: &Account, has_home: bool) -> Result<Vec<CString>, Failure> {
-    let mut env = plan.env.iter().map(|text| text_of(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut env = plan.env.iter().filter(|entry| *entry != EMPTY_HOME).map(|text| text_of(text)).collect::<Result<Vec<_>, _>>()?;
     if !has_home {
         let fallback = if account.uid == 0 { "/root" } else { "/" };
         env.push(text_of(&format!("HOME={}", account.home.as_deref().unwrap_or(fallback)))?);
@@ -193,6 +189,11 @@ impl Prepared {
     /// With a reaper, only its child goes on from here.
     pub fn reap(&mut self, proof: SingleThreaded, terminal: bool, strings: &OwnStrings) -> Result<(), Failure> {
         reaper::split(proof, terminal, &self.rights, strings)
+    }
+
+    /// The startContainer hooks: each is what the process will be, its rights and filter included.
+    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded) -> Result<(), Failure> {
+        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges))
     }
 
     /// Executes; returns only the reason why not.

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, birth, cgroup, join, mapped, terminal};
+use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::own_strings::OwnStrings;
@@ -38,7 +38,15 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request { spec: request.spec, root: request.root, user: request.user, terminal, netns: request.netns.is_some() })?;
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        user: request.user,
+        keyring: request.keyring,
+        terminal,
+        netns: request.netns.is_some(),
+        state: request.state,
+    })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -65,10 +73,10 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             stage(&luggage, theirs)
         }
         Forked::Parent { pid, pidfd } => {
-            let two_stages = luggage.pid_namespace.is_some();
             drop((theirs, luggage));
             let mut init = Init { pid, pidfd, console: None, gate: ours };
-            match attend(&mut init, &plan, group, request.accounting, two_stages) {
+            let membership = Membership { group, accounting: request.accounting };
+            match attend(&mut init, &plan, &membership, proof) {
                 Ok(()) => Ok(init),
                 Err(error) => Err(bury(init.pidfd.as_fd(), error)),
             }
@@ -76,36 +84,54 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
-/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer. With `two_stages` the one that
-/// mounts is followed by the process proper.
-fn attend(init: &mut Init, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool, two_stages: bool) -> Result<(), Error> {
-    let (channel, pid) = (&init.gate, init.pid);
+/// The groups that the stage joins.
+struct Membership<'a> {
+    group: Option<&'a cgroup::Group>,
+    accounting: bool,
+}
+
+/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer. Where a pid namespace is joined
+/// the stage that mounts is followed by the process proper (`birth.rs`).
+fn attend(init: &mut Init, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<(), Error> {
+    let pid = init.pid;
+    let channel = &init.gate;
+    let two_stages = plan.namespaces.joins_pid();
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+        credentials::raise_limits(Some(pid), &plan.process);
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
         mapped::hand_over(channel, pid, plan)?;
     }
     score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = group {
-        let joined = if accounting { group.join_all(pid) } else { group.join(pid) };
+    if let Some(group) = membership.group {
+        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
         joined.map_err(Error::Cgroup)?;
     }
-    channel.say(channel::JOINED)?;
-    if two_stages {
-        let (pid, pidfd) = join::birth(channel)?;
-        let first = std::mem::replace(&mut init.pidfd, pidfd);
-        init.pid = pid;
-        join::reap(first.as_fd())?;
-        channel.say(channel::JOINED)?;
+    if !two_stages {
+        plan.process.attributes.set_on(pid)?;
     }
-    match channel.answer()? {
-        Answer::Ready(console) => {
-            init.console = console;
-            Ok(())
+    channel.say(channel::JOINED)?;
+    loop {
+        match (init.gate.answer()?, &plan.hooks) {
+            (Answer::Ready(console), _) => {
+                init.console = console;
+                return Ok(());
+            }
+            (Answer::Failed(failure), _) => return Err(failure.into()),
+            (Answer::Hooks, Some(hooks)) => {
+                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
+                init.gate.say(channel::HOOKS)?;
+            }
+            (Answer::Born(pid, pidfd), _) if two_stages => {
+                let first = std::mem::replace(&mut init.pidfd, pidfd);
+                init.pid = pid;
+                join::reap(first.as_fd())?;
+                plan.process.attributes.set_on(pid)?;
+                init.gate.say(channel::JOINED)?;
+            }
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
         }
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released => Err(Error::Lost(String::new())),
     }
 }
 
@@ -116,12 +142,13 @@ fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
 }
 
-/// Sets the OOM score from outside, where nothing of the container can be in the way. Lowering it may not
-/// be permitted: then it stays.
+/// Sets the OOM score from outside, where nothing of the container can be in the way. Only root is refused when it may
+/// not be lowered; who never could (rootless) gets what there is.
 pub(super) fn score(pid: i32, value: Option<i32>) -> Result<(), Failure> {
     let Some(value) = value else { return Ok(()) };
     match write_proc(pid, "oom_score_adj", &value.to_string()) {
-        Err(failure) if [libc::EACCES, libc::EPERM, libc::ENOENT].contains(&failure.errno) => Ok(()),
+        Err(failure) if [libc::EACCES, libc::EPERM].contains(&failure.errno) && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(failure) => Err(Failure { text: format!("set process.oomScoreAdj to {value}"), ..failure }),
         other => other,
     }
 }
@@ -208,6 +235,9 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
     if let (true, Some(strings)) = (luggage.reaper, &luggage.strings) {
         prepared.reap(luggage.proof, luggage.streams.size().is_some(), strings)?;
     }
+    if let Some(hooks) = &luggage.plan.hooks {
+        prepared.run_hooks(hooks, luggage.proof)?;
+    }
     Ok(())
 }
 
@@ -223,32 +253,25 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     keep.extend(luggage.pid_namespace.as_ref().map(AsFd::as_fd));
     entry::begin(&keep, luggage.preserved)?;
     let procfs = luggage.pid_namespace.as_ref().map(|namespace| outside(luggage, namespace.as_fd())).transpose()?;
-    let label = entry::open_label(&plan.process)?;
+    let labels = if procfs.is_none() { label::Attributes::open(&plan.process.labels)? } else { label::Attributes::default() };
     enter_namespaces(luggage, channel)?;
-    let mut stage = Stage::new(channel, luggage.streams.size());
+    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.procfs = procfs.unwrap_or_default();
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    if let (Some(_), Some(strings)) = (&luggage.pid_namespace, &luggage.strings) {
-        let mut keep = luggage.streams.fds();
-        keep.push(channel.fd());
-        if let Gate::Socket(gate) = &luggage.gate {
-            keep.push(gate.as_fd());
-        }
-        keep.extend(pty.iter().flat_map(|pty| [pty.master.as_fd(), pty.peer.as_fd()]));
-        birth::inside(channel, &keep, luggage.preserved, strings, luggage.proof)?;
-    }
-    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, luggage.preserved) {
+    let labels = match &luggage.pid_namespace {
+        Some(namespace) => inside(luggage, namespace.as_fd(), channel, pty.as_ref())?,
+        None => labels,
+    };
+    plan.process.attributes.take()?;
+    let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), labels, luggage.preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);
             return Err(failure);
         }
     };
-    if luggage.pid_namespace.is_some() {
-        channel.expect(channel::JOINED)?;
-    }
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     Ok(prepared)
 }
@@ -257,6 +280,20 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
 fn outside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failure> {
     luggage.streams.settle()?;
     birth::prepare(luggage.plan, namespace, luggage.proof)
+}
+
+/// Goes on as the process proper, inside the pid namespace, and opens the attributes for its labels.
+fn inside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>, channel: &Channel, pty: Option<&terminal::Pty>) -> Result<label::Attributes, Failure> {
+    let mut keep = luggage.streams.fds();
+    keep.push(channel.fd());
+    if let Gate::Socket(gate) = &luggage.gate {
+        keep.push(gate.as_fd());
+    }
+    keep.extend(pty.iter().flat_map(|pty| [pty.master.as_fd(), pty.peer.as_fd()]));
+    let strings = luggage.strings.as_ref().ok_or_else(|| Failure::invalid("the arguments of the stage were not found"))?;
+    let own = birth::Belongings { channel, keep: &keep, preserved: luggage.preserved, strings };
+    birth::inside(luggage.plan, namespace, &own, luggage.proof)?;
+    label::Attributes::open_inside(&luggage.plan.process.labels)
 }
 
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
@@ -311,7 +348,7 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
@@ -328,6 +365,6 @@ fn outcome(channel: &Channel) -> Result<(), Error> {
     match channel.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }

@@ -8,7 +8,7 @@ use super::error::{At, Error, Failure};
 use super::init::{bury, hidden, score};
 use super::plan;
 use super::process::{self, ProcessPlan};
-use super::{Exec, Running, cgroup, terminal};
+use super::{Exec, Running, cgroup, credentials, label, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
@@ -21,13 +21,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// See [`super::exec`].
 pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<Running, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
-    let plan = process::compile(request.process, request.user, request.spec, request.spec.process().as_ref())?;
+    let Exec { process, user, keyring, spec, .. } = request;
+    let plan = process::compile(&process::Request { process, user, spec, defaults: spec.process().as_ref(), keyring })?;
     let namespaces = namespaces(request.spec);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
-    let forked = hidden(|| fork(proof, 0, born.as_ref().map(AsFd::as_fd)).at("clone the exec stage"))?;
+    let forked = plan.attributes.on_initial_cpus(|| hidden(|| fork(proof, 0, born.as_ref().map(AsFd::as_fd)).at("clone the exec stage")))?;
     match forked {
         Forked::Child => {
             drop(ours);
@@ -46,7 +47,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
-pub(super) fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
+fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
     let mut failed = None;
     loop {
         match (channel.answer()?, failed.take()) {
@@ -89,16 +90,17 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     if let Some(group) = group {
         group.join(pid).map_err(Error::Cgroup)?;
     }
+    plan.attributes.set_on(pid)?;
     channel.say(channel::JOINED)?;
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks => return Err(Error::Lost(String::new())),
     };
     match channel.answer()? {
         Answer::End => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }
 
@@ -116,11 +118,11 @@ struct Door<'a> {
 /// caller's child. A process of the container with CAP_SYS_PTRACE can look into that one (CVE-2016-9962).
 fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
     let failure = match enter(door, channel, proof) {
-        Ok((Forked::Parent { pid, pidfd }, _)) => match channel.born(pid, pidfd.as_fd()) {
+        Ok(Forked::Parent { pid, pidfd }) => match channel.born(pid, pidfd.as_fd()) {
             Ok(()) => sys::exit(0),
             Err(failure) => failure,
         },
-        Ok((Forked::Child, label)) => match build(door, channel, label) {
+        Ok(Forked::Child) => match build(door, channel) {
             Ok(prepared) => prepared.execute(),
             Err(failure) => failure,
         },
@@ -131,14 +133,16 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
     sys::exit(125)
 }
 
-fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<(Forked, Option<OwnedFd>), Failure> {
+fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Forked, Failure> {
     let Door { plan, namespaces, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved)?;
     streams.settle()?;
     OwnStrings::find().at("find our arguments")?.replace("rcon-exec", proof);
-    let label = entry::open_label(plan)?;
+    if namespaces.contains(ThreadNameSpaceType::USER) {
+        credentials::raise_limits(None, plan);
+    }
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
@@ -147,11 +151,10 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<(F
         rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
     }
-    let forked = fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")?;
-    Ok((forked, label))
+    fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }
 
-fn build(door: &Door<'_>, channel: &Channel, label: Option<OwnedFd>) -> Result<entry::Prepared, Failure> {
+fn build(door: &Door<'_>, channel: &Channel) -> Result<entry::Prepared, Failure> {
     let Door { plan, streams, preserved, .. } = *door;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
     rustix::process::setsid().at("make a session")?;
@@ -162,7 +165,8 @@ fn build(door: &Door<'_>, channel: &Channel, label: Option<OwnedFd>) -> Result<e
         }
         None => None,
     };
-    let prepared = match entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), label, preserved) {
+    let labels = label::Attributes::open_inside(&plan.labels)?;
+    let prepared = match entry::prepare(plan, streams, pty.as_ref().map(|pty| pty.peer.as_fd()), labels, preserved) {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal::outlive(pty);
@@ -170,6 +174,7 @@ fn build(door: &Door<'_>, channel: &Channel, label: Option<OwnedFd>) -> Result<e
         }
     };
     channel.expect(channel::JOINED)?;
+    plan.attributes.take()?;
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     // From here on the process may outlive who asked for it.
     rustix::process::set_parent_process_death_signal(None).at("let go of the parent")?;

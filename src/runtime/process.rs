@@ -1,9 +1,13 @@
 //! The part of a plan that `create` and `exec` share: what the container's process is.
 
+use super::attributes::Attributes;
 use super::error::Error;
-use super::{User, seccomp};
-use oci_spec::runtime::{Capabilities, Capability, LinuxSeccomp, PosixRlimitType, Process, Spec};
+use super::keyring::Keyring;
+use super::label::{self, Label};
+use super::{User, capability, seccomp};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use rustix::process::Resource;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// What is executed, as whom, with which rights.
@@ -16,12 +20,18 @@ pub(super) struct ProcessPlan {
     pub umask: u32,
     /// Resource, soft, hard; `u64::MAX` is unlimited.
     pub rlimits: Vec<(Limit, u64, u64)>,
+    /// An OCI config's limits are met or refused (config.md, POSIX process); the engine's are wishes, capped to what the
+    /// host permits.
+    pub rlimits_exact: bool,
     pub capabilities: Sets,
     pub no_new_privileges: bool,
     pub seccomp: Option<Filter>,
     /// Written by the parent, from outside.
     pub oom_score_adj: Option<i32>,
-    pub label: Option<Label>,
+    pub labels: Vec<Label>,
+    pub attributes: Attributes,
+    /// None: the caller's is kept (`--no-new-keyring`).
+    pub keyring: Option<Keyring>,
 }
 
 /// rustix's `Resource` with equality.
@@ -64,64 +74,104 @@ impl std::fmt::Debug for Filter {
     }
 }
 
-/// A security label put on at `execve`: the file below `/proc/self/attr` and its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Label {
-    pub file: &'static str,
-    pub text: String,
+/// What decides a [`ProcessPlan`].
+pub(super) struct Request<'a> {
+    pub process: &'a Process,
+    /// See [`super::Create::user`].
+    pub user: Option<&'a User>,
+    pub spec: &'a Spec,
+    /// Of an exec: the container's own process, which stands for all that `process` leaves out.
+    pub defaults: Option<&'a Process>,
+    pub keyring: Option<&'a str>,
 }
 
-/// Compiles `process`. `defaults`: the container's own process, whose capabilities an exec takes over.
+/// Compiles `process`.
 ///
 /// # Errors
 /// `Invalid` or `Unsupported`, naming the field.
-pub(super) fn compile(process: &Process, user: Option<&User>, spec: &Spec, defaults: Option<&Process>) -> Result<ProcessPlan, Error> {
-    for (asked, name) in [
-        (process.io_priority().is_some(), "process.ioPriority"),
-        (process.scheduler().is_some(), "process.scheduler"),
-        (process.exec_cpu_affinity().is_some(), "process.execCPUAffinity"),
-    ] {
-        if asked {
-            return Err(Error::Unsupported(name.to_owned()));
-        }
-    }
+pub(super) fn compile(request: &Request<'_>) -> Result<ProcessPlan, Error> {
+    let Request { process, user, spec, defaults, keyring } = *request;
     let args = process.args().clone().unwrap_or_default();
     if args.is_empty() {
         return Err(Error::Invalid("no command specified".to_owned()));
     }
-    let env = process.env().clone().unwrap_or_default();
-    if args.iter().chain(&env).any(|text| text.contains('\0')) {
-        return Err(Error::Invalid("an argument or environment variable contains a NUL byte".to_owned()));
+    if args.iter().any(|text| text.contains('\0')) {
+        return Err(Error::Invalid("process.args contains a NUL byte".to_owned()));
     }
     if !process.cwd().is_absolute() {
         return Err(Error::Invalid(format!("working directory \"{}\" must be an absolute path", process.cwd().display())));
     }
-    let groups = process.user().additional_gids().clone().unwrap_or_default();
-    let identity = match user {
-        Some(user) => Identity::Named { user: user.clone(), groups },
-        None => Identity::Numeric { uid: process.user().uid(), gid: process.user().gid(), groups },
-    };
-    let capabilities = process.capabilities().as_ref().or_else(|| defaults.and_then(|process| process.capabilities().as_ref()));
+    let capabilities = process.capabilities().as_ref().or_else(|| defaults.and_then(|own| own.capabilities().as_ref()));
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     Ok(ProcessPlan {
         args,
-        env,
+        env: environment(process.env().as_deref().unwrap_or_default())?,
         cwd: process.cwd().clone(),
-        identity,
-        umask: process.user().umask().unwrap_or(0o022) & 0o777,
-        rlimits: process.rlimits().iter().flatten().map(|limit| (Limit(limit.typ()), limit.soft(), limit.hard())).collect(),
-        capabilities: capabilities.map_or_else(Sets::default, |sets| Sets {
-            bounding: mask(sets.bounding()),
-            effective: mask(sets.effective()),
-            permitted: mask(sets.permitted()),
-            inheritable: mask(sets.inheritable()),
-            ambient: mask(sets.ambient()),
-        }),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        identity: identity(process, user)?,
+        umask: process.user().umask().or_else(|| defaults.and_then(|own| own.user().umask())).unwrap_or(0o022) & 0o777,
+        rlimits: limits(process, defaults)?,
+        rlimits_exact: user.is_none(),
+        capabilities: capabilities.map_or_else(Sets::default, Sets::of),
+        no_new_privileges: process.no_new_privileges().or_else(|| defaults?.no_new_privileges()).unwrap_or(false),
         seccomp: filter.map(compile_filter).transpose()?,
-        oom_score_adj: process.oom_score_adj(),
-        label: label(process)?,
+        oom_score_adj: process.oom_score_adj().or_else(|| defaults?.oom_score_adj()),
+        labels: label::compile(process, defaults)?,
+        attributes: Attributes::compile(process, spec, defaults)?,
+        keyring: keyring.map(|id| Keyring::of(id, spec)).transpose()?,
     })
+}
+
+fn identity(process: &Process, user: Option<&User>) -> Result<Identity, Error> {
+    let own = process.user();
+    let groups = own.additional_gids().clone().unwrap_or_default();
+    let ids = [("process.user.uid", own.uid()), ("process.user.gid", own.gid())];
+    let mut ids = ids.into_iter().chain(groups.iter().map(|gid| ("process.user.additionalGids", *gid)));
+    // -1 means "as it is" to setresuid(2): the process would stay root.
+    if let Some((field, _)) = ids.find(|(_, id)| *id == u32::MAX) {
+        return Err(Error::Invalid(format!("{field} is {}: no user or group can have that id", u32::MAX)));
+    }
+    Ok(match user {
+        Some(user) => Identity::Named { user: user.clone(), groups },
+        None => Identity::Numeric { uid: own.uid(), gid: own.gid(), groups },
+    })
+}
+
+/// `environ` as POSIX has it: of several values of one name the last stands, at the place of the first.
+fn environment(entries: &[String]) -> Result<Vec<String>, Error> {
+    let invalid = |entry: &str, why: &str| Err(Error::Invalid(format!("process.env: \"{}\" {why}", entry.escape_debug())));
+    let mut places = HashMap::with_capacity(entries.len());
+    let mut env: Vec<String> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match entry.split_once('=') {
+            _ if entry.contains('\0') => return invalid(entry, "contains a NUL byte"),
+            None => return invalid(entry, "has no \"=\": expected NAME=VALUE"),
+            Some(("", _)) => return invalid(entry, "has no name before its \"=\""),
+            Some((name, _)) => match places.insert(name, env.len()) {
+                None => env.push(entry.clone()),
+                Some(place) => {
+                    places.insert(name, place);
+                    env[place].clone_from(entry);
+                }
+            },
+        }
+    }
+    Ok(env)
+}
+
+fn limits(process: &Process, defaults: Option<&Process>) -> Result<Vec<(Limit, u64, u64)>, Error> {
+    let own = process.rlimits().as_ref().filter(|list| !list.is_empty());
+    let list = own.or_else(|| defaults?.rlimits().as_ref());
+    let mut limits: Vec<(Limit, u64, u64)> = Vec::new();
+    for limit in list.into_iter().flatten() {
+        if limits.iter().any(|(known, ..)| known.0 == limit.typ()) {
+            return Err(Error::Invalid(format!("process.rlimits names {} twice", limit.typ())));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(Error::Invalid(format!("process.rlimits: the soft limit of {} is above the hard one", limit.typ())));
+        }
+        limits.push((Limit(limit.typ()), limit.soft(), limit.hard()));
+    }
+    Ok(limits)
 }
 
 fn compile_filter(profile: &LinuxSeccomp) -> Result<Filter, Error> {
@@ -132,29 +182,17 @@ fn compile_filter(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     Ok(Filter { program, flags: seccomp::flags(profile) })
 }
 
-/// Security modules are asked for by name and must then be there: a label that is not applied is a hole.
-fn label(process: &Process) -> Result<Option<Label>, Error> {
-    let asked = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    if let Some(profile) = asked(process.apparmor_profile()).filter(|profile| profile != "unconfined") {
-        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
-        if !enabled {
-            return Err(Error::Unsupported(format!("AppArmor (profile \"{profile}\") on this kernel")));
+impl Sets {
+    fn of(sets: &LinuxCapabilities) -> Self {
+        let mask = |set: &Option<Capabilities>| capability::mask(set.iter().flatten().copied());
+        Sets {
+            bounding: mask(sets.bounding()),
+            effective: mask(sets.effective()),
+            permitted: mask(sets.permitted()),
+            inheritable: mask(sets.inheritable()),
+            ambient: mask(sets.ambient()),
         }
-        let stacked = std::path::Path::new("/proc/self/attr/apparmor/exec").exists();
-        let file = if stacked { "attr/apparmor/exec" } else { "attr/exec" };
-        return Ok(Some(Label { file, text: format!("exec {profile}") }));
     }
-    if let Some(text) = asked(process.selinux_label()) {
-        if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-            return Err(Error::Unsupported(format!("SELinux (label \"{text}\") on this kernel")));
-        }
-        return Ok(Some(Label { file: "attr/exec", text }));
-    }
-    Ok(None)
-}
-
-fn mask(set: &Option<Capabilities>) -> u64 {
-    set.iter().flatten().fold(0, |mask, capability| mask | 1 << number(*capability))
 }
 
 impl Limit {
@@ -180,50 +218,60 @@ impl Limit {
     }
 }
 
-/// Numbers of include/uapi/linux/capability.h.
-fn number(capability: Capability) -> u32 {
-    use Capability as C;
-    match capability {
-        C::Chown => 0,
-        C::DacOverride => 1,
-        C::DacReadSearch => 2,
-        C::Fowner => 3,
-        C::Fsetid => 4,
-        C::Kill => 5,
-        C::Setgid => 6,
-        C::Setuid => 7,
-        C::Setpcap => 8,
-        C::LinuxImmutable => 9,
-        C::NetBindService => 10,
-        C::NetBroadcast => 11,
-        C::NetAdmin => 12,
-        C::NetRaw => 13,
-        C::IpcLock => 14,
-        C::IpcOwner => 15,
-        C::SysModule => 16,
-        C::SysRawio => 17,
-        C::SysChroot => 18,
-        C::SysPtrace => 19,
-        C::SysPacct => 20,
-        C::SysAdmin => 21,
-        C::SysBoot => 22,
-        C::SysNice => 23,
-        C::SysResource => 24,
-        C::SysTime => 25,
-        C::SysTtyConfig => 26,
-        C::Mknod => 27,
-        C::Lease => 28,
-        C::AuditWrite => 29,
-        C::AuditControl => 30,
-        C::Setfcap => 31,
-        C::MacOverride => 32,
-        C::MacAdmin => 33,
-        C::Syslog => 34,
-        C::WakeAlarm => 35,
-        C::BlockSuspend => 36,
-        C::AuditRead => 37,
-        C::Perfmon => 38,
-        C::Bpf => 39,
-        C::CheckpointRestore => 40,
+#[cfg(test)]
+mod tests {
+    use super::{Error, ProcessPlan, Request, compile};
+    use oci_spec::runtime::{Process, Spec};
+    use serde_json::{Value, json};
+
+    fn plan(process: &Value, defaults: Option<&Value>) -> Result<ProcessPlan, Error> {
+        let parse = |value: &Value| {
+            let mut whole = json!({"user": {"uid": 1, "gid": 2}, "cwd": "/", "args": ["x"]});
+            whole.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+            serde_json::from_value::<Process>(whole).unwrap()
+        };
+        let (process, defaults) = (parse(process), defaults.map(parse));
+        let spec: Spec = serde_json::from_value(json!({"ociVersion": "1.2.0"})).unwrap();
+        compile(&Request { process: &process, user: None, spec: &spec, defaults: defaults.as_ref(), keyring: None })
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_field() {
+        for (message, process) in [
+            ("RLIMIT_CPU twice", json!({"rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": 2, "hard": 2}]})),
+            ("soft limit of RLIMIT_AS", json!({"rlimits": [{"type": "RLIMIT_AS", "soft": 2, "hard": 1}]})),
+            ("process.env: \"A\" has no \"=\"", json!({"env": ["A"]})),
+            ("process.env: \"=x\" has no name", json!({"env": ["=x"]})),
+            ("process.env: \"A=\\0\" contains a NUL byte", json!({"env": ["A=\0"]})),
+            ("process.args contains a NUL", json!({"args": ["\0"]})),
+            ("no command", json!({"args": []})),
+            ("absolute path", json!({"cwd": "a"})),
+            ("process.user.uid", json!({"user": {"uid": 4_294_967_295u32, "gid": 0}})),
+            ("process.user.gid", json!({"user": {"uid": 0, "gid": 4_294_967_295u32}})),
+            ("process.user.additionalGids", json!({"user": {"uid": 0, "gid": 0, "additionalGids": [1, 4_294_967_295u32]}})),
+        ] {
+            let error = plan(&process, None).unwrap_err();
+            assert!(matches!(&error, Error::Invalid(text) if text.contains(message)), "{message}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_exec_takes_over_what_it_leaves_out() {
+        let container = json!({
+            "user": {"uid": 0, "gid": 0, "umask": 0o077}, "noNewPrivileges": true, "oomScoreAdj": 5,
+            "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}], "capabilities": {"bounding": ["CAP_KILL"]},
+        });
+        let bare = plan(&json!({}), Some(&container)).unwrap();
+        assert_eq!((bare.umask, bare.no_new_privileges, bare.oom_score_adj, bare.rlimits.len()), (0o077, true, Some(5), 1));
+        assert_eq!(bare.capabilities.bounding, 1 << 5);
+        let own = json!({"user": {"uid": 0, "gid": 0, "umask": 0o027}, "noNewPrivileges": false, "capabilities": {}, "oomScoreAdj": 0});
+        let own = plan(&own, Some(&container)).unwrap();
+        assert_eq!((own.umask, own.no_new_privileges, own.oom_score_adj, own.capabilities.bounding), (0o027, false, Some(0), 0));
+    }
+
+    #[test]
+    fn the_last_value_of_a_variable_stands() {
+        let made = plan(&json!({"env": ["A=1", "B=2", "A=3=4"]}), None).unwrap();
+        assert_eq!(made.env, ["A=3=4", "B=2"]);
     }
 }

@@ -14,6 +14,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+mod hooks;
+
 const STAGE: &str = "RCON_TEST_STAGE";
 
 /// Runs `body` alone in a process of one thread; its panic is this test's panic.
@@ -109,21 +111,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
-    init::create(
-        Create {
-            spec,
-            root: &root,
-            user,
-            stdio,
-            netns: None,
-            reaper,
-            cgroup: &unused,
-            gate: super::Gate::Caller,
-            preserve_fds: 0,
-            accounting: false,
-        },
-        None,
-    )
+    init::create(Create { user, reaper, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
 fn wait(pidfd: &OwnedFd) -> i32 {
@@ -254,7 +242,8 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
     let process = container.process().clone().unwrap();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
     let user = User::default();
-    let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), spec, stdio, cgroup: &unused, preserve_fds: 0 };
+    let request =
+        Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), keyring: None, spec, stdio, cgroup: &unused, preserve_fds: 0 };
     join::exec(request, None)
 }
 
@@ -439,24 +428,21 @@ fn filters_and_groups_hold() {
             });
             let (stdio, output) = pipes();
             let root = fixture.root();
-            let mut init = super::create(Create {
-                spec: &spec,
-                root: &root,
-                user: None,
-                stdio,
-                netns: None,
-                reaper,
-                cgroup: &group,
-                gate: super::Gate::Caller,
-                preserve_fds: 0,
-                accounting: false,
-            })
-            .unwrap();
+            let mut init = super::create(Create { reaper, ..Create::new(&spec, &root, stdio, &group) }).unwrap();
             init.start().unwrap();
             let (stdio, exec_output) = pipes();
             let container = config(&["sh", "-c", "grep -E 'Seccomp:|CapPrm' /proc/self/status; cat /proc/self/cgroup"], |_| {});
             let process = container.process().clone().unwrap();
-            let request = Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: None, spec: &spec, stdio, cgroup: &group, preserve_fds: 0 };
+            let request = Exec {
+                init_pidfd: init.pidfd.as_fd(),
+                process: &process,
+                user: None,
+                keyring: None,
+                spec: &spec,
+                stdio,
+                cgroup: &group,
+                preserve_fds: 0,
+            };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);
             let inside = text(exec_output);

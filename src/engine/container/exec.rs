@@ -51,6 +51,7 @@ impl Engine {
             init_pidfd: pidfd.as_fd(),
             process: &process,
             user: Some(&user),
+            keyring: Some(record.id.as_str()),
             spec: &spec,
             stdio,
             cgroup: &live.cgroup,
@@ -94,7 +95,7 @@ fn process(record: &Container, request: &ExecRequest, spec: &Spec) -> Result<Pro
     }
     if request.privileged {
         let all = crate::runtime::capability::resolve(&[], &[], true).map_err(|e| Error::invalid(e.to_string()))?;
-        process.set_capabilities(Some(oci_config::capability_sets(&all))).set_apparmor_profile(None);
+        process.set_capabilities(Some(oci_config::capability_sets(&all))).set_apparmor_profile(Some("unconfined".to_owned()));
     }
     Ok(process)
 }

@@ -62,7 +62,7 @@ impl Layout {
         }
         let file = Path::new("/proc/self/mountinfo");
         let text = std::fs::read(file).map_err(|source| Error::Host { file: file.to_path_buf(), source })?;
-        let layout = Layout::parse(&text);
+        let layout = Layout::parse(&text, Line::is_on_top);
         if layout.v2.is_none() && layout.legacy.is_empty() {
             return Err(Error::NoHierarchy);
         }
@@ -70,11 +70,11 @@ impl Layout {
     }
 
     /// Reads `/proc/self/mountinfo` (`man 5 proc_pid_mountinfo`). Of several mounts of one hierarchy a writable one that
-    /// shows most of it is taken.
-    pub(super) fn parse(mountinfo: &[u8]) -> Layout {
+    /// shows most of it is taken. `counts` leaves out what is covered by another mount.
+    pub(super) fn parse(mountinfo: &[u8], counts: fn(&Line) -> bool) -> Layout {
         let mut layout = Layout::default();
         let mut ranks: Vec<(String, (bool, usize))> = Vec::new();
-        for line in mountinfo.split(|byte| *byte == b'\n').filter_map(Line::parse) {
+        for line in mountinfo.split(|byte| *byte == b'\n').filter_map(Line::parse).filter(counts) {
             let rank = (line.read_only, line.root.len());
             let known = ranks.iter_mut().find(|(device, _)| *device == line.device);
             match known {
@@ -106,7 +106,7 @@ impl Layout {
 }
 
 /// A mountinfo line of a cgroup file system.
-struct Line {
+pub(super) struct Line {
     device: String,
     root: String,
     point: PathBuf,
@@ -116,6 +116,14 @@ struct Line {
 }
 
 impl Line {
+    /// Whether the mount point still shows this mount, not one that was made over it later.
+    fn is_on_top(&self) -> bool {
+        rustix::fs::stat(&self.point).is_ok_and(|status| {
+            let device = (rustix::fs::major(status.st_dev), rustix::fs::minor(status.st_dev));
+            self.device == format!("{}:{}", device.0, device.1)
+        })
+    }
+
     fn parse(line: &[u8]) -> Option<Line> {
         use std::os::unix::ffi::OsStringExt;
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
@@ -183,6 +191,7 @@ mod tests {
               32 31 0:29 / /sys/fs/cgroup/cpu\\054cpuacct rw,relatime shared:4 - cgroup cgroup rw,cpu,cpuacct\n\
               40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
               41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
+            |_| true,
         );
         assert_eq!(hybrid.v2.as_ref().unwrap().base, Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(hybrid.legacy.len(), 1);
@@ -194,12 +203,13 @@ mod tests {
             b"50 40 0:35 /docker/abc /sys/fs/cgroup/memory ro,nosuid - cgroup cgroup rw,memory\n\
               51 40 0:35 /docker/abc /elsewhere rw - cgroup cgroup rw,memory\n\
               52 40 0:36 /../.. /odd rw - cgroup cgroup rw,pids\n",
+            |_| true,
         );
         let memory = &nested.legacy("memory").unwrap().mount;
         assert_eq!((memory.base.as_path(), memory.name("/rcon/x").as_str()), (Path::new("/elsewhere"), "/docker/abc/rcon/x"));
         assert!(nested.legacy("pids").is_none());
 
-        let pure = Layout::parse(b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let pure = Layout::parse(b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", |_| true);
         assert_eq!(pure.v2.unwrap().name("/rcon/x"), "/rcon/x");
     }
 
@@ -211,5 +221,11 @@ mod tests {
         for bad in ["", "/", "rcon/x", "/a/../b", "/a//b", "/a/", "/./a", "/a\nb"] {
             assert!(validate(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_covered_mount_does_not_count() {
+        let text = b"41 31 0:38 / /proc/covered rw - cgroup2 cgroup2 rw\n";
+        assert!(Layout::parse(text, Line::is_on_top).v2.is_none());
     }
 }

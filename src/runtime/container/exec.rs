@@ -31,6 +31,7 @@ impl Container {
             init_pidfd: pidfd.as_fd(),
             process: &process.spec,
             user: None,
+            keyring: (!self.record.keep_keyring).then(|| self.id()),
             spec: &spec,
             stdio,
             cgroup: self.group()?,

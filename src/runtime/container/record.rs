@@ -32,8 +32,14 @@ pub struct Record {
     pub group: Option<cgroup::Group>,
     /// The init process; None until it is cloned.
     pub init: Option<Init>,
+    /// Its processes keep the session keyring of whoever makes them (`--no-new-keyring`).
+    #[serde(default)]
+    pub keep_keyring: bool,
     /// Whether it is the first process of a pid namespace of its own: its end ends all others.
     pub own_pid_namespace: bool,
+    /// Whether the config has poststart or poststop hooks.
+    #[serde(default)]
+    pub later_hooks: bool,
 }
 
 /// A process: the number may be given to another one, both together not.
@@ -58,7 +64,9 @@ impl Record {
             annotations: BTreeMap::new(),
             group: None,
             init: None,
+            keep_keyring: false,
             own_pid_namespace: false,
+            later_hooks: false,
         }
     }
 

@@ -23,6 +23,19 @@ pub(in crate::runtime) struct Namespaces {
     pub owner: Option<(u32, u32)>,
 }
 
+impl Namespaces {
+    /// A user namespace is made or joined.
+    pub fn user(&self) -> bool {
+        let user = libc::CLONE_NEWUSER as u64;
+        self.new & user != 0 || self.join.iter().any(|(kind, _)| *kind == user)
+    }
+
+    /// The pid namespace is one that is there already.
+    pub fn joins_pid(&self) -> bool {
+        self.join.iter().any(|(kind, _)| *kind == libc::CLONE_NEWPID as u64)
+    }
+}
+
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
     let uts = libc::CLONE_NEWUTS as u64;
