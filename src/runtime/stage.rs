@@ -11,16 +11,13 @@ use super::{Root, channel, channel::Channel, hierarchy, hooks, root, terminal, t
 use crate::sys::clone::SingleThreaded;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::thread::UnshareFlags;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
-const PROC_MAGIC: u64 = 0x9fa0;
 
 /// Shown for owners outside of a user namespace's map (the default of kernel.overflowuid).
 const OVERFLOW_ID: u32 = 65534;
@@ -85,7 +82,7 @@ impl<'a> Stage<'a> {
             }
             Step::Console => self.console(),
             Step::Sysctl(path, value) => self.sysctl(path, value),
-            Step::WorkingDirectory(path) => tree::make(self.root()?, path, tree::Leaf::Directory).map(drop),
+            Step::WorkingDirectory(path) => tree::make_directory(self.root()?, path),
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Joined => self.channel.expect(channel::JOINED),
@@ -300,7 +297,7 @@ fn propagate(mount: BorrowedFd<'_>, path: &Path, propagation: Propagation) -> Re
 }
 
 fn verify_proc(fd: BorrowedFd<'_>) -> Result<(), Failure> {
-    if fstatfs(fd).at("examine procfs")?.f_type as u64 == PROC_MAGIC {
+    if tree::on_procfs(fd).at("examine procfs")? {
         return Ok(());
     }
     Err(Failure::invalid("only procfs may be mounted on \"/proc\""))

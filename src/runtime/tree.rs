@@ -5,7 +5,7 @@
 
 use super::error::{At, Failure};
 pub(super) use crate::base::rooted::{open, open_plain};
-use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, mkdirat, readlinkat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -22,18 +22,53 @@ pub(super) enum Leaf {
     File,
 }
 
-/// An `O_PATH` descriptor of `path`, made with mode 0755 directories (and an empty 0644 file) where absent.
+/// An `O_PATH` descriptor of `path` to mount on, made with mode 0755 directories (and an empty 0644 file) where absent.
+/// A link must not lead it into procfs: what the plan allows there it allows by name (CVE-2019-16884).
 pub(super) fn make(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<OwnedFd, Failure> {
-    let found = match open(root, path, OFlags::PATH) {
-        Err(Errno::NOENT) => walk(root, path, leaf).at_path("make mount point", path)?,
-        other => other.at_path("open mount point", path)?,
-    };
+    let (found, linked) = find(root, path, leaf)?;
     let is_directory = kind_of(found.as_fd()).at_path("examine", path)? == FileType::Directory;
     match (leaf, is_directory) {
-        (Leaf::Directory, false) => Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
-        (Leaf::File, true) => Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
-        _ => Ok(found),
+        (Leaf::Directory, false) => return Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
+        (Leaf::File, true) => return Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
+        _ => {}
     }
+    if linked && on_procfs(found.as_fd()).at_path("examine", path)? {
+        return Err(Failure::invalid(format!(
+            "a mount on \"{}\" is not allowed: a link in the container's root leads it into /proc",
+            path.display()
+        )));
+    }
+    Ok(found)
+}
+
+/// As [`make`], a directory only to be entered.
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+    let (found, _) = find(root, path, Leaf::Directory)?;
+    match kind_of(found.as_fd()).at_path("examine", path)? {
+        FileType::Directory => Ok(()),
+        _ => Err(Failure::step(format!("enter {}", path.display()), Errno::NOTDIR)),
+    }
+}
+
+/// And whether a symbolic link was followed.
+fn find(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<(OwnedFd, bool), Failure> {
+    let missing = match open_plain(root, path, OFlags::PATH) {
+        Ok(found) => return Ok((found, false)),
+        Err(Errno::LOOP) => match open(root, path, OFlags::PATH) {
+            Ok(found) => return Ok((found, true)),
+            Err(errno) => errno,
+        },
+        Err(errno) => errno,
+    };
+    match missing {
+        Errno::NOENT => walk(root, path, leaf).at_path("make mount point", path),
+        errno => Err(Failure::step(format!("open mount point {}", path.display()), errno)),
+    }
+}
+
+/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
+pub(super) fn on_procfs(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(fstatfs(fd)?.f_type as u64 == 0x9fa0)
 }
 
 pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
@@ -42,7 +77,7 @@ pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
 
 /// Component by component from the root: what exists is opened without following, links are expanded by
 /// hand, what is absent is made in the directory held by descriptor.
-fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<OwnedFd> {
+fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(OwnedFd, bool)> {
     let mut queue = VecDeque::new();
     push_front(&mut queue, path.as_os_str());
     let mut done = PathBuf::from("/");
@@ -82,7 +117,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<Own
             done = next;
         }
     }
-    Ok(held)
+    Ok((held, links > 0))
 }
 
 fn push_front(queue: &mut VecDeque<OsString>, path: &OsStr) {
@@ -132,6 +167,9 @@ mod tests {
         assert!(make(fd.as_fd(), Path::new("/loop/x"), Leaf::Directory).is_err());
         assert!(make(fd.as_fd(), Path::new("/abs/file"), Leaf::Directory).is_err());
         assert!(open(fd.as_fd(), Path::new("/to-abs"), OFlags::PATH).is_ok());
+        let magic =
+            make(rustix::fs::open("/proc", OFlags::PATH, rustix::fs::Mode::empty()).unwrap().as_fd(), Path::new("/self/attr"), Leaf::Directory);
+        assert!(magic.unwrap_err().text.contains("into /proc"), "a link, and on procfs");
         std::fs::remove_dir_all(base).unwrap();
     }
 }
