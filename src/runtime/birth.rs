@@ -26,7 +26,7 @@ const TITLE: &str = "rcon-init";
 pub(super) fn prepare(plan: &Plan, namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<Vec<OwnedFd>, Failure> {
     let procfs = |step: &&Step| matches!(step, Step::Mount(mount) if matches!(&mount.source, Source::Fresh { kind, .. } if kind == "proc"));
     let contexts = plan.steps.iter().filter(procfs).map(|_| context(namespace, proof)).collect::<Result<_, _>>()?;
-    if plan.namespaces.user() {
+    if plan.namespaces.has(libc::CLONE_NEWUSER) {
         // From inside a user namespace it might not be allowed any more.
         join(namespace)?;
     }
@@ -120,7 +120,7 @@ pub(super) struct Belongings<'a> {
 /// parent and ends.
 pub(super) fn inside(plan: &Plan, namespace: BorrowedFd<'_>, own: &Belongings<'_>, proof: SingleThreaded) -> Result<(), Failure> {
     let Belongings { channel, keep, preserved, strings } = *own;
-    if !plan.namespaces.user() {
+    if !plan.namespaces.has(libc::CLONE_NEWUSER) {
         join(namespace)?;
     }
     strings.replace(TITLE, proof);
@@ -147,7 +147,8 @@ pub(super) mod tests {
     pub(in crate::runtime) fn pids_by_messenger(namespace: BorrowedFd<'_>) -> Vec<String> {
         let proof = SingleThreaded::check().unwrap();
         let context = context_from_inside(namespace, proof).unwrap();
-        let tree = root::mount_context(&context, None, &[], 0).unwrap();
+        let fresh = root::Fresh { kind: "proc", source: None, data: &[], attributes: 0, iversion: false, context: Some(context) };
+        let tree = fresh.mount().unwrap();
         let list = rustix::fs::openat(&tree, ".", rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
         let names = rustix::fs::Dir::read_from(&list).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
         names.filter(|name| name.parse::<u32>().is_ok()).collect()

@@ -3,6 +3,7 @@
 use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
+use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
 use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, terminal};
@@ -10,6 +11,7 @@ use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
+use oci_spec::runtime::ContainerState;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
@@ -41,12 +43,15 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let plan = Plan::compile(&Request {
         spec: request.spec,
         root: request.root,
+        bundle: request.bundle,
+        no_pivot: request.no_pivot,
         user: request.user,
         keyring: request.keyring,
         terminal,
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
@@ -74,7 +79,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            let mut init = Init { pid, pidfd, console: None, gate: ours };
+            let mut init = Init { pid, pidfd, console: None, gate: ours, agent };
             let membership = Membership { group, accounting: request.accounting };
             match attend(&mut init, &plan, &membership, proof) {
                 Ok(()) => Ok(init),
@@ -95,14 +100,14 @@ struct Membership<'a> {
 fn attend(init: &mut Init, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<(), Error> {
     let pid = init.pid;
     let channel = &init.gate;
-    let two_stages = plan.namespaces.joins_pid();
+    let two_stages = plan.namespaces.joins(libc::CLONE_NEWPID);
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         credentials::raise_limits(Some(pid), &plan.process);
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
-        mapped::hand_over(channel, pid, plan)?;
     }
+    mapped::hand_over(channel, pid, plan, proof)?;
     score(pid, plan.process.oom_score_adj)?;
     if let Some(group) = membership.group {
         let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
@@ -130,12 +135,12 @@ fn attend(init: &mut Init, plan: &Plan, membership: &Membership<'_>, proof: Sing
                 plan.process.attributes.set_on(pid)?;
                 init.gate.say(channel::JOINED)?;
             }
-            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
         }
     }
 }
 
-fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     // One write: the kernel takes a map whole (user_namespaces(7)).
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
@@ -206,7 +211,7 @@ fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let mut channel = channel;
     let failure = match build(luggage, &channel) {
         Ok(mut prepared) => match pass(luggage, &mut channel, &mut prepared) {
-            Ok(()) => prepared.execute(),
+            Ok(()) => prepared.execute(&channel),
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -236,7 +241,7 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
         prepared.reap(luggage.proof, luggage.streams.size().is_some(), strings)?;
     }
     if let Some(hooks) = &luggage.plan.hooks {
-        prepared.run_hooks(hooks, luggage.proof)?;
+        prepared.run_hooks(hooks, luggage.proof, channel)?;
     }
     Ok(())
 }
@@ -339,7 +344,7 @@ fn enter_time(offsets: &str) -> Result<(), Failure> {
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     init.gate.say(channel::GO)?;
-    outcome(&init.gate)
+    outcome(&init.gate, init.agent.as_ref())
 }
 
 /// Lets the waiting stage outlive this process.
@@ -348,23 +353,29 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
-/// Opens the gate of another process's stage.
+/// Opens the gate of another process's stage; `agent` is for its seccomp listener.
 ///
 /// # Errors
 /// As [`start`].
-pub(super) fn open_gate(channel: Channel) -> Result<(), Error> {
+pub(super) fn open_gate(channel: Channel, agent: Option<&Agent>) -> Result<(), Error> {
     channel.say(channel::GO)?;
-    outcome(&channel)
+    outcome(&channel, agent)
 }
 
-fn outcome(channel: &Channel) -> Result<(), Error> {
-    match channel.answer()? {
+/// What becomes of a stage behind its gate, or of an exec's that is ready.
+pub(super) fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<(), Error> {
+    let mut answer = channel.answer()?;
+    while let Answer::Filter(process) = answer {
+        listener::serve(channel, process.as_fd(), agent)?;
+        answer = channel.answer()?;
+    }
+    match answer {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("answered twice".to_owned())),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::error::{At, Failure};
 pub(super) use crate::base::rooted::{open, open_plain};
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, mkdirat, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -22,53 +22,44 @@ pub(super) enum Leaf {
     File,
 }
 
-/// An `O_PATH` descriptor of `path` to mount on, made with mode 0755 directories (and an empty 0644 file) where absent.
-/// A link must not lead it into procfs: what the plan allows there it allows by name (CVE-2019-16884).
+/// Where something is to be mounted.
+pub(super) struct Place {
+    /// `O_PATH`.
+    pub fd: OwnedFd,
+    pub mode: u32,
+    /// A symbolic link led here.
+    pub linked: bool,
+    /// It was not there before.
+    pub new: bool,
+}
+
+/// An `O_PATH` descriptor of `path`, made with mode 0755 directories (and an empty 0644 file) where absent.
 pub(super) fn make(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<OwnedFd, Failure> {
-    let (found, linked) = find(root, path, leaf)?;
-    let is_directory = kind_of(found.as_fd()).at_path("examine", path)? == FileType::Directory;
-    match (leaf, is_directory) {
-        (Leaf::Directory, false) => return Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
-        (Leaf::File, true) => return Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
-        _ => {}
-    }
-    if linked && on_procfs(found.as_fd()).at_path("examine", path)? {
-        return Err(Failure::invalid(format!(
-            "a mount on \"{}\" is not allowed: a link in the container's root leads it into /proc",
-            path.display()
-        )));
-    }
-    Ok(found)
+    place(root, path, leaf).map(|place| place.fd)
 }
 
-/// As [`make`], a directory only to be entered.
-pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
-    let (found, _) = find(root, path, Leaf::Directory)?;
-    match kind_of(found.as_fd()).at_path("examine", path)? {
-        FileType::Directory => Ok(()),
-        _ => Err(Failure::step(format!("enter {}", path.display()), Errno::NOTDIR)),
-    }
-}
-
-/// And whether a symbolic link was followed.
-fn find(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<(OwnedFd, bool), Failure> {
-    let missing = match open_plain(root, path, OFlags::PATH) {
-        Ok(found) => return Ok((found, false)),
+/// As [`make`], with what is known of it.
+pub(super) fn place(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<Place, Failure> {
+    let (fd, linked, new) = match open_plain(root, path, OFlags::PATH) {
+        Ok(fd) => (fd, false, false),
         Err(Errno::LOOP) => match open(root, path, OFlags::PATH) {
-            Ok(found) => return Ok((found, true)),
-            Err(errno) => errno,
+            Err(Errno::NOENT) => (walk(root, path, leaf).at_path("make mount point", path)?.0, true, true),
+            other => (other.at_path("open mount point", path)?, true, false),
         },
-        Err(errno) => errno,
+        Err(Errno::NOENT) => {
+            // A link may have come since.
+            let (fd, linked) = walk(root, path, leaf).at_path("make mount point", path)?;
+            (fd, linked, true)
+        }
+        other => (other.at_path("open mount point", path)?, false, false),
     };
-    match missing {
-        Errno::NOENT => walk(root, path, leaf).at_path("make mount point", path),
-        errno => Err(Failure::step(format!("open mount point {}", path.display()), errno)),
+    let mode = fstat(&fd).at_path("examine", path)?.st_mode;
+    let is_directory = FileType::from_raw_mode(mode) == FileType::Directory;
+    match (leaf, is_directory) {
+        (Leaf::Directory, false) => Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
+        (Leaf::File, true) => Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
+        _ => Ok(Place { fd, mode, linked, new }),
     }
-}
-
-/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
-pub(super) fn on_procfs(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
-    Ok(fstatfs(fd)?.f_type as u64 == 0x9fa0)
 }
 
 pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
@@ -76,7 +67,7 @@ pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
 }
 
 /// Component by component from the root: what exists is opened without following, links are expanded by
-/// hand, what is absent is made in the directory held by descriptor.
+/// hand, what is absent is made in the directory held by descriptor. And whether a link was followed.
 fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(OwnedFd, bool)> {
     let mut queue = VecDeque::new();
     push_front(&mut queue, path.as_os_str());
@@ -167,9 +158,6 @@ mod tests {
         assert!(make(fd.as_fd(), Path::new("/loop/x"), Leaf::Directory).is_err());
         assert!(make(fd.as_fd(), Path::new("/abs/file"), Leaf::Directory).is_err());
         assert!(open(fd.as_fd(), Path::new("/to-abs"), OFlags::PATH).is_ok());
-        let magic =
-            make(rustix::fs::open("/proc", OFlags::PATH, rustix::fs::Mode::empty()).unwrap().as_fd(), Path::new("/self/attr"), Leaf::Directory);
-        assert!(magic.unwrap_err().text.contains("into /proc"), "a link, and on procfs");
         std::fs::remove_dir_all(base).unwrap();
     }
 }

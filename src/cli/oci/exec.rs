@@ -3,6 +3,7 @@
 use super::{Context, console, foreground, parse};
 use crate::base::fs::{self, Context as _};
 use crate::cli::failure::Failure;
+use crate::runtime::config;
 use crate::runtime::container::Process;
 use clap::Parser;
 use oci_spec::runtime::Process as Spec;
@@ -34,6 +35,9 @@ struct Exec {
     /// Go on although the container is paused
     #[arg(long)]
     ignore_paused: bool,
+    /// Group to join, below the container's own: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    cgroup: Vec<String>,
     id: String,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +51,7 @@ pub fn exec(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let terminal = spec.terminal().unwrap_or(false);
     console::check(terminal, flags.detach, flags.console_socket.as_ref())?;
     let signals = if flags.detach { None } else { Some(foreground::Signals::block()?) };
-    let process = Process { spec, preserve_fds: flags.preserve_fds, ignore_paused: flags.ignore_paused };
+    let process = Process { spec, preserve_fds: flags.preserve_fds, ignore_paused: flags.ignore_paused, cgroup: flags.cgroup.clone() };
     let mut started = container.exec(&process)?;
     let mut master = started.console.take();
     if let (Some(socket), Some(own)) = (&flags.console_socket, &master) {
@@ -66,7 +70,11 @@ pub fn exec(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
 fn process(flags: &Exec, container: &crate::runtime::container::Container) -> Result<Spec, Failure> {
     if let Some(path) = &flags.process {
         let text = std::fs::read(path).on("read", path)?;
-        return serde_json::from_slice(&text).map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error));
+        let read = config::read_process(&text).map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error))?;
+        for warning in read.warnings {
+            tracing::warn!("{}: {warning}", path.display());
+        }
+        return Ok(read.document);
     }
     if flags.command.is_empty() {
         return Err(Failure::invalid("exec needs a command or --process FILE"));
