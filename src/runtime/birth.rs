@@ -5,6 +5,7 @@
 //! and every descriptor but its own is closed, and before that, on kernels that need one, a messenger that has nothing.
 
 use super::channel::{self, Answer, Channel};
+use super::enter::Join;
 use super::error::{At, Failure};
 use super::plan::{Plan, Source, Step};
 use super::root;
@@ -15,7 +16,7 @@ use crate::sys::process as sys;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_set_fd, fsopen, mount_change, move_mount, unmount};
 use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
-use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the process is called until it executes its program.
@@ -23,24 +24,15 @@ const TITLE: &str = "rcon-init";
 
 /// The first act of a stage that stays outside of `namespace`: opens one file system context for each procfs of the plan,
 /// which is to show that namespace.
-pub(super) fn prepare(plan: &Plan, namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<Vec<OwnedFd>, Failure> {
+pub(super) fn prepare(plan: &Plan, namespace: &Join, proof: SingleThreaded) -> Result<Vec<OwnedFd>, Failure> {
     let procfs = |step: &&Step| matches!(step, Step::Mount(mount) if matches!(&mount.source, Source::Fresh { kind, .. } if kind == "proc"));
-    let contexts = plan.steps.iter().filter(procfs).map(|_| context(namespace, proof)).collect::<Result<_, _>>()?;
-    if plan.namespaces.has(libc::CLONE_NEWUSER) {
-        // From inside a user namespace it might not be allowed any more.
-        join(namespace)?;
-    }
-    Ok(contexts)
-}
-
-fn join(namespace: BorrowedFd<'_>) -> Result<(), Failure> {
-    move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID).at("join the pid namespace")
+    plan.steps.iter().filter(procfs).map(|_| context(namespace, proof)).collect()
 }
 
 /// A procfs shows the pid namespace of who opens its context, or (since Linux 6.17) the one it is told.
-fn context(namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<OwnedFd, Failure> {
+fn context(namespace: &Join, proof: SingleThreaded) -> Result<OwnedFd, Failure> {
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).at("open procfs")?;
-    match fsconfig_set_fd(&context, "pidns", namespace) {
+    match fsconfig_set_fd(&context, "pidns", namespace.fd()) {
         Ok(()) => Ok(context),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => context_from_inside(namespace, proof),
         Err(errno) => Err(Failure::step("open a procfs of the joined pid namespace", errno)),
@@ -48,7 +40,7 @@ fn context(namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<OwnedFd, 
 }
 
 /// Has the context opened by a process inside the namespace.
-fn context_from_inside(namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Result<OwnedFd, Failure> {
+fn context_from_inside(namespace: &Join, proof: SingleThreaded) -> Result<OwnedFd, Failure> {
     let (ours, theirs) = Channel::pair()?;
     match fork(proof, 0, None).at("clone a messenger")? {
         Forked::Child => {
@@ -73,10 +65,10 @@ fn context_from_inside(namespace: BorrowedFd<'_>, proof: SingleThreaded) -> Resu
 }
 
 /// Leaves everything behind, then has its child open the context in the namespace: in an empty tree, with one right.
-fn send_messenger(namespace: BorrowedFd<'_>, channel: &Channel, proof: SingleThreaded) -> Result<(), Failure> {
+fn send_messenger(namespace: &Join, channel: &Channel, proof: SingleThreaded) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("follow the stage's death")?;
     OwnStrings::find().at("find our arguments")?.replace(TITLE, proof);
-    sys::close_others(3, &[namespace, channel.fd()]).at("close inherited descriptors")?;
+    sys::close_others(3, &[namespace.fd(), channel.fd()]).at("close inherited descriptors")?;
     sys::close_standard().at("close inherited descriptors")?;
     unshare(UnshareFlags::NEWNS).at("unshare mount namespace")?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at("make mounts private")?;
@@ -88,7 +80,7 @@ fn send_messenger(namespace: BorrowedFd<'_>, channel: &Channel, proof: SingleThr
     unmount(".", UnmountFlags::DETACH).at("detach the host's tree")?;
     rustix::process::chdir("/").at("enter an empty directory")?;
     drop(empty);
-    join(namespace)?;
+    namespace.enter()?;
     let only = CapabilitySet::SYS_ADMIN;
     let sets = CapabilitySets { effective: only, permitted: only, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).at("set capabilities")?;
@@ -116,13 +108,10 @@ pub(super) struct Belongings<'a> {
     pub strings: &'a OwnStrings,
 }
 
-/// Goes on (Ok) as the process proper, inside the namespace and a child of the stage's parent; the stage itself tells the
-/// parent and ends.
-pub(super) fn inside(plan: &Plan, namespace: BorrowedFd<'_>, own: &Belongings<'_>, proof: SingleThreaded) -> Result<(), Failure> {
+/// Goes on (Ok) as the process proper, born into the namespace that the stage has entered for its children, and a child of
+/// the stage's parent; the stage itself tells the parent and ends.
+pub(super) fn inside(own: &Belongings<'_>, proof: SingleThreaded) -> Result<(), Failure> {
     let Belongings { channel, keep, preserved, strings } = *own;
-    if !plan.namespaces.has(libc::CLONE_NEWUSER) {
-        join(namespace)?;
-    }
     strings.replace(TITLE, proof);
     sys::close_others(3 + preserved, keep).at("close descriptors of the host")?;
     match fork(proof, libc::CLONE_PARENT as u64, None).at("clone the process into the pid namespace")? {
@@ -144,7 +133,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Entries of a procfs whose context a messenger opened, for the tests of the room (which have a process alone).
-    pub(in crate::runtime) fn pids_by_messenger(namespace: BorrowedFd<'_>) -> Vec<String> {
+    pub(in crate::runtime) fn pids_by_messenger(namespace: &Join) -> Vec<String> {
         let proof = SingleThreaded::check().unwrap();
         let context = context_from_inside(namespace, proof).unwrap();
         let fresh = root::Fresh { kind: "proc", source: None, data: &[], attributes: 0, iversion: false, context: Some(context) };

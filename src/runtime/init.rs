@@ -1,32 +1,30 @@
 //! `create` and `start`: the parent's side of the init stage, and the stage's entry.
 
 use super::channel::{self, Answer, Channel};
+use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
+use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, terminal};
+use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
-use crate::sys::namespace::unshare;
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
-use rustix::thread::{UnshareFlags, move_into_link_name_space};
+use rustix::thread::move_into_link_name_space;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the stage takes with it from the parent.
 struct Luggage<'a> {
     plan: &'a Plan,
     streams: Streams,
-    /// Namespaces to join: flag and descriptor, in order.
-    joins: Vec<(u64, OwnedFd)>,
-    /// The pid namespace to join; see `birth.rs`.
-    pid_namespace: Option<OwnedFd>,
+    joins: Joins,
     /// Where our own arguments and environment are, for a stage that the container can see.
     strings: Option<OwnStrings>,
     netns: Option<BorrowedFd<'a>>,
@@ -40,7 +38,7 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let plan = Plan::compile(&Request {
+    let mut plan = Plan::compile(&Request {
         spec: request.spec,
         root: request.root,
         bundle: request.bundle,
@@ -52,16 +50,20 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         state: request.state,
     })?;
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
-    let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
+    let joins = Joins::open(&plan.namespaces)?;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
+    plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
     let streams = Streams::new(request.stdio)?;
-    streams.give_to(plan.namespaces.owner)?;
-    let seen = request.reaper || pid_namespace.is_some();
+    if !plan.namespaces.rootless {
+        streams.give_to(plan.namespaces.owner)?;
+    }
+    let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
+    let seen = request.reaper || joins.last().is_some();
     let strings = seen.then(OwnStrings::find).transpose().at("find our arguments")?;
     let luggage = Luggage {
         plan: &plan,
         streams,
         joins,
-        pid_namespace,
         strings,
         netns: request.netns,
         reaper: request.reaper,
@@ -71,80 +73,105 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
-    let forked = hidden(|| fork(proof, plan.namespaces.new, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"))?;
+    let flags = if luggage.joins.has_door() { 0 } else { plan.namespaces.new };
+    let clone = || luggage.joins.around(|| fork(proof, flags, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"));
+    // Before its map is written, the files of a hidden process are closed to an unprivileged parent. Nobody who could look
+    // into the stage is in its user namespace then.
+    let forked = if plan.namespaces.rootless { clone() } else { hidden(clone) }?;
     match forked {
         Forked::Child => {
             drop(ours);
-            stage(&luggage, theirs)
+            if luggage.joins.has_door() { door(&luggage, theirs) } else { stage(&luggage, theirs) }
         }
         Forked::Parent { pid, pidfd } => {
-            drop((theirs, luggage));
-            let mut init = Init { pid, pidfd, console: None, gate: ours, agent };
-            let membership = Membership { group, accounting: request.accounting };
-            match attend(&mut init, &plan, &membership, proof) {
-                Ok(()) => Ok(init),
-                Err(error) => Err(bury(init.pidfd.as_fd(), error)),
+            drop(theirs);
+            let (pid, pidfd) = if luggage.joins.has_door() { join::behind(&ours, pidfd)? } else { (pid, pidfd) };
+            let two_stages = luggage.joins.last().is_some();
+            drop(luggage);
+            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, two_stages, proof };
+            let mut child = (pid, pidfd);
+            match parent.attend(&mut child) {
+                Ok(console) => Ok(Init { pid: child.0, pidfd: child.1, console, gate: ours, agent }),
+                Err(error) => Err(bury(child.1.as_fd(), error)),
             }
         }
     }
 }
 
-/// The groups that the stage joins.
-struct Membership<'a> {
+/// What the parent does its part with.
+struct Parent<'a> {
+    channel: &'a Channel,
+    plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    /// The network namespace for devices, when the stage joins one.
+    network: Option<OwnedFd>,
+    /// The stage that mounts is followed by the process proper (`birth.rs`).
+    two_stages: bool,
+    proof: SingleThreaded,
 }
 
-/// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer. Where a pid namespace is joined
-/// the stage that mounts is followed by the process proper (`birth.rs`).
-fn attend(init: &mut Init, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<(), Error> {
-    let pid = init.pid;
-    let channel = &init.gate;
-    let two_stages = plan.namespaces.joins(libc::CLONE_NEWPID);
-    if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
-        credentials::raise_limits(Some(pid), &plan.process);
-        write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
-        write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
-        channel.say(channel::MAPPED)?;
-    }
-    mapped::hand_over(channel, pid, plan, proof)?;
-    score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = membership.group {
-        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
-        joined.map_err(Error::Cgroup)?;
-    }
-    if !two_stages {
-        plan.process.attributes.set_on(pid)?;
-    }
-    channel.say(channel::JOINED)?;
-    loop {
-        match (init.gate.answer()?, &plan.hooks) {
-            (Answer::Ready(console), _) => {
-                init.console = console;
-                return Ok(());
+impl Parent<'_> {
+    /// The parent's work while the stage mounts: id maps, network devices, groups, OOM score, hooks; then its answer.
+    /// `child` is who it is, at any time.
+    fn attend(&self, child: &mut (i32, OwnedFd)) -> Result<Option<OwnedFd>, Error> {
+        let (channel, plan, pid) = (self.channel, self.plan, child.0);
+        if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
+            credentials::raise_limits(Some(pid), &plan.process);
+            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            channel.say(channel::MAPPED)?;
+        }
+        mapped::hand_over(channel, pid, plan, self.proof)?;
+        score(pid, plan.process.oom_score_adj)?;
+        // They go back if anything fails from here on.
+        let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
+        if let Some(group) = self.group {
+            let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
+            joined.map_err(Error::Cgroup)?;
+        }
+        if !self.two_stages {
+            plan.process.attributes.set_on(pid)?;
+        }
+        channel.say(channel::JOINED)?;
+        let console = loop {
+            match (channel.answer()?, &plan.hooks) {
+                (Answer::Ready(console), _) => break console,
+                (Answer::Failed(failure), _) => return Err(failure.into()),
+                (Answer::Hooks, Some(hooks)) => {
+                    hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), self.proof)?;
+                    channel.say(channel::HOOKS)?;
+                }
+                (Answer::Born(pid, pidfd), _) if self.two_stages => {
+                    let first = std::mem::replace(child, (pid, pidfd));
+                    join::reap(first.1.as_fd())?;
+                    plan.process.attributes.set_on(pid)?;
+                    channel.say(channel::JOINED)?;
+                }
+                (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
             }
-            (Answer::Failed(failure), _) => return Err(failure.into()),
-            (Answer::Hooks, Some(hooks)) => {
-                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
-                init.gate.say(channel::HOOKS)?;
+        };
+        if let Some(devices) = devices {
+            devices.keep();
+        }
+        Ok(console)
+    }
+
+    fn move_devices(&self, pid: i32) -> Result<net_devices::Moved, Failure> {
+        match &self.network {
+            Some(network) => net_devices::enter(&self.plan.net_devices, network.as_fd()),
+            None => {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let own = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
+                net_devices::enter(&self.plan.net_devices, own.as_fd())
             }
-            (Answer::Born(pid, pidfd), _) if two_stages => {
-                let first = std::mem::replace(&mut init.pidfd, pidfd);
-                init.pid = pid;
-                join::reap(first.as_fd())?;
-                plan.process.attributes.set_on(pid)?;
-                init.gate.say(channel::JOINED)?;
-            }
-            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
         }
     }
 }
 
-pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
-    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-    // One write: the kernel takes a map whole (user_namespaces(7)).
-    let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
-    rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
+/// The network namespace that the stage is going to join; None when it is born in its own.
+fn network_to_join(joins: &Joins, given: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>, Failure> {
+    let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).at("duplicate the network namespace");
+    given.or_else(|| joins.find(enter::NETWORK)).map(copy).transpose()
 }
 
 /// Sets the OOM score from outside, where nothing of the container can be in the way. Only root is refused when it may
@@ -191,21 +218,6 @@ pub(super) fn hidden(act: impl FnOnce() -> Result<Forked, Failure>) -> Result<Fo
     forked
 }
 
-/// Opens the namespaces to join; the pid namespace apart.
-#[allow(clippy::type_complexity)]
-fn open_namespaces(list: &[(u64, PathBuf)]) -> Result<(Vec<(u64, OwnedFd)>, Option<OwnedFd>), Failure> {
-    let (mut joins, mut pid) = (Vec::new(), None);
-    for (kind, path) in list {
-        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open namespace", path)?;
-        if *kind == libc::CLONE_NEWPID as u64 {
-            pid = Some(fd);
-        } else {
-            joins.push((*kind, fd));
-        }
-    }
-    Ok((joins, pid))
-}
-
 /// The stage's whole life.
 fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let mut channel = channel;
@@ -246,27 +258,59 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
     Ok(())
 }
 
-fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Failure> {
-    let plan = luggage.plan;
+/// Lets go of what is the parent's, but for what the stage needs.
+fn begin(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
     let mut keep = luggage.streams.fds();
     keep.push(channel.fd());
     keep.extend(luggage.netns);
-    keep.extend(luggage.joins.iter().map(|(_, fd)| fd.as_fd()));
+    keep.extend(luggage.joins.fds());
     if let Gate::Socket(gate) = &luggage.gate {
         keep.push(gate.as_fd());
     }
-    keep.extend(luggage.pid_namespace.as_ref().map(AsFd::as_fd));
-    entry::begin(&keep, luggage.preserved)?;
-    let procfs = luggage.pid_namespace.as_ref().map(|namespace| outside(luggage, namespace.as_fd())).transpose()?;
-    let labels = if procfs.is_none() { label::Attributes::open(&plan.process.labels)? } else { label::Attributes::default() };
+    entry::begin(&keep, luggage.preserved, !luggage.plan.namespaces.rootless)
+}
+
+/// A first stage that enters a user namespace, so that the stage proper is born there.
+fn door(luggage: &Luggage<'_>, channel: Channel) -> ! {
+    let pass = || {
+        begin(luggage, &channel)?;
+        luggage.joins.pass_door()?;
+        let flags = luggage.plan.namespaces.new | libc::CLONE_PARENT as u64;
+        fork(luggage.proof, flags, None).at("clone the init stage into the user namespace")
+    };
+    let failure = match pass() {
+        Ok(Forked::Child) => stage(luggage, channel),
+        Ok(Forked::Parent { pid, pidfd }) => match channel.born(pid, pidfd.as_fd()) {
+            Ok(()) => sys::exit(0),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    // If the parent is gone there is nobody to tell.
+    drop(channel.fail(&failure));
+    sys::exit(125)
+}
+
+fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Failure> {
+    let plan = luggage.plan;
+    begin(luggage, channel)?;
+    let procfs = match luggage.joins.last() {
+        Some(namespace) => {
+            luggage.streams.settle()?;
+            birth::prepare(plan, namespace, luggage.proof)?
+        }
+        None => Vec::new(),
+    };
+    // The process proper has attributes of its own.
+    let labels = if luggage.joins.last().is_none() { label::Attributes::open(&plan.process.labels)? } else { label::Attributes::default() };
     enter_namespaces(luggage, channel)?;
-    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
-    stage.procfs = procfs.unwrap_or_default();
+    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.joins.cgroup(), luggage.proof);
+    stage.procfs = procfs;
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
-    let labels = match &luggage.pid_namespace {
-        Some(namespace) => inside(luggage, namespace.as_fd(), channel, pty.as_ref())?,
+    let labels = match luggage.joins.last() {
+        Some(namespace) => inside(luggage, namespace, channel, pty.as_ref())?,
         None => labels,
     };
     plan.process.attributes.take()?;
@@ -281,14 +325,8 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     Ok(prepared)
 }
 
-/// What a stage that stays outside of its pid namespace needs of the host, while it is there.
-fn outside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failure> {
-    luggage.streams.settle()?;
-    birth::prepare(luggage.plan, namespace, luggage.proof)
-}
-
 /// Goes on as the process proper, inside the pid namespace, and opens the attributes for its labels.
-fn inside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>, channel: &Channel, pty: Option<&terminal::Pty>) -> Result<label::Attributes, Failure> {
+fn inside(luggage: &Luggage<'_>, namespace: &enter::Join, channel: &Channel, pty: Option<&terminal::Pty>) -> Result<label::Attributes, Failure> {
     let mut keep = luggage.streams.fds();
     keep.push(channel.fd());
     if let Gate::Socket(gate) = &luggage.gate {
@@ -296,49 +334,27 @@ fn inside(luggage: &Luggage<'_>, namespace: BorrowedFd<'_>, channel: &Channel, p
     }
     keep.extend(pty.iter().flat_map(|pty| [pty.master.as_fd(), pty.peer.as_fd()]));
     let strings = luggage.strings.as_ref().ok_or_else(|| Failure::invalid("the arguments of the stage were not found"))?;
-    let own = birth::Belongings { channel, keep: &keep, preserved: luggage.preserved, strings };
-    birth::inside(luggage.plan, namespace, &own, luggage.proof)?;
+    namespace.enter()?;
+    birth::inside(&birth::Belongings { channel, keep: &keep, preserved: luggage.preserved, strings }, luggage.proof)?;
     label::Attributes::open_inside(&luggage.plan.process.labels)
 }
 
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
     let namespaces = &luggage.plan.namespaces;
-    let mut user = false;
-    for (kind, fd) in &luggage.joins {
-        move_into_link_name_space(fd.as_fd(), None).at("join a namespace by path")?;
-        user |= *kind == libc::CLONE_NEWUSER as u64;
+    if !luggage.joins.has_door() {
+        luggage.joins.enter()?;
     }
     if namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         channel.expect(channel::MAPPED)?;
-        user = true;
-    }
-    if user {
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
+        enter::become_owner()?;
     }
     if let Some(netns) = luggage.netns {
         move_into_link_name_space(netns, Some(rustix::thread::LinkNameSpaceType::Network)).at("join the network namespace")?;
     }
     if let Some(offsets) = &namespaces.time {
-        enter_time(offsets)?;
+        enter::make_time(offsets)?;
     }
     Ok(())
-}
-
-/// Offsets can be set only while nothing is inside; then the stage itself goes in.
-fn enter_time(offsets: &str) -> Result<(), Failure> {
-    unshare(UnshareFlags::NEWTIME).at("unshare time namespace")?;
-    if !offsets.is_empty() {
-        let path = Path::new("/proc/self/timens_offsets");
-        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)?;
-        rustix::io::write(&file, offsets.as_bytes()).at_path("write", path)?;
-    }
-    let path = Path::new("/proc/self/ns/time_for_children");
-    let own = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)?;
-    move_into_link_name_space(own.as_fd(), None).at("enter the time namespace")
 }
 
 /// Opens the gate and waits for the outcome of `execve`.

@@ -1,7 +1,7 @@
 //! Published tricks that need a look from inside the room; the others are in `integration/security`.
 
 use super::*;
-use crate::runtime::birth;
+use crate::runtime::{birth, enter, plan};
 
 /// A running container whose pid namespace others join.
 fn running(fixture: &Fixture) -> Init {
@@ -92,8 +92,9 @@ fn a_messenger_opens_the_procfs_of_a_joined_namespace() {
     alone("security::a_messenger_opens_the_procfs_of_a_joined_namespace", || {
         let fixture = Fixture::new();
         let first = running(&fixture);
-        let namespace = std::fs::File::open(format!("/proc/{}/ns/pid", first.pid)).unwrap();
-        assert_eq!(birth::tests::pids_by_messenger(namespace.as_fd()), ["1"]);
+        let join = vec![(libc::CLONE_NEWPID as u64, PathBuf::from(format!("/proc/{}/ns/pid", first.pid)))];
+        let joins = enter::Joins::open(&plan::Namespaces { join, ..plan::Namespaces::default() }).unwrap();
+        assert_eq!(birth::tests::pids_by_messenger(joins.last().unwrap()), ["1"]);
         end(&first);
     });
 }
