@@ -101,6 +101,9 @@ impl Plan {
     pub fn compile(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.spec;
         refuse_unsupported(spec)?;
+        if spec.annotations().as_ref().is_some_and(|all| all.contains_key("")) {
+            return Err(Error::Invalid("annotations has an empty key".to_owned()));
+        }
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
@@ -125,8 +128,8 @@ impl Plan {
         let mut finish = sysctl::sysctl_steps(linux, namespaces.new, &namespaces.join, request.netns)?;
         finish.push(Step::WorkingDirectory(oci_process.cwd().clone()));
         if let Some(linux) = linux {
-            finish.extend(paths(linux.masked_paths()).map(Step::Mask));
-            finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
+            finish.extend(paths("maskedPaths", linux.masked_paths())?.into_iter().map(Step::Mask));
+            finish.extend(paths("readonlyPaths", linux.readonly_paths())?.into_iter().map(Step::ReadOnly));
         }
         // Sysctls of a network device need the device, and masks must cover what hooks mount.
         let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
@@ -174,6 +177,11 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     }
 }
 
-fn paths(list: &Option<Vec<String>>) -> impl Iterator<Item = PathBuf> + '_ {
-    list.iter().flatten().map(PathBuf::from)
+/// config-linux.md: "The values MUST be absolute paths". A relative one would leave unmasked what its author meant.
+fn paths(field: &str, list: &Option<Vec<String>>) -> Result<Vec<PathBuf>, Error> {
+    let absolute = |path: &String| match Path::new(path) {
+        path if path.is_absolute() => Ok(path.to_owned()),
+        path => Err(Error::Invalid(format!("linux.{field}: \"{}\" is not an absolute path", path.display()))),
+    };
+    list.iter().flatten().map(absolute).collect()
 }

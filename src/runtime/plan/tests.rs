@@ -62,7 +62,10 @@ fn the_order_of_steps_is_fixed() {
 #[test]
 fn what_would_weaken_or_be_dropped_is_refused() {
     type Case = (&'static str, fn(&mut Value));
-    let cases: [Case; 11] = [
+    let cases: [Case; 14] = [
+        ("maskedPaths: \"proc/kcore\"", |v| v["linux"]["maskedPaths"] = json!(["proc/kcore"])),
+        ("readonlyPaths: \"sys\"", |v| v["linux"]["readonlyPaths"] = json!(["sys"])),
+        ("empty key", |v| v["annotations"] = json!({"": "x"})),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("/proc/sys/kernel")),
         ("inside /proc", |v| v["mounts"][0]["type"] = json!("tmpfs")),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("a/../../proc//sys/x")),
