@@ -20,6 +20,11 @@ for script in isolation limits tutorial registry ports kill-nine parallel archiv
 done
 echo "== cgroup2"
 timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
+echo "== systemd"
+out=$(timeout 900 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/cgroup2/systemd.sh" systemd) || status=1
+echo "$out"
+summary=$(sed -n 's/^systemd.sh: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' <<< "$out")
+echo "${summary:-0 1}" >> "$RCON_TALLY"
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 rm -f "$RCON_TALLY"
