@@ -3,6 +3,7 @@
 //! Invariant: nothing of the caller's is open in a process that the container can see.
 
 use super::channel::{self, Answer, Channel};
+use super::enter;
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::init::{bury, hidden, outcome, score};
@@ -14,7 +15,7 @@ use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -40,14 +41,23 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
-            let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
-            reap(door.as_fd())?;
+            let (pid, pidfd) = behind(&ours, door)?;
             match attend(&ours, pid, &plan, group, agent.as_ref()) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
     }
+}
+
+/// The stage proper that a first stage, which is reaped, has made.
+///
+/// # Errors
+/// Why there is none; no process is left then.
+pub(super) fn behind(channel: &Channel, door: OwnedFd) -> Result<(i32, OwnedFd), Error> {
+    let born = birth(channel).map_err(|error| bury(door.as_fd(), error))?;
+    reap(door.as_fd())?;
+    Ok(born)
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
@@ -137,7 +147,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     let Door { plan, namespaces, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
-    entry::begin(&keep, preserved)?;
+    entry::begin(&keep, preserved, true)?;
     // The caller's own standard streams may be files of the host, too.
     match streams {
         Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
@@ -153,10 +163,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+        enter::become_owner()?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -44,7 +44,9 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
         }
         channel.hand_over(tree.as_fd())?;
     }
-    let Some(owner) = plan.namespaces.owner else { return Ok(()) };
+    if !plan.namespaces.handed_over {
+        return Ok(());
+    }
     let hears = plan.steps.iter().any(|step| matches!(step, Step::OpenRoot(_)));
     for step in &plan.steps {
         if let Step::AttachRoot(source) = step {
@@ -56,7 +58,10 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
                     root::follow(tree.as_fd(), propagation).at_path("set propagation of", path)?;
                     tree
                 }
-                Root::Overlay(overlay) => mount(overlay, container_namespace(&mut own, pid, plan)?, owner)?,
+                Root::Overlay(overlay) => {
+                    let owner = plan.namespaces.owner.ok_or_else(|| Failure::unsupported("an overlay in a joined user namespace"))?;
+                    mount(overlay, container_namespace(&mut own, pid, plan)?, owner)?
+                }
             };
             channel.hand_over(tree.as_fd())?;
         }
