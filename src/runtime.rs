@@ -31,6 +31,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod container;
+pub mod features;
 pub mod seccomp;
 
 mod attributes;

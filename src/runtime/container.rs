@@ -7,8 +7,6 @@
 //! found and removed; the status is never stored but asked of the kernel, so that it is true at any time; a pid counts only
 //! together with its start time.
 
-#![allow(dead_code)]
-
 mod control;
 mod create;
 mod exec;
