@@ -40,7 +40,7 @@ bench: build $(FIXTURES)/busybox.tar ## against docker and podman, interleaved
 	@packaging/install-packages.sh bench
 	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
 
-fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz ## every fixture image
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 ## every fixture image
 
 $(FIXTURES)/probe: rootfs-fixtures/probe.rs
 	@mkdir -p $(FIXTURES)
@@ -61,6 +61,10 @@ $(FIXTURES)/mysql.tar: rootfs-fixtures/mysql.sh rootfs-fixtures/image.sh rootfs-
 $(FIXTURES)/kernel/vmlinuz: integration/cgroup2/kernel.sh
 	$(SUDO) integration/cgroup2/kernel.sh $(CURDIR)/$(FIXTURES)/kernel
 	@touch $@
+
+$(FIXTURES)/guest.ext4: $(FIXTURES)/kernel/vmlinuz rootfs-fixtures/guest.sh
+	@packaging/install-packages.sh test
+	$(SUDO) rootfs-fixtures/guest.sh $(CURDIR)/$@ $(CURDIR)/$(FIXTURES)/kernel
 
 PREFIX ?= /usr/local
 install: build ## rcon and rcon-runtime under PREFIX

@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A groups=(
     [build]="gcc libc6-dev busybox-static"
-    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 qemu-system-x86 cpio kmod zstd xz-utils"
+    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 qemu-system-x86 cpio kmod zstd xz-utils e2fsprogs runc crun"
     [bench]="docker.io podman runc iptables python3 iproute2"
 )
 missing=()

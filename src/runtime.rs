@@ -32,6 +32,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod container;
 pub mod features;
+pub mod hooks;
 pub mod seccomp;
 
 mod attributes;
@@ -145,6 +146,28 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// Join what only statistics need at once: for callers that end before [`cgroup::Group::join_accounting`] could be called.
     pub accounting: bool,
+    /// What hooks of the config are told; None: a config with hooks is refused.
+    pub state: Option<&'a hooks::State>,
+}
+
+impl<'a> Create<'a> {
+    /// The least: no user to look up, no hooks, the gate opened by the caller.
+    pub fn new(spec: &'a Spec, root: &'a Root, stdio: Stdio, cgroup: &'a cgroup::Group) -> Self {
+        Create {
+            spec,
+            root,
+            user: None,
+            keyring: None,
+            stdio,
+            netns: None,
+            reaper: false,
+            cgroup,
+            gate: Gate::Caller,
+            preserve_fds: 0,
+            accounting: false,
+            state: None,
+        }
+    }
 }
 
 /// A created container: its init stage has applied the plan and waits at the gate.

@@ -154,6 +154,7 @@ impl Containers {
             gate: runtime::Gate::Caller,
             preserve_fds: 0,
             accounting: false,
+            state: None,
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;

@@ -19,6 +19,8 @@ pub(super) const MAPPED: u8 = b'M';
 pub(super) const JOINED: u8 = b'J';
 /// Parent to stage: the gate is open.
 pub(super) const GO: u8 = b'G';
+/// Stage to parent: all is mounted, the hooks of the runtime may run; and back: they have run.
+pub(super) const HOOKS: u8 = b'H';
 /// Parent to stage, with a descriptor: a detached mount.
 const TREE: u8 = b'T';
 /// Parent to stage: it may outlive the parent, and waits at its gate's socket.
@@ -35,6 +37,8 @@ pub(super) enum Answer {
     /// All is applied; the master of the terminal, if one was asked for.
     Ready(Option<OwnedFd>),
     Failed(Failure),
+    /// See [`HOOKS`].
+    Hooks,
     /// The stage has let go of the parent.
     Released,
     /// The exec stage proper: its pid for us and a descriptor of it.
@@ -155,6 +159,7 @@ impl Channel {
         match &buffer[..length] {
             [] => Ok(Answer::End),
             [READY] => Ok(Answer::Ready(fd)),
+            [HOOKS] => Ok(Answer::Hooks),
             [RELEASED] => Ok(Answer::Released),
             [BORN, a, b, c, d] => match fd {
                 Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),

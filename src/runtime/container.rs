@@ -10,6 +10,7 @@
 mod control;
 mod create;
 mod exec;
+mod lifecycle;
 mod record;
 mod status;
 

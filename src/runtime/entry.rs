@@ -5,7 +5,7 @@ use super::credentials::{self, Final};
 use super::error::{At, Failure};
 use super::process::ProcessPlan;
 use super::user::{self, Account};
-use super::{Stdio, label, reaper, terminal};
+use super::{Stdio, hooks, label, reaper, terminal};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::process as sys;
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
@@ -107,6 +107,8 @@ pub(super) fn prepare(
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open the root")?;
     let has_home = plan.env.iter().any(|entry| entry.starts_with("HOME=") && entry != EMPTY_HOME);
     let account = user::resolve(root.as_fd(), &plan.identity, !has_home)?;
+    // No directory is open when the config's working directory is entered: "/proc/self/fd/N" leads nowhere (CVE-2024-21626).
+    drop(root);
     let env = environment(plan, &account, has_home)?;
     own_streams(&account)?;
     enter(plan)?;
@@ -173,6 +175,11 @@ impl Prepared {
     /// With a reaper, only its child goes on from here.
     pub fn reap(&mut self, proof: SingleThreaded, terminal: bool) -> Result<(), Failure> {
         reaper::split(proof, terminal, &self.rights)
+    }
+
+    /// The startContainer hooks: each is what the process will be, its rights and filter included.
+    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded) -> Result<(), Failure> {
+        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges))
     }
 
     /// Executes; returns only the reason why not.

@@ -34,6 +34,9 @@ pub enum Error {
     /// The init stage died without a word; the text says how.
     #[error("the container's init stage {0}")]
     Lost(String),
+    /// A hook of the config failed; the text names it and says how.
+    #[error("{0}")]
+    Hook(String),
     #[error("cannot compile the seccomp profile")]
     Seccomp(#[source] seccomp::Error),
     #[error("control group of the container")]
@@ -67,7 +70,7 @@ impl Error {
             Error::NotFound(_) => ErrorKind::NotFound,
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::Json { .. } => ErrorKind::Invalid,
-            Error::File(_) | Error::Step { .. } | Error::Threads | Error::Lost(_) => ErrorKind::Internal,
+            Error::File(_) | Error::Step { .. } | Error::Threads | Error::Lost(_) | Error::Hook(_) => ErrorKind::Internal,
         }
     }
 }
@@ -83,10 +86,11 @@ pub(super) enum FailureKind {
     Unsupported,
     NotFound,
     NotExecutable,
+    Hook,
 }
 
-const KINDS: [FailureKind; 5] =
-    [FailureKind::Step, FailureKind::Invalid, FailureKind::Unsupported, FailureKind::NotFound, FailureKind::NotExecutable];
+const KINDS: [FailureKind; 6] =
+    [FailureKind::Step, FailureKind::Invalid, FailureKind::Unsupported, FailureKind::NotFound, FailureKind::NotExecutable, FailureKind::Hook];
 
 /// A failed step inside the stage: plain data that fits one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,10 @@ impl Failure {
 
     pub fn unsupported(text: impl Into<String>) -> Self {
         Failure { kind: FailureKind::Unsupported, text: text.into(), errno: 0 }
+    }
+
+    pub fn hook(text: impl Into<String>) -> Self {
+        Failure { kind: FailureKind::Hook, text: text.into(), errno: 0 }
     }
 
     /// Kind, errno, text.
@@ -137,6 +145,7 @@ impl From<Failure> for Error {
             FailureKind::Unsupported => Error::Unsupported(text),
             FailureKind::NotFound => Error::CommandNotFound(text),
             FailureKind::NotExecutable => Error::CommandNotExecutable(text),
+            FailureKind::Hook => Error::Hook(text),
         }
     }
 }

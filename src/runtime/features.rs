@@ -60,6 +60,8 @@ const MOUNT_OPTIONS: &[&str] = &[
     "unbindable",
 ];
 
+const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 const SECCOMP_ACTIONS: &[&str] = &[
@@ -86,7 +88,7 @@ pub fn document(newest: &str) -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": newest,
-        "hooks": [],
+        "hooks": HOOKS,
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
             "namespaces": NAMESPACES,

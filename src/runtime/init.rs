@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, label, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -40,6 +40,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         keyring: request.keyring,
         terminal,
         netns: request.netns.is_some(),
+        state: request.state,
     })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
@@ -68,7 +69,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         }
         Forked::Parent { pid, pidfd } => {
             drop((theirs, luggage));
-            match attend(&ours, pid, &plan, group, request.accounting) {
+            let membership = Membership { group, accounting: request.accounting };
+            match attend(&ours, pid, &plan, &membership, proof) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -76,8 +78,14 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
+/// The groups that the stage joins.
+struct Membership<'a> {
+    group: Option<&'a cgroup::Group>,
+    accounting: bool,
+}
+
 /// The parent's work while the stage mounts: id maps, groups, OOM score; then its answer.
-fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group>, accounting: bool) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>, proof: SingleThreaded) -> Result<Option<OwnedFd>, Error> {
     if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         credentials::raise_limits(Some(pid), &plan.process);
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
@@ -86,16 +94,22 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, group: Option<&cgroup::Group
         mapped::hand_over(channel, pid, plan)?;
     }
     score(pid, plan.process.oom_score_adj)?;
-    if let Some(group) = group {
-        let joined = if accounting { group.join_all(pid) } else { group.join(pid) };
+    if let Some(group) = membership.group {
+        let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
         joined.map_err(Error::Cgroup)?;
     }
     plan.process.attributes.set_on(pid)?;
     channel.say(channel::JOINED)?;
-    match channel.answer()? {
-        Answer::Ready(console) => Ok(console),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released => Err(Error::Lost(String::new())),
+    loop {
+        match (channel.answer()?, &plan.hooks) {
+            (Answer::Ready(console), _) => return Ok(console),
+            (Answer::Failed(failure), _) => return Err(failure.into()),
+            (Answer::Hooks, Some(hooks)) => {
+                hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
+                channel.say(channel::HOOKS)?;
+            }
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+        }
     }
 }
 
@@ -214,6 +228,9 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
     if luggage.reaper {
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
+    if let Some(hooks) = &luggage.plan.hooks {
+        prepared.run_hooks(hooks, luggage.proof)?;
+    }
     Ok(())
 }
 
@@ -229,7 +246,7 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     entry::begin(&keep, luggage.preserved)?;
     let labels = label::Attributes::open(&plan.process.labels)?;
     enter_namespaces(luggage, channel)?;
-    let mut stage = Stage::new(channel, luggage.streams.size());
+    let mut stage = Stage::new(channel, luggage.streams.size(), luggage.proof);
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
@@ -297,7 +314,7 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
@@ -314,6 +331,6 @@ fn outcome(channel: &Channel) -> Result<(), Error> {
     match channel.answer()? {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }

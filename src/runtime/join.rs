@@ -94,12 +94,12 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks => return Err(Error::Lost(String::new())),
     };
     match channel.answer()? {
         Answer::End => Ok(console),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
     }
 }
 

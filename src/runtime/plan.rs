@@ -15,6 +15,7 @@ pub(super) use mounts::{MountStep, Source};
 pub(super) use namespaces::{Namespaces, owner};
 
 use super::error::Error;
+use super::hooks::{self, Hooks};
 use super::options::Propagation;
 use super::process::{self, ProcessPlan};
 use super::{Root, User};
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub namespaces: Namespaces,
     pub steps: Vec<Step>,
     pub process: ProcessPlan,
+    /// None without hooks.
+    pub hooks: Option<Box<Hooks>>,
 }
 
 /// One step of the stage.
@@ -50,6 +53,9 @@ pub(super) enum Step {
     /// Waits until the parent has moved the stage into its groups.
     Joined,
     CgroupNamespace,
+    /// Waits until the parent has run the prestart and createRuntime hooks.
+    RuntimeHooks,
+    CreateContainerHooks,
     ReadOnlyRoot,
     Pivot,
     RootPropagation(Propagation),
@@ -66,6 +72,8 @@ pub(super) struct Request<'a> {
     pub terminal: bool,
     /// A network namespace is given by descriptor.
     pub netns: bool,
+    /// What hooks are told; without it a config with hooks is refused.
+    pub state: Option<&'a hooks::State>,
 }
 
 impl Plan {
@@ -74,6 +82,7 @@ impl Plan {
     pub fn compile(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.spec;
         refuse_unsupported(spec)?;
+        let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
@@ -95,18 +104,31 @@ impl Plan {
         if request.terminal {
             steps.push(Step::Console);
         }
-        steps.extend(sysctl::sysctl_steps(linux, namespaces.new, &namespaces.join, request.netns)?);
-        steps.push(Step::WorkingDirectory(oci_process.cwd().clone()));
+        let mut finish = sysctl::sysctl_steps(linux, namespaces.new, &namespaces.join, request.netns)?;
+        finish.push(Step::WorkingDirectory(oci_process.cwd().clone()));
         if let Some(linux) = linux {
-            steps.extend(paths(linux.masked_paths()).map(Step::Mask));
-            steps.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
+            finish.extend(paths(linux.masked_paths()).map(Step::Mask));
+            finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
         }
+        // Sysctls of a network device need the hook that makes it, and masks must cover what hooks mount.
+        let hooked = hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
+        let finish = if hooked {
+            Some(finish)
+        } else {
+            steps.extend(finish);
+            None
+        };
         steps.push(Step::Joined);
         steps.extend(late.into_iter().map(Step::Mount));
         // After the mounts: they find the groups by their names on the host.
         if namespaces.cgroup {
             steps.push(Step::CgroupNamespace);
         }
+        if let Some(hooks) = &hooks {
+            steps.extend((!hooks.runtime.is_empty()).then_some(Step::RuntimeHooks));
+            steps.extend((!hooks.create.is_empty()).then_some(Step::CreateContainerHooks));
+        }
+        steps.extend(finish.into_iter().flatten());
         if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
             steps.push(Step::ReadOnlyRoot);
         }
@@ -117,19 +139,12 @@ impl Plan {
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {
             namespaces::require_own_uts(&namespaces)?;
         }
-        Ok(Plan { namespaces, steps, process })
+        Ok(Plan { namespaces, steps, process, hooks })
     }
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let mut asked: Vec<&str> = Vec::new();
-    if let Some(hooks) = spec.hooks() {
-        let value = serde_json::to_value(hooks).unwrap_or_default();
-        let any = value.as_object().is_some_and(|map| map.values().any(|list| list.as_array().is_some_and(|l| !l.is_empty())));
-        if any {
-            asked.push("hooks");
-        }
-    }
     if let Some(linux) = spec.linux() {
         if linux.intel_rdt().is_some() {
             asked.push("linux.intelRdt");

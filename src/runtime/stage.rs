@@ -7,7 +7,8 @@ use super::devices::{Directory, host_null};
 use super::error::{At, Failure};
 use super::options::Propagation;
 use super::plan::{MountStep, Plan, Source, Step};
-use super::{Root, channel, channel::Channel, hierarchy, root, terminal, tree};
+use super::{Root, channel, channel::Channel, hierarchy, hooks, root, terminal, tree};
+use crate::sys::clone::SingleThreaded;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
@@ -38,11 +39,23 @@ pub(super) struct Stage<'a> {
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
+    proof: SingleThreaded,
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>) -> Self {
-        Stage { channel, size, binds: HashMap::new(), root: None, devices: Directory::default(), proc: None, null: None, empty: None, pty: None }
+    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, proof: SingleThreaded) -> Self {
+        Stage {
+            channel,
+            size,
+            binds: HashMap::new(),
+            root: None,
+            devices: Directory::default(),
+            proc: None,
+            null: None,
+            empty: None,
+            pty: None,
+            proof,
+        }
     }
 
     pub fn run(&mut self, plan: &Plan) -> Result<(), Failure> {
@@ -74,6 +87,15 @@ impl<'a> Stage<'a> {
             Step::ReadOnly(path) => self.read_only(path),
             Step::Joined => self.channel.expect(channel::JOINED),
             Step::CgroupNamespace => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            Step::RuntimeHooks => {
+                self.channel.say(channel::HOOKS)?;
+                self.channel.expect(channel::HOOKS)
+            }
+            Step::CreateContainerHooks => {
+                let Some(hooks) = &plan.hooks else { return Ok(()) };
+                let root = self.root()?;
+                hooks::run_inside(&hooks.create, &hooks.state, self.proof, &|| hooks::at_root(root))
+            }
             Step::ReadOnlyRoot => {
                 let change = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
                 mount_setattr(self.root()?, &change, false).at("make the root read-only")
@@ -116,8 +138,13 @@ impl<'a> Stage<'a> {
         if mapped && status.st_uid == OVERFLOW_ID {
             return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root"));
         }
-        // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only.
-        move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("attach the root")?;
+        // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only. Hooks
+        // expect the mounts of the container at the path of its root.
+        let place = match source {
+            Root::Directory(path) => hooks::place_of_root(plan.hooks.as_deref(), path),
+            Root::Overlay(_) => Path::new("/"),
+        };
+        move_mount(&root, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at_path("attach the root on", place)?;
         self.root = Some(root);
         Ok(())
     }

@@ -12,6 +12,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+mod hooks;
+
 const STAGE: &str = "RCON_TEST_STAGE";
 
 /// Runs `body` alone in a process of one thread; its panic is this test's panic.
@@ -107,22 +109,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
-    init::create(
-        Create {
-            spec,
-            root: &root,
-            user,
-            keyring: None,
-            stdio,
-            netns: None,
-            reaper,
-            cgroup: &unused,
-            gate: super::Gate::Caller,
-            preserve_fds: 0,
-            accounting: false,
-        },
-        None,
-    )
+    init::create(Create { user, reaper, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
 fn wait(pidfd: &OwnedFd) -> i32 {
@@ -439,20 +426,7 @@ fn filters_and_groups_hold() {
             });
             let (stdio, output) = pipes();
             let root = fixture.root();
-            let mut init = super::create(Create {
-                spec: &spec,
-                root: &root,
-                user: None,
-                keyring: None,
-                stdio,
-                netns: None,
-                reaper,
-                cgroup: &group,
-                gate: super::Gate::Caller,
-                preserve_fds: 0,
-                accounting: false,
-            })
-            .unwrap();
+            let mut init = super::create(Create { reaper, ..Create::new(&spec, &root, stdio, &group) }).unwrap();
             init.start().unwrap();
             let (stdio, exec_output) = pipes();
             let container = config(&["sh", "-c", "grep -E 'Seccomp:|CapPrm' /proc/self/status; cat /proc/self/cgroup"], |_| {});

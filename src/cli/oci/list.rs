@@ -26,7 +26,7 @@ pub fn list(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let containers = context.store.list()?;
     if flags.quiet {
         for container in containers {
-            output::line(container.id())?;
+            output::line(&container.record().id)?;
         }
         return Ok(ExitCode::SUCCESS);
     }

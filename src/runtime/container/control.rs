@@ -1,6 +1,6 @@
 //! `start`, `kill`, `delete`, `pause`, `resume`, `update` and what they look up.
 
-use super::{Container, GATE, Status};
+use super::{Container, GATE, Status, lifecycle};
 use crate::base::Signal;
 use crate::base::fs;
 use crate::runtime::channel::Channel;
@@ -29,7 +29,8 @@ impl Container {
             }));
         };
         init::open_gate(gate)?;
-        Ok(fs::remove_file(&self.path(GATE))?)
+        fs::remove_file(&self.path(GATE))?;
+        self.poststart()
     }
 
     /// Sends a signal to the init process; to every process when `all`, or when SIGKILL must end a container
@@ -86,7 +87,7 @@ impl Container {
     }
 
     /// Kills the init process, if it lives, and waits for its end.
-    fn kill_init(&self) -> Result<(), Error> {
+    pub(super) fn kill_init(&self) -> Result<(), Error> {
         let Some((pid, pidfd)) = self.init()? else { return Ok(()) };
         let step = |what: &str| format!("{what} process {pid} of container {}", self.id());
         match crate::sys::pidfd_signal::send(pidfd.as_fd(), libc::SIGKILL) {
@@ -105,13 +106,18 @@ impl Container {
         }
     }
 
-    /// Removes groups and directory; idempotent. Every process of the container is killed.
+    /// Removes groups and directory, then runs the poststop hooks; idempotent. Every process of the container is killed.
     pub(super) fn remove(&self) -> Result<(), Error> {
+        let hooked = if self.record.later_hooks { Some(self.spec()?) } else { None };
         if let Some(group) = &self.record.group {
             group.kill_all(PATIENCE).map_err(Error::Cgroup)?;
             group.delete().map_err(Error::Cgroup)?;
         }
-        Ok(fs::remove_tree(&self.dir)?)
+        fs::remove_tree(&self.dir)?;
+        if let Some(spec) = hooked {
+            lifecycle::poststop(&spec, &self.record.hook_state());
+        }
+        Ok(())
     }
 
     /// Freezes every process.

@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to an init stage at its gate.
 
 use super::record::Init as Process;
-use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store};
+use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle};
 use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
@@ -10,6 +10,7 @@ use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -46,15 +47,27 @@ impl Store {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
         let dir = self.claim(id)?;
-        let mut undo = Undo::new();
-        let made = dir.clone();
-        undo.push("the state directory", move || fs::remove_tree(&made));
-        let held = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", &dir)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
         record.own_pid_namespace = owns_pid_namespace(spec);
+        record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = Some(cgroup::Group { path: group_path(spec, id) });
+        let hooked = Cell::new(false);
+        let mut undo = Undo::new();
+        if record.later_hooks {
+            let (state, hooked) = (record.hook_state(), &hooked);
+            // What a failed create has destroyed is followed by the poststop hooks too (runtime.md, Lifecycle).
+            undo.push("the hooks", move || -> Result<(), Error> {
+                if hooked.get() {
+                    lifecycle::poststop(spec, &state);
+                }
+                Ok(())
+            });
+        }
+        let made = dir.clone();
+        undo.push("the state directory", move || fs::remove_tree(&made));
+        let held = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", &dir)?;
         let mut container = Container { dir, held, record };
         let _lock = container.lock()?;
         fs::write(&container.path(CONFIG), &bundle.text)?;
@@ -65,6 +78,7 @@ impl Store {
         let made = group.clone();
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
+        hooked.set(true);
         let mut init = self.clone_init(&container, spec, request, &group)?;
         failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
         let made = group.clone();
@@ -82,17 +96,12 @@ impl Store {
         let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
         let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
         super::super::create(Create {
-            spec,
-            root: &Root::Directory(container.record.rootfs.clone()),
-            user: None,
             keyring: (!request.keep_keyring).then(|| container.id()),
-            stdio,
-            netns: None,
-            reaper: false,
-            cgroup: group,
             gate,
             preserve_fds: request.preserve_fds,
             accounting: !request.run,
+            state: Some(&container.record.hook_state()),
+            ..Create::new(spec, &Root::Directory(container.record.rootfs.clone()), stdio, group)
         })
     }
 }
@@ -125,7 +134,7 @@ impl Outcome {
     /// # Errors
     /// Why the program could not be executed; nothing is left behind.
     pub fn start(&mut self) -> Result<(), Error> {
-        match self.init.start() {
+        match self.init.start().and_then(|()| self.container.poststart()) {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.container.remove()?;

@@ -37,6 +37,9 @@ pub struct Record {
     pub keep_keyring: bool,
     /// Whether it is the first process of a pid namespace of its own: its end ends all others.
     pub own_pid_namespace: bool,
+    /// Whether the config has poststart or poststop hooks.
+    #[serde(default)]
+    pub later_hooks: bool,
 }
 
 /// A process: the number may be given to another one, both together not.
@@ -63,6 +66,7 @@ impl Record {
             init: None,
             keep_keyring: false,
             own_pid_namespace: false,
+            later_hooks: false,
         }
     }
 

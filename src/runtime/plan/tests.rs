@@ -20,7 +20,7 @@ fn compile(change: impl FnOnce(&mut Value)) -> Result<Plan, crate::runtime::Erro
     });
     change(&mut value);
     let spec = serde_json::from_value(value).unwrap();
-    Plan::compile(&Request { spec: &spec, root: &Root::Directory("/r".into()), user: None, keyring: None, terminal: true, netns: false })
+    Plan::compile(&Request { spec: &spec, root: &Root::Directory("/r".into()), user: None, keyring: None, terminal: true, netns: false, state: None })
 }
 
 /// One word a step.

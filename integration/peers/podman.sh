@@ -1,0 +1,178 @@
+#!/bin/bash
+# Debian's podman, conmon and buildah on the runtime under test. Everything podman knows is beneath $work.
+. "$(dirname "$0")/lib.sh"
+. "$here/cases.sh"
+# Podman raises the open-files limit by default, which a root without CAP_SYS_RESOURCE may not.
+cat > "$work/containers.conf" << CONF
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime_supports_nocgroups = ["$(basename "$runtime")"]
+init_path = "/usr/bin/tini-static"
+[network]
+network_config_dir = "$work/networks"
+CONF
+export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf BUILDAH_ISOLATION=oci
+printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "/run/peer-containers"\n' "$work/podman" > "$work/storage.conf"
+peer_command=$work/podman-command
+printf '#!/bin/sh\nexec timeout --foreground 60 podman --runtime %s --tmpdir %s "$@"\n' "$runtime" /run/peer-libpod > "$peer_command" && chmod 755 "$peer_command"
+# Podman has no daemon that sets a parent of all groups, so the two verbs that make containers get a flag.
+engine() {
+    local verb=$1
+    shift
+    case $verb in
+        run | create) "$peer_command" "$verb" --cgroup-parent "/$parent" "$@" ;;
+        *) "$peer_command" "$verb" "$@" ;;
+    esac
+}
+EXEC_MISSING=127 EXEC_PAUSED=255 RM_RUNNING=2 BUILD_FLAGS=(-q --runtime "$runtime") FORCE=(-f -t 0) UPDATE_PIDS=()
+
+engine load -q -i "$FIXTURES/busybox.tar" > /dev/null
+IMAGE=$(engine images --format '{{.Repository}}:{{.Tag}}' | head -n 1)
+ns() { engine exec "$1" readlink "/proc/self/ns/$2"; }
+
+default_network() {
+    engine run -d --name web -p 127.0.0.1:8124:80 "$IMAGE" sh -c 'mkdir /www && echo served > /www/index.html && httpd -f -h /www -p 80' > /dev/null
+    wait_for 10 curl -sf http://127.0.0.1:8124/
+    expect "a published port" served "$(curl -s http://127.0.0.1:8124/)"
+    says "a container's network is joined by path" "eth0" engine run --rm --network container:web "$IMAGE" ls /sys/class/net
+    ends "the bridge answers" 0 engine exec web ping -c 1 -w 5 "$(engine inspect -f '{{.NetworkSettings.Gateway}}' web)"
+    engine rm -f -t 0 web > /dev/null
+}
+
+pods() {
+    ends "pod create" 0 engine pod create --name pod --infra-image "$IMAGE" --infra-command 'sleep 1000' --share net,ipc,uts,pid --cgroup-parent "/$parent" --network none
+    ends "two members" 0 "$peer_command" run -d --pod pod --name one "$IMAGE" sleep 1000
+    "$peer_command" run -d --pod pod --name two "$IMAGE" sleep 1000 > /dev/null
+    local namespace
+    for namespace in net ipc uts pid; do
+        expect "share their $namespace namespace" "$(ns one "$namespace")" "$(ns two "$namespace")"
+    done
+    expect "but not the mounts" 1 "$([ "$(ns one mnt)" = "$(ns two mnt)" ]; echo $?)"
+    expect "they see each other's processes" 3 "$(engine exec two ps -o args | grep -c '^sleep 1000')"
+    ends "pod pause" 0 engine pod pause pod
+    expect "stops all" paused "$(state two)"
+    ends "pod unpause" 0 engine pod unpause pod
+    ends "pod stop" 0 engine pod stop -t 1 pod
+    ends "pod start" 0 engine pod start pod
+    expect "starts all" running "$(state one)"
+    ends "pod rm -f" 0 engine pod rm -f -t 0 pod
+}
+
+user_namespaces() {
+    local map=(--uidmap 0:200000:65536 --gidmap 0:300000:65536)
+    says "--uidmap" "^ +0 +200000 +65536$" run "${map[@]}" "$IMAGE" cat /proc/self/uid_map
+    says "--gidmap" "^ +0 +300000 +65536$" run "${map[@]}" "$IMAGE" cat /proc/self/gid_map
+    prints "files have the container's ids" "0 0" run "${map[@]}" "$IMAGE" sh -c 'echo $(id -u) $(stat -c %u /bin/busybox)'
+    prints "another user" "1000" run "${map[@]}" -u example "$IMAGE" id -u
+    ends "root of the container owns what it makes" 0 run "${map[@]}" "$IMAGE" sh -c 'touch /file && chown 5:5 /file && mkdir /proc/1/task 2> /dev/null; [ "$(stat -c %u /file)" = 5 ]'
+    says "writing kernel settings is refused" "Read-only|denied" run "${map[@]}" "$IMAGE" sh -c 'echo 1 > /proc/sys/kernel/panic'
+    engine run -d --name mapped --network none "${map[@]}" --memory 64m "$IMAGE" sleep 1000 > /dev/null
+    prints "exec" 0 engine exec mapped id -u
+    expect "on the host it is another user" 200000 "$(awk '/^Uid:/ {print $2}' "/proc/$(engine inspect -f '{{.State.Pid}}' mapped)/status")"
+    expect "exec -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" exec -it mapped tty)"
+    expect "its limit" 67108864 "$(limit_inside mapped memory/memory.limit_in_bytes memory.max)"
+    says "another container joins its user namespace" "^ +0 +200000 +65536$" run --userns container:mapped "$IMAGE" cat /proc/self/uid_map
+    engine rm -f -t 0 mapped > /dev/null
+    expect "run -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" run --rm -it --network none "${map[@]}" "$IMAGE" tty)"
+    says "with a network of its own" eth0 engine run --rm "${map[@]}" "$IMAGE" ls /sys/class/net
+}
+
+# podman's own flags.
+own_words() {
+    prints "--umask" 0077 run --umask 0077 "$IMAGE" sh -c umask
+    says "--rootfs" busybox engine run --rm --network none --rootfs "$work/rootfs" ls -l /bin/sh
+    prints "--preserve-fds" passed sh -c 'exec 3< "$0"; "$@"' "$work/word" "$peer_command" run --rm --network none --preserve-fds 1 "$IMAGE" sh -c 'cat <&3'
+    engine run -d --name target --network none "$IMAGE" sleep 1000 > /dev/null
+    prints "exec --preserve-fds" passed sh -c 'exec 3< "$0"; "$@"' "$work/word" "$peer_command" exec --preserve-fds 1 target sh -c 'cat <&3'
+    prints "--pid ns:PATH" "$(ns target pid)" run --pid "ns:/proc/$(engine inspect -f '{{.State.Pid}}' target)/ns/pid" "$IMAGE" readlink /proc/self/ns/pid
+    prints "--ipc ns:PATH" "$(ns target ipc)" run --ipc "ns:/proc/$(engine inspect -f '{{.State.Pid}}' target)/ns/ipc" "$IMAGE" readlink /proc/self/ns/ipc
+    engine rm -f -t 0 target > /dev/null
+    ends "--security-opt mask=" 0 run --security-opt mask=/home "$IMAGE" sh -c '[ -z "$(ls /home)" ]'
+    ends "--security-opt unmask=ALL" 0 run --security-opt unmask=ALL "$IMAGE" sh -c '! grep -q timer_list /proc/mounts'
+    says "--systemd always" "tmpfs /run tmpfs" run --systemd always "$IMAGE" cat /proc/mounts
+    prints "tmpcopyup" "passwd" run --tmpfs /etc "$IMAGE" sh -c 'cd /etc && ls passwd'
+    ends "--device-cgroup-rule" 0 run --device-cgroup-rule 'c 10:229 rwm' --cap-add MKNOD "$IMAGE" sh -c 'mknod /tmp/fuse c 10 229 && : < /tmp/fuse'
+    prints "--personality" i686 run --personality LINUX32 "$IMAGE" uname -m
+    prints "--timeout" 255 sh -c '"$@"; echo $?' sh "$peer_command" run --rm --network none --timeout 1 "$IMAGE" sh -c 'trap "" TERM; while :; do sleep 0.2; done'
+    says "--cgroupns private" "^(0|[0-9]+:[a-z_,=]*):/$|^0::/$" run --cgroupns private "$IMAGE" cat /proc/self/cgroup
+    ends "--cgroups disabled" 0 "$peer_command" run --rm --network none --cgroups disabled "$IMAGE" true
+    says "an overlay volume" "^kept$" run -v "$work/rootfs/etc:/other:O" "$IMAGE" sh -c 'rm /other/passwd && echo kept'
+    ends "--memory-reservation, --blkio-weight, --cpu-period" 0 run --memory 64m --memory-reservation 32m --cpu-period 50000 --cpu-quota 25000 "$IMAGE" true
+    ends "an annotation" 0 run --annotation org.example.key=value "$IMAGE" true
+}
+
+health() {
+    engine run -d --name healthy --network none --health-cmd 'test -e /tmp/fine' --health-interval disable --health-retries 1 "$IMAGE" sleep 1000 > /dev/null
+    ends "a failing health check" 1 engine healthcheck run healthy
+    engine exec healthy touch /tmp/fine
+    ends "a good one" 0 engine healthcheck run healthy
+    engine rm -f -t 0 healthy > /dev/null
+}
+
+# The runtime's errors are read from its log as JSON instead of stderr.
+json_errors() {
+    sed "s|^events_logger|runtime_supports_json = [\"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
+    local CONTAINERS_CONF=$work/json.conf
+    ends "an unknown command gives 127" 127 run "$IMAGE" no-such-command
+    ends "an unknown path gives 127" 127 run "$IMAGE" /no/such/command
+    ends "a file that is not executable gives 126" 126 run "$IMAGE" /etc/passwd
+    says "and the text is the runtime's" "OCI permission denied" run "$IMAGE" /etc/passwd
+    engine run -d --name target --network none "$IMAGE" sleep 1000 > /dev/null
+    ends "exec of an unknown command gives 127" 127 engine exec target no-such-command
+    ends "exec of what is not executable gives 126" 126 engine exec target /etc/passwd
+    engine rm -f -t 0 target > /dev/null
+}
+
+# Hooks that the engine adds to config.json: each writes the state that it got on stdin.
+hooks() {
+    mkdir -p "$work/hooks" "$work/seen"
+    printf '#!/bin/sh\ncat > %s/$1.$$\n' "$work/seen" > "$work/hook" && chmod 755 "$work/hook"
+    local stage
+    for stage in prestart createRuntime poststart poststop; do
+        printf '{"version":"1.0.0","hook":{"path":"%s","args":["hook","%s"]},"when":{"always":true},"stages":["%s"]}' "$work/hook" "$stage" "$stage" > "$work/hooks/$stage.json"
+    done
+    ends "a container with hooks" 0 "$peer_command" --hooks-dir "$work/hooks" run --rm --cgroup-parent "/$parent" --network none "$IMAGE" true
+    for stage in prestart:created createRuntime:created poststart:running poststop:stopped; do
+        says "${stage%:*} ran" '"ociVersion"' sh -c "cat '$work/seen/${stage%:*}'.*"
+    done
+    printf '#!/bin/sh\necho the hook says no >&2; exit 1\n' > "$work/hook"
+    says "a failing hook fails the container" "hook" "$peer_command" --hooks-dir "$work/hooks" run --rm --cgroup-parent "/$parent" --network none "$IMAGE" true
+}
+
+attaching() {
+    engine run -d -i --name attached --network none "$IMAGE" sh -c 'read -r line; echo got $line; exit 6' > /dev/null
+    expect "attach with stdin" "got word" "$(echo word | engine attach attached)"
+    expect "the exit code" 6 "$(engine wait attached)"
+    engine rm attached > /dev/null
+}
+
+# What holds a container's streams is killed: the container can still be removed.
+monitor_killed() {
+    engine run -d --name orphan --network none "$IMAGE" sleep 1000 > /dev/null
+    kill -9 "$(engine inspect -f '{{.State.ConmonPid}}' orphan)"
+    ends "rm -f after the monitor was killed" 0 engine rm -f -t 0 orphan
+    expect "its process is gone" 0 "$(pgrep -fc '^sleep 1000')"
+}
+
+checkpoints() {
+    engine run -d --name check --network none "$IMAGE" sleep 1000 > /dev/null
+    says "checkpoint is refused" "criu|CRIU|does not support checkpoint" engine container checkpoint check
+    expect "and the container goes on" running "$(state check)"
+    engine rm -f -t 0 check > /dev/null
+}
+
+mkdir "$work/rootfs" && tar -xf "$FIXTURES/busybox.tar" -C "$work" ./layer1.tar && tar -xpf "$work/layer1.tar" -C "$work/rootfs"
+echo passed > "$work/word"
+for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces limits executions terminals lifecycle many building
+    default_network pods user_namespaces own_words json_errors health hooks attaching monitor_killed checkpoints}; do
+    echo " -- $group"
+    $group
+done
+engine rm -fa -t 0 > /dev/null
+nothing_left "no group and no state is left" "${STATE:-/run/rcon-runtime}"
+umount -R -l "$work/podman/overlay" 2> /dev/null
+finish
