@@ -62,7 +62,7 @@ pub struct Globals {
     #[arg(short = 'v', long)]
     version: bool,
     /// The verb with its flags
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(trailing_var_arg = true, hide = true)]
     words: Vec<OsString>,
 }
 
@@ -71,7 +71,7 @@ pub struct Globals {
 enum Rootless {
     True,
     False,
-    /// Where this process is not root.
+    // Where this process is not root.
     Auto,
 }
 
@@ -118,7 +118,7 @@ const VERBS: &[Verb] = &[
 
 /// The command line. Returns the process's exit code.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let globals: Globals = match parse_words(NAME, args, true) {
+    let globals: Globals = match globals(args) {
         Ok(globals) => globals,
         Err(failure) => return report::usage(&failure),
     };
@@ -152,13 +152,20 @@ fn dispatch(mut globals: Globals) -> Result<ExitCode, Failure> {
     (verb.run)(rest, &Context { store: Store::new(root), globals })
 }
 
-fn help() -> Result<ExitCode, Failure> {
-    output::line(format_args!("Usage: {NAME} [flags] COMMAND [arguments]\n\nOCI container runtime. Commands:"))?;
+/// Parses the flags before the verb; `--help` shows the verbs, too.
+fn globals(args: &[OsString]) -> Result<Globals, Failure> {
+    let mut verbs = String::from("Commands:\n");
     for verb in VERBS {
-        output::line(format_args!("  {:<11}{}", verb.name, verb.about))?;
+        verbs.extend(["  ", verb.name, &"            "[verb.name.len()..], verb.about, "\n"]);
     }
-    output::line(format_args!("\nRun '{NAME} COMMAND --help' for the flags of a command."))?;
-    Ok(ExitCode::SUCCESS)
+    verbs.push_str("\nRun 'rcon-runtime COMMAND --help' for the flags of a command.");
+    let command = flags::command::<Globals>(NAME).override_usage("rcon-runtime [flags] COMMAND [arguments]").after_help(verbs);
+    let plain = words::plain(&command, args, true);
+    flags::parse_as(command, NAME, &plain)
+}
+
+fn help() -> Result<ExitCode, Failure> {
+    globals(&["--help".into()]).map(|_| ExitCode::SUCCESS)
 }
 
 /// `/run/rcon-runtime`, or a directory below the user's own run directory.
