@@ -30,6 +30,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod config;
 pub mod container;
 pub mod features;
 pub mod hooks;
@@ -40,15 +41,21 @@ mod channel;
 mod command;
 mod credentials;
 mod devices;
+mod enter;
 mod entry;
 mod error;
 mod exe;
+mod fresh;
 mod hierarchy;
+mod id_map;
+mod idmap;
 mod init;
 mod join;
 mod keyring;
 mod label;
+mod listener;
 mod mapped;
+mod net_devices;
 mod options;
 mod plan;
 mod process;
@@ -66,7 +73,7 @@ pub use exe::{protected_exe, run_protected};
 
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the container's root file system comes from.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -130,7 +137,14 @@ pub enum Gate {
 /// All that [`create`] needs.
 pub struct Create<'a> {
     pub spec: &'a Spec,
+    /// Where the root is; a directory is named by an absolute path.
     pub root: &'a Root,
+    /// The OCI bundle's directory, to which relative sources of bind mounts belong (config.md, "Mounts"). None:
+    /// such sources are refused.
+    pub bundle: Option<&'a Path>,
+    /// `--no-pivot`: the root is moved over "/" instead of pivoted to, for hosts that run from an initramfs, which
+    /// cannot be pivoted away (pivot_root(2)). The host's mounts are unmounted one by one.
+    pub no_pivot: bool,
     /// None: `spec.process.user` is numeric and final (OCI callers).
     pub user: Option<&'a User>,
     /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
@@ -146,7 +160,7 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// Join what only statistics need at once: for callers that end before [`cgroup::Group::join_accounting`] could be called.
     pub accounting: bool,
-    /// What hooks of the config are told; None: a config with hooks is refused.
+    /// What hooks and the seccomp agent of the config are told; None: a config with these is refused.
     pub state: Option<&'a hooks::State>,
 }
 
@@ -156,6 +170,8 @@ impl<'a> Create<'a> {
         Create {
             spec,
             root,
+            bundle: None,
+            no_pivot: false,
             user: None,
             keyring: None,
             stdio,
@@ -178,6 +194,8 @@ pub struct Init {
     pub console: Option<OwnedFd>,
     /// Dropped without [`Init::start`]: the stage ends (and waits to be reaped).
     gate: channel::Channel,
+    /// Who gets the listener of the seccomp filter that the stage loads behind the gate.
+    agent: Option<listener::Agent>,
 }
 
 /// Clones the init stage into its namespaces and cgroup, lets it apply the plan, and returns when it is ready at the
@@ -223,6 +241,8 @@ pub struct Exec<'a> {
     pub cgroup: &'a cgroup::Group,
     /// As in [`Create`].
     pub preserve_fds: u32,
+    /// As in [`Create`], for the seccomp agent.
+    pub state: Option<&'a hooks::State>,
 }
 
 pub struct Running {

@@ -7,6 +7,7 @@ mod checkpoint;
 mod console;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 pub const NAME: &str = "rcon-runtime";
 
 /// The version of the runtime-spec that is implemented.
-pub const SPEC_VERSION: &str = "1.2.1";
+pub const SPEC_VERSION: &str = "1.3.0";
 
 /// OCI container runtime.
 #[derive(Parser, Debug)]
@@ -101,6 +102,7 @@ const VERBS: &[Verb] = &[
     Verb { name: "checkpoint", about: "not supported", clones: false, run: checkpoint::checkpoint },
     Verb { name: "create", about: "create a container from a bundle", clones: true, run: create::create },
     Verb { name: "delete", about: "remove a stopped container", clones: false, run: delete::delete },
+    Verb { name: "events", about: "show statistics and OOM kills of a container", clones: false, run: events::events },
     Verb { name: "exec", about: "run another process in a container", clones: true, run: exec::exec },
     Verb { name: "features", about: "print what this runtime supports as JSON", clones: false, run: features::features },
     Verb { name: "kill", about: "send a signal to a container", clones: false, run: kill::kill },

@@ -1,5 +1,6 @@
 //! From a stage inside the container to the program: streams, user, rights, `execve`. Shared by `create` and `exec`.
 
+use super::channel::Channel;
 use super::command;
 use super::credentials::{self, Final};
 use super::error::{At, Failure};
@@ -69,10 +70,12 @@ impl Streams {
 }
 
 /// First acts of every stage: nothing of the parent's stays open, no signal setting is inherited, and
-/// nobody in the container can look inside. `preserved` descriptors from 3 on stay.
-pub(super) fn begin(keep: &[BorrowedFd<'_>], preserved: u32) -> Result<(), Failure> {
+/// nobody in the container can look inside (`hide`). `preserved` descriptors from 3 on stay.
+pub(super) fn begin(keep: &[BorrowedFd<'_>], preserved: u32, hide: bool) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+    if hide {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+    }
     sys::close_others(3 + preserved, keep).at("close inherited descriptors")?;
     sys::reset_signals();
     rustix::process::umask(Mode::empty());
@@ -178,13 +181,13 @@ impl Prepared {
     }
 
     /// The startContainer hooks: each is what the process will be, its rights and filter included.
-    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded) -> Result<(), Failure> {
-        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges))
+    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded, channel: &Channel) -> Result<(), Failure> {
+        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges, channel))
     }
 
     /// Executes; returns only the reason why not.
-    pub fn execute(self) -> Failure {
-        if let Err(failure) = self.rights.apply(self.no_new_privileges) {
+    pub fn execute(self, channel: &Channel) -> Failure {
+        if let Err(failure) = self.rights.apply(self.no_new_privileges, channel) {
             return failure;
         }
         let error = sys::execve(&self.path, &self.args, &self.env);

@@ -11,13 +11,18 @@ const MOUNT_OPTIONS: &[&str] = &[
     "defaults",
     "dev",
     "diratime",
+    "dirsync",
     "exec",
     "idmap",
+    "iversion",
+    "lazytime",
     "loud",
+    "mand",
     "noatime",
     "nodev",
     "nodiratime",
     "noexec",
+    "noiversion",
     "nolazytime",
     "nomand",
     "norelatime",
@@ -30,6 +35,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rdev",
     "rdiratime",
     "relatime",
+    "remount",
     "rexec",
     "ridmap",
     "rnoatime",
@@ -53,10 +59,13 @@ const MOUNT_OPTIONS: &[&str] = &[
     "runbindable",
     "rw",
     "shared",
+    "silent",
     "slave",
     "strictatime",
     "suid",
     "symfollow",
+    "sync",
+    "tmpcopyup",
     "unbindable",
 ];
 
@@ -71,6 +80,7 @@ const SECCOMP_ACTIONS: &[&str] = &[
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -83,6 +93,11 @@ const SECCOMP_ARCHITECTURES: &[&str] = &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "
 const SECCOMP_FLAGS: &[&str] =
     &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
 
+const MEMORY_MODES: &[&str] =
+    &["MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"];
+
+const MEMORY_FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 /// The features document; `newest` is the newest version of the spec that is understood.
 pub fn document(newest: &str) -> Value {
     json!({
@@ -93,7 +108,7 @@ pub fn document(newest: &str) -> Value {
         "linux": {
             "namespaces": NAMESPACES,
             "capabilities": super::capability::ALL.map(|(_, name)| name).to_vec(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": SECCOMP_ACTIONS,
@@ -106,9 +121,12 @@ pub fn document(newest: &str) -> Value {
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false}
+            "memoryPolicy": {"modes": MEMORY_MODES, "flags": MEMORY_FLAGS},
+            "netDevices": {"enabled": true}
         },
-        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"}
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
+        // Whoever may write it chooses properties of units of the host's systemd.
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."]
     })
 }
 
@@ -126,9 +144,9 @@ mod tests {
 
     #[test]
     fn the_document_is_one_of_the_spec() {
-        let document = document("1.2.1");
+        let document = document("1.3.0");
         let parsed: Features = serde_json::from_value(document.clone()).unwrap();
-        assert_eq!((parsed.oci_version_min().as_str(), parsed.oci_version_max().as_str()), ("1.0.0", "1.2.1"));
+        assert_eq!((parsed.oci_version_min().as_str(), parsed.oci_version_max().as_str()), ("1.0.0", "1.3.0"));
         let capabilities = document["linux"]["capabilities"].as_array().unwrap();
         assert_eq!((capabilities.len(), &capabilities[0]), (41, &json!("CAP_CHOWN")));
         known::<oci_spec::runtime::LinuxSeccompAction>(SECCOMP_ACTIONS);
@@ -136,12 +154,14 @@ mod tests {
         known::<Arch>(SECCOMP_ARCHITECTURES);
         known::<LinuxSeccompFilterFlag>(SECCOMP_FLAGS);
         known::<oci_spec::runtime::LinuxNamespaceType>(NAMESPACES);
+        known::<oci_spec::runtime::MemoryPolicyModeType>(MEMORY_MODES);
+        known::<oci_spec::runtime::MemoryPolicyFlagType>(MEMORY_FLAGS);
     }
 
     #[test]
     fn mount_options_are_understood_and_none_is_missing() {
         for name in MOUNT_OPTIONS {
-            let parsed = crate::runtime::options::parse(&[(*name).to_owned()]).unwrap();
+            let parsed = crate::runtime::options::parse(&[(*name).to_owned()]);
             assert!(parsed.data.is_empty(), "{name} would be data of a file system");
         }
         assert!(MOUNT_OPTIONS.is_sorted());

@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Largest state document: the most that a pipe takes at once without rights (pipe(7), pipe-max-size).
@@ -47,14 +47,18 @@ pub struct State {
 
 impl State {
     /// The document of runtime.md, "State"; without a pid for a container that has none.
-    fn document(&self, status: ContainerState, pid: Option<i32>) -> Vec<u8> {
+    pub(super) fn describe(&self, status: ContainerState, pid: Option<i32>) -> oci_spec::runtime::State {
         let mut document = oci_spec::runtime::State::default();
         document.set_version(self.oci_version.clone()).set_id(self.id.clone()).set_status(status).set_pid(pid);
         document.set_bundle(self.bundle.clone());
         if !self.annotations.is_empty() {
             document.set_annotations(Some(self.annotations.clone()));
         }
-        serde_json::to_vec(&document).expect("invariant: a state document has nothing that JSON cannot say")
+        document
+    }
+
+    fn document(&self, status: ContainerState, pid: Option<i32>) -> Vec<u8> {
+        serde_json::to_vec(&self.describe(status, pid)).expect("invariant: a state document has nothing that JSON cannot say")
     }
 }
 
@@ -396,9 +400,4 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
 /// What a createContainer hook is: a process in the container's namespaces, at its root, seeing the host's paths.
 pub(super) fn at_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::process::fchdir(root).at("enter the root")
-}
-
-/// Where the root is attached: at its own path, where hooks before the pivot expect its mounts.
-pub(super) fn place_of_root<'a>(hooks: Option<&Hooks>, directory: &'a Path) -> &'a Path {
-    if hooks.is_some_and(Hooks::before_pivot) { directory } else { Path::new("/") }
 }

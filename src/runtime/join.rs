@@ -3,17 +3,19 @@
 //! Invariant: nothing of the caller's is open in a process that the container can see.
 
 use super::channel::{self, Answer, Channel};
+use super::enter;
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::init::{bury, hidden, score};
+use super::init::{bury, hidden, outcome, score};
+use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, credentials, label, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -22,6 +24,10 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let Exec { process, user, keyring, spec, .. } = request;
     let plan = process::compile(&process::Request { process, user, spec, defaults: spec.process().as_ref(), keyring })?;
+    let mut agent = Agent::of(spec, request.state, ContainerState::Running)?;
+    if let Some(agent) = &mut agent {
+        agent.init = Some(listener::pid_of(request.init_pidfd)?);
+    }
     let namespaces = namespaces(request.spec);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
@@ -35,14 +41,23 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
-            let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
-            reap(door.as_fd())?;
-            match attend(&ours, pid, &plan, group) {
+            let (pid, pidfd) = behind(&ours, door)?;
+            match attend(&ours, pid, &plan, group, agent.as_ref()) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
     }
+}
+
+/// The stage proper that a first stage, which is reaped, has made.
+///
+/// # Errors
+/// Why there is none; no process is left then.
+pub(super) fn behind(channel: &Channel, door: OwnedFd) -> Result<(i32, OwnedFd), Error> {
+    let born = birth(channel).map_err(|error| bury(door.as_fd(), error))?;
+    reap(door.as_fd())?;
+    Ok(born)
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
@@ -84,7 +99,7 @@ fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
     flags
 }
 
-fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>, agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
     score(pid, plan.oom_score_adj)?;
     if let Some(group) = group {
         group.join(pid).map_err(Error::Cgroup)?;
@@ -94,13 +109,9 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
     };
-    match channel.answer()? {
-        Answer::End => Ok(console),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
-    }
+    outcome(channel, agent).map(|()| console)
 }
 
 /// What the stages of an exec take with them.
@@ -122,7 +133,7 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
             Err(failure) => failure,
         },
         Ok(Forked::Child) => match build(door, channel) {
-            Ok(prepared) => prepared.execute(),
+            Ok(prepared) => prepared.execute(channel),
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -136,7 +147,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     let Door { plan, namespaces, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
-    entry::begin(&keep, preserved)?;
+    entry::begin(&keep, preserved, true)?;
     // The caller's own standard streams may be files of the host, too.
     match streams {
         Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
@@ -152,10 +163,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+        enter::become_owner()?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -6,16 +6,18 @@
 mod devices;
 mod mounts;
 mod namespaces;
+mod rootfs;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
 pub(super) use devices::{DeviceKind, DeviceStep};
-pub(super) use mounts::{MountStep, Source};
+pub(super) use mounts::{Idmap, Maps, MountStep, Source, over_proc};
 pub(super) use namespaces::{Namespaces, owner};
 
 use super::error::Error;
 use super::hooks::{self, Hooks};
+use super::net_devices::{self, Device};
 use super::options::Propagation;
 use super::process::{self, ProcessPlan};
 use super::{Root, User};
@@ -28,6 +30,8 @@ pub(super) struct Plan {
     pub namespaces: Namespaces,
     pub steps: Vec<Step>,
     pub process: ProcessPlan,
+    /// Moved by the parent before it says [`Step::Joined`].
+    pub net_devices: Vec<Device>,
     /// None without hooks.
     pub hooks: Option<Box<Hooks>>,
 }
@@ -37,9 +41,15 @@ pub(super) struct Plan {
 pub(super) enum Step {
     /// Opens the sources of all binds, while their peers are still known.
     OpenBinds,
+    /// Clones a root that hears of the host's later mounts.
+    OpenRoot(Root),
     /// No mount of ours reaches the host any more, nor the reverse.
     Private,
+    /// No mount of ours reaches the host any more.
+    Slave,
     AttachRoot(Root),
+    /// Without a mount namespace: the root as it is.
+    HoldRoot(Root),
     Mount(MountStep),
     Device(DeviceStep),
     /// A symbolic link, made if nothing is there: name and target.
@@ -52,12 +62,19 @@ pub(super) enum Step {
     ReadOnly(PathBuf),
     /// Waits until the parent has moved the stage into its groups.
     Joined,
+    /// Made, or joined.
     CgroupNamespace,
     /// Waits until the parent has run the prestart and createRuntime hooks.
     RuntimeHooks,
     CreateContainerHooks,
+    /// A read-only /dev, when all is made that belongs in it.
+    Seal(PathBuf),
     ReadOnlyRoot,
     Pivot,
+    /// `--no-pivot`.
+    MoveRoot,
+    /// Without a mount namespace.
+    Chroot,
     RootPropagation(Propagation),
     Hostname(String),
     Domainname(String),
@@ -67,6 +84,8 @@ pub(super) enum Step {
 pub(super) struct Request<'a> {
     pub spec: &'a Spec,
     pub root: &'a Root,
+    pub bundle: Option<&'a Path>,
+    pub no_pivot: bool,
     pub user: Option<&'a User>,
     pub keyring: Option<&'a str>,
     pub terminal: bool,
@@ -85,15 +104,14 @@ impl Plan {
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
+        let net_devices = net_devices::compile(linux, namespaces.own(libc::CLONE_NEWNET, request.netns))?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
         let process =
             process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
-        let mut steps = vec![Step::OpenBinds, Step::Private, Step::AttachRoot(request.root.clone())];
-        let mounts = mounts::mounts(spec)?;
-        let mapped = |m: &MountStep| matches!(m.source, Source::Bind { idmap: Some(_), .. });
-        if let Some(mount) = mounts.iter().find(|m| namespaces.owner.is_none() && mapped(m)) {
-            return Err(Error::Invalid(format!("option \"idmap\" of \"{}\" needs a new user namespace", mount.target.display())));
-        }
+        let root = rootfs::compile(request, &namespaces)?;
+        let mut steps = root.first;
+        let mut mounts = mounts::mounts(spec, request.bundle, &namespaces)?;
+        let seal = rootfs::seal_dev(&mut mounts);
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
         let (now, late) = mounts::split_cgroup(mounts);
         steps.extend(now.into_iter().map(Step::Mount));
@@ -110,9 +128,9 @@ impl Plan {
             finish.extend(paths(linux.masked_paths()).map(Step::Mask));
             finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
         }
-        // Sysctls of a network device need the hook that makes it, and masks must cover what hooks mount.
-        let hooked = hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
-        let finish = if hooked {
+        // Sysctls of a network device need the device, and masks must cover what hooks mount.
+        let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
+        let finish = if late_finish {
             Some(finish)
         } else {
             steps.extend(finish);
@@ -121,7 +139,7 @@ impl Plan {
         steps.push(Step::Joined);
         steps.extend(late.into_iter().map(Step::Mount));
         // After the mounts: they find the groups by their names on the host.
-        if namespaces.cgroup {
+        if namespaces.own(libc::CLONE_NEWCGROUP, namespaces.cgroup) {
             steps.push(Step::CgroupNamespace);
         }
         if let Some(hooks) = &hooks {
@@ -129,17 +147,14 @@ impl Plan {
             steps.extend((!hooks.create.is_empty()).then_some(Step::CreateContainerHooks));
         }
         steps.extend(finish.into_iter().flatten());
-        if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
-            steps.push(Step::ReadOnlyRoot);
-        }
-        steps.push(Step::Pivot);
-        steps.extend(mounts::root_propagation(linux)?.map(Step::RootPropagation));
+        steps.extend(seal);
+        steps.extend(root.last);
         steps.extend(spec.hostname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Hostname));
         steps.extend(spec.domainname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Domainname));
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {
             namespaces::require_own_uts(&namespaces)?;
         }
-        Ok(Plan { namespaces, steps, process, hooks })
+        Ok(Plan { namespaces, steps, process, net_devices, hooks })
     }
 }
 
@@ -148,9 +163,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     if let Some(linux) = spec.linux() {
         if linux.intel_rdt().is_some() {
             asked.push("linux.intelRdt");
-        }
-        if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-            asked.push("linux.netDevices");
         }
         if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
             asked.push("linux.mountLabel");

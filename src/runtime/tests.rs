@@ -13,6 +13,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 mod hooks;
+mod listener;
+mod namespaces;
+mod net_devices;
+mod process;
 
 const STAGE: &str = "RCON_TEST_STAGE";
 
@@ -45,7 +49,10 @@ impl Fixture {
         }
         let layer = base.join("layer");
         std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-        for applet in ["sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep"] {
+        for applet in [
+            "sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep", "cut",
+            "ionice", "uname", "mkdir",
+        ] {
             std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
         }
         std::fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:/bin/sh\n").unwrap();
@@ -108,7 +115,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     init::create(Create { user, reaper, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
@@ -238,10 +245,19 @@ fn a_terminal_is_the_containers_own() {
 fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::Running, Error> {
     let container = config(args, |_| {});
     let process = container.process().clone().unwrap();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     let user = User::default();
-    let request =
-        Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), keyring: None, spec, stdio, cgroup: &unused, preserve_fds: 0 };
+    let request = Exec {
+        init_pidfd: init.pidfd.as_fd(),
+        process: &process,
+        user: Some(&user),
+        keyring: None,
+        spec,
+        stdio,
+        cgroup: &unused,
+        preserve_fds: 0,
+        state: None,
+    };
     join::exec(request, None)
 }
 
@@ -405,7 +421,7 @@ fn exec_and_terminals_work_in_a_user_namespace() {
         });
         let (stdio, _output) = pipes();
         let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
-        assert!(error.to_string().contains("needs a new user namespace"), "{error}");
+        assert!(error.to_string().contains("or a user namespace of the container"), "{error}");
     });
 }
 
@@ -440,6 +456,7 @@ fn filters_and_groups_hold() {
                 stdio,
                 cgroup: &group,
                 preserve_fds: 0,
+                state: None,
             };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);

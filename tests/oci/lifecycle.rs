@@ -15,7 +15,7 @@ fn a_container_goes_through_every_phase() {
     assert_eq!(state["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());
     assert_eq!((state["status"].as_str(), state["id"].as_str(), state["owner"].as_str()), (Some("created"), Some("web"), Some("root")));
     assert_eq!((state["bundle"].as_str(), state["rootfs"].as_str()), (bundle.to_str(), bundle.join("rootfs").to_str()));
-    assert_eq!((&state["annotations"]["org.example.key"], &state["ociVersion"]), (&json!("value"), &json!("1.2.1")));
+    assert_eq!((&state["annotations"]["org.example.key"], &state["ociVersion"]), (&json!("value"), &json!("1.3.0")));
     lab.run(&["create", "web"]).fails(1, "container with id exists");
     lab.run(&["resume", "web"]).fails(1, "container not paused");
     lab.run(&["start", "web"]).ok();

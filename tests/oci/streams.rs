@@ -250,7 +250,8 @@ fn descriptors_are_preserved_when_they_are_open() {
     lab.name_group("web");
     lab.finish(lab.command(&["create", "--preserve-fds", "2", "web"])).fails(1, "--preserve-fds 2: file descriptor 3 is not open");
     let log = lab.path("log");
-    lab.finish(with_files(lab.command(&["--log", &log, "create", "--preserve-fds", "3", "web"]), &[&one, &two])).fails(1, "file descriptor 5 is not open");
+    lab.finish(with_files(lab.command(&["--log", &log, "create", "--preserve-fds", "3", "web"]), &[&one, &two]))
+        .fails(1, "file descriptor 5 is not open");
     lab.finish(with_files(lab.command(&["run", "-d", "--preserve-fds", "2", "web"]), &[&one, &two])).ok();
     let exec = lab.command(&["exec", "--preserve-fds", "1", "web", "sh", "-c", "cat <&3; [ ! -e /proc/self/fd/4 ]"]);
     assert_eq!(lab.finish(with_files(exec, &[&two, &one])).ok(), "2");

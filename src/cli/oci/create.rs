@@ -29,6 +29,9 @@ struct Common {
     /// File that gets the process's pid
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Move the root over "/" instead of pivoting to it, on a host that runs from an initramfs
+    #[arg(long)]
+    no_pivot: bool,
     /// Keep the caller's session keyring instead of a new one
     #[arg(long)]
     no_new_keyring: bool,
@@ -84,16 +87,19 @@ pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
 
 /// The container at its gate, and its terminal when nobody else takes it.
 fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<(Outcome, Option<OwnedFd>), Failure> {
-    if context.globals.systemd_cgroup {
-        return Err(Failure::invalid("--systemd-cgroup is not supported"));
-    }
     let id = Id::parse(&flags.id)?;
     let mut bundle = Bundle::load(&flags.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?;
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     console::check(terminal, detached, flags.console_socket.as_ref())?;
     let inherited = Inherited::with_sockets(flags.preserve_fds)?;
     adapt(&mut bundle.spec, &inherited, terminal && !detached);
-    let request = Request { preserve_fds: inherited.count, keep_keyring: flags.no_new_keyring, run };
+    let request = Request {
+        preserve_fds: inherited.count,
+        keep_keyring: flags.no_new_keyring,
+        run,
+        no_pivot: flags.no_pivot,
+        systemd: context.globals.systemd_cgroup,
+    };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {
         match (&flags.console_socket, master) {

@@ -5,6 +5,7 @@ use super::inherited::Inherited;
 use super::{Context, console, parse_in_order};
 use crate::base::fs::{self, Context as _};
 use crate::cli::failure::Failure;
+use crate::runtime::config;
 use crate::runtime::container::{Container, Process};
 use clap::Parser;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
@@ -66,6 +67,9 @@ struct Exec {
     /// Go on although the container is paused; the process runs when it is resumed
     #[arg(long)]
     ignore_paused: bool,
+    /// Group to join, below the container's own: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    cgroup: Vec<String>,
     /// The container, then the command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CONTAINER COMMAND")]
     words: Vec<String>,
@@ -87,7 +91,7 @@ fn run(flags: &Exec, context: &Context) -> Result<ExitCode, Failure> {
         foreground::fit(&mut spec);
     }
     let signals = if flags.detach { None } else { Some(Signals::block(false)?) };
-    let process = Process { spec, preserve_fds: inherited.count, ignore_paused: flags.ignore_paused };
+    let process = Process { spec, preserve_fds: inherited.count, ignore_paused: flags.ignore_paused, cgroup: flags.cgroup.clone() };
     let mut started = container.exec(&process)?;
     if let Some(socket) = &flags.console_socket
         && let Some(master) = started.console.take()
@@ -114,7 +118,12 @@ fn process(flags: &Exec, command: &[String], container: &Container) -> Result<Sp
                 return Err(Failure::invalid("give a command or --process, not both"));
             }
             let text = std::fs::read(path).on("read", path)?;
-            serde_json::from_slice(&text).map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error))?
+            let read = config::read_process(&text);
+            let read = read.map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error))?;
+            for warning in read.warnings {
+                tracing::warn!("{}: {warning}", path.display());
+            }
+            read.document
         }
         None => {
             let mut spec = container.spec()?.process().clone().unwrap_or_default();

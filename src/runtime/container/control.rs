@@ -19,16 +19,18 @@ impl Container {
     /// # Errors
     /// `Conflict` when there is nothing to start; or why the program could not be executed.
     pub fn start(&self) -> Result<(), Error> {
+        if self.record.init.is_none() && self.status()? == Status::Creating {
+            return Err(Error::Conflict("cannot start a container that is being created".to_owned()));
+        }
         let _lock = self.lock()?;
         let gate = if self.init()?.is_some() { Channel::connect(self.held.as_fd(), GATE)? } else { None };
         let Some(gate) = gate else {
             return Err(Error::Conflict(match self.status()? {
                 Status::Stopped => "cannot start a container that has stopped".to_owned(),
-                Status::Creating => "cannot start a container that is being created".to_owned(),
                 _ => "cannot start an already running container".to_owned(),
             }));
         };
-        init::open_gate(gate)?;
+        init::open_gate(gate, self.record.agent().as_ref())?;
         fs::remove_file(&self.path(GATE))?;
         self.poststart()
     }
@@ -51,7 +53,12 @@ impl Container {
     }
 
     fn kill_group(&self, signal: Signal, all: bool) -> Result<(), Error> {
-        let Some(group) = &self.record.group else { return Err(not_running()) };
+        let Some(group) = &self.record.group else {
+            // Nothing else is known of than the init process.
+            let (_, pidfd) = self.init()?.ok_or_else(not_running)?;
+            let sent = crate::sys::pidfd_signal::send(pidfd.as_fd(), signal.number());
+            return sent.map_err(|source| Error::Step { step: format!("send signal {} to container {}", signal.number(), self.id()), source });
+        };
         // `--all` of a stopped container reaches what it left behind, and is content with nothing.
         if !all && self.init()?.is_none() {
             return Err(not_running());
@@ -59,22 +66,14 @@ impl Container {
         if signal == Signal::KILL {
             return group.kill_all(PATIENCE).map_err(Error::Cgroup);
         }
-        for pid in group.pids().map_err(Error::Cgroup)? {
-            match crate::sys::process::kill(pid, signal.number()) {
-                Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
-                    return Err(Error::Step { step: format!("send signal {} to process {pid}", signal.number()), source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        group.signal_all(signal).map_err(Error::Cgroup)
     }
 
     /// Removes the container; one that is created only is killed first, with `force` a running one too.
     ///
     /// # Errors
     /// `Conflict` when it runs; what cannot be removed.
-    pub fn delete(self, force: bool) -> Result<(), Error> {
+    pub fn delete(mut self, force: bool) -> Result<(), Error> {
         if !force {
             match self.status()? {
                 Status::Stopped | Status::Created => {}
@@ -83,6 +82,10 @@ impl Container {
         }
         self.kill_init()?;
         let _lock = self.lock()?;
+        // A creation that held the lock may have gone on since the record was read.
+        let id = super::Id::parse(&self.record.id)?;
+        self.record = super::Record::read(&self.path(super::RECORD), &id)?;
+        self.kill_init()?;
         self.remove()
     }
 
@@ -149,6 +152,29 @@ impl Container {
             return Err(not_running());
         }
         self.group()?.update(resources).map_err(Error::Cgroup)
+    }
+
+    /// Everything that its group counts.
+    ///
+    /// # Errors
+    /// `Unsupported`: it has no group. `Conflict`: it has stopped.
+    pub fn stats(&self) -> Result<cgroup::FullStats, Error> {
+        self.running_group()?.full_stats().map_err(Error::Cgroup)
+    }
+
+    /// Watches for OOM kills from now on.
+    ///
+    /// # Errors
+    /// As [`Container::stats`].
+    pub fn oom_watch(&self) -> Result<cgroup::OomWatch, Error> {
+        self.running_group()?.oom_watch().map_err(Error::Cgroup)
+    }
+
+    fn running_group(&self) -> Result<&cgroup::Group, Error> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        self.group()
     }
 
     /// The processes of the container, as this process counts them.

@@ -1,11 +1,12 @@
 //! `create` and `run`: from a bundle to an init stage at its gate.
 
 use super::record::Init as Process;
-use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle};
+use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle, taken};
 use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
+use crate::runtime::listener::Listener;
 use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -23,6 +24,10 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
+    /// As in [`Create`].
+    pub no_pivot: bool,
+    /// The control group is a unit of systemd.
+    pub systemd: bool,
 }
 
 /// A container at its gate.
@@ -46,13 +51,19 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
+        let group = match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
+            // A group in use is then the other container's: the id is what is wrong.
+            Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
+            other => other.map_err(Error::Cgroup)?,
+        };
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
+        record.listener = Listener::of(spec);
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
-        record.group = Some(cgroup::Group { path: group_path(spec, id) });
+        record.group = Some(group.clone());
         let hooked = Cell::new(false);
         let mut undo = Undo::new();
         if record.later_hooks {
@@ -73,8 +84,10 @@ impl Store {
         fs::write(&container.path(CONFIG), &bundle.text)?;
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let group = cgroup::Group::create(&group_path(spec, id), resources).map_err(Error::Cgroup)?;
+        let group = group.make(spec).map_err(Error::Cgroup)?;
+        if group.is_absent() {
+            container.record.group = None;
+        }
         let made = group.clone();
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
@@ -82,7 +95,7 @@ impl Store {
         let mut init = self.clone_init(&container, spec, request, &group)?;
         failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
         let made = group.clone();
-        undo.push("the init stage", move || made.kill_all(super::control::PATIENCE));
+        undo.push("the init stage", move || if made.is_absent() { Ok(()) } else { made.kill_all(super::control::PATIENCE) });
         container.record.init = Some(Process { pid: init.pid, start_ticks: start_ticks(init.pid)? });
         container.record.write(&container.path(RECORD))?;
         announce(init.pid, init.console.take())?;
@@ -96,6 +109,8 @@ impl Store {
         let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
         let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
         super::super::create(Create {
+            bundle: Some(&container.record.bundle),
+            no_pivot: request.no_pivot,
             keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
             preserve_fds: request.preserve_fds,
@@ -153,16 +168,6 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
 fn owns_pid_namespace(spec: &Spec) -> bool {
     let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
-}
-
-/// `cgroupsPath`, or a group named by the id (config-linux.md, Cgroups Path).
-fn group_path(spec: &Spec, id: &Id) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    match path.map(|path| path.display().to_string()).filter(|path| !path.is_empty()) {
-        Some(path) if path.starts_with('/') => path,
-        Some(path) => format!("/{path}"),
-        None => format!("/{}", id.as_str()),
-    }
 }
 
 fn start_ticks(pid: i32) -> Result<u64, Error> {

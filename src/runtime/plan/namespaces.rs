@@ -1,6 +1,6 @@
 //! Namespaces of the config: made, joined, mapped.
 
-use super::Error;
+use super::{Error, Idmap};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,19 +14,45 @@ pub(in crate::runtime) struct Namespaces {
     pub cgroup: bool,
     /// Made with offsets (`monotonic 1 0` lines) before anything enters it.
     pub time: Option<String>,
-    /// Joined in this order: `CLONE_NEW*` flag and path. A pid namespace is the parent's business.
+    /// `CLONE_NEW*` flag and path; the order is the business of `runtime::enter`.
     pub join: Vec<(u64, PathBuf)>,
     /// `inside outside count` lines.
     pub uid_map: String,
     pub gid_map: String,
-    /// Host ids of the new user namespace's root.
+    /// Host ids of the new user namespace's root, or of the first ids that it has.
     pub owner: Option<(u32, u32)>,
+    /// The caller has no rights over the host (found out when there is a new user namespace).
+    pub rootless: bool,
+    /// The parent opens root and sources of binds, where the user namespace's root may have no way to them.
+    pub handed_over: bool,
+}
+
+impl Namespaces {
+    /// Whether the container has a namespace of this kind that is not simply ours; `given` for one by descriptor.
+    pub fn own(&self, kind: i32, given: bool) -> bool {
+        given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+}
+
+impl Namespaces {
+    /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
+    pub fn has(&self, kind: i32) -> bool {
+        self.new & kind as u64 != 0 || self.joins(kind)
+    }
+
+    pub fn joins(&self, kind: i32) -> bool {
+        self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+
+    /// True if the parent opens this bind and hands it over: the stage could not open or map it.
+    pub fn handed(&self, idmap: Option<&Idmap>) -> bool {
+        self.handed_over || idmap.is_some()
+    }
 }
 
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
-    let uts = libc::CLONE_NEWUTS as u64;
-    if namespaces.new & uts != 0 || namespaces.join.iter().any(|(kind, _)| *kind == uts) {
+    if namespaces.own(libc::CLONE_NEWUTS, false) {
         return Ok(());
     }
     Err(Error::Invalid("a hostname or domainname needs a UTS namespace of the container's own".to_owned()))
@@ -44,35 +70,36 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         }
         seen |= kind;
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        if let Some(path) = path.filter(|path| !path.is_absolute()) {
+            return Err(Error::Invalid(format!("path \"{}\" of namespace \"{}\" must be absolute", path.display(), namespace.typ())));
+        }
         match (namespace.typ(), path) {
             (LinuxNamespaceType::Network, _) if netns => {}
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                return Err(Error::Unsupported("joining a mount namespace by path".to_owned()));
-            }
             (_, Some(path)) => result.join.push((kind, path.clone())),
             (LinuxNamespaceType::Cgroup, None) => result.cgroup = true,
             (LinuxNamespaceType::Time, None) => {
-                result.time = Some(time_offsets(linux.and_then(|linux| linux.time_offsets().as_ref())));
+                result.time = Some(time_offsets(linux.and_then(|linux| linux.time_offsets().as_ref()))?);
             }
             (_, None) => result.new |= kind,
         }
     }
-    if seen & libc::CLONE_NEWNS as u64 == 0 {
-        return Err(Error::Unsupported("a container without its own mount namespace".to_owned()));
-    }
-    // A joined user namespace owns the others: it comes first.
-    result.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
-    let maps = |list: Option<&Vec<LinuxIdMapping>>| -> String {
-        list.into_iter().flatten().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
-    };
-    result.uid_map = maps(linux.and_then(|linux| linux.uid_mappings().as_ref()));
-    result.gid_map = maps(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
+    result.join.sort_by_key(|(kind, _)| match *kind as i32 {
+        libc::CLONE_NEWUSER => 0,
+        libc::CLONE_NEWNS => 2,
+        _ => 1,
+    });
+    result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
+    result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;
     if new_user && (result.uid_map.is_empty() || result.gid_map.is_empty()) {
         return Err(Error::Invalid("a new user namespace needs uidMappings and gidMappings".to_owned()));
     }
     if new_user {
-        result.owner = Some(owner(linux).ok_or_else(|| Error::Invalid("uidMappings and gidMappings must map the container's id 0".to_owned()))?);
+        result.owner = owner(linux);
+    }
+    if result.time.is_none() && linux.and_then(|linux| linux.time_offsets().as_ref()).is_some_and(|offsets| !offsets.is_empty()) {
+        return Err(Error::Invalid("linux.timeOffsets needs a new time namespace".to_owned()));
     }
     if !new_user && seen & libc::CLONE_NEWUSER as u64 == 0 && !(result.uid_map.is_empty() && result.gid_map.is_empty()) {
         return Err(Error::Invalid("uidMappings and gidMappings need a user namespace".to_owned()));
@@ -80,18 +107,33 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
     Ok(result)
 }
 
-/// The host's ids of what is root inside; None without id maps.
+/// `inside outside count` lines.
+pub(super) fn map_lines(list: Option<&Vec<LinuxIdMapping>>) -> String {
+    list.into_iter().flatten().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
+}
+
+/// The host's ids of what is root inside, or of the first ids where there is no root (as `enter::become_owner`); None without id maps.
 pub(in crate::runtime) fn owner(linux: Option<&Linux>) -> Option<(u32, u32)> {
-    let root = |list: &Option<Vec<LinuxIdMapping>>| list.iter().flatten().find(|m| m.container_id() == 0).map(LinuxIdMapping::host_id);
+    let root = |list: &Option<Vec<LinuxIdMapping>>| {
+        let list = list.as_deref().unwrap_or_default();
+        list.iter().find(|m| m.container_id() == 0).or(list.first()).map(LinuxIdMapping::host_id)
+    };
     Some((root(linux?.uid_mappings())?, root(linux?.gid_mappings())?))
 }
 
-fn time_offsets(offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>) -> String {
-    let mut lines: Vec<String> = offsets
-        .into_iter()
-        .flatten()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)))
-        .collect();
+/// As `/proc/PID/timens_offsets` takes them (time_namespaces(7)).
+fn time_offsets(offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>) -> Result<String, Error> {
+    let mut lines = Vec::new();
+    for (clock, offset) in offsets.into_iter().flatten() {
+        if !["monotonic", "boottime"].contains(&clock.as_str()) {
+            return Err(Error::Invalid(format!("linux.timeOffsets has the clock \"{clock}\": only monotonic and boottime can be set")));
+        }
+        let nanosecs = offset.nanosecs().unwrap_or(0);
+        if nanosecs >= 1_000_000_000 {
+            return Err(Error::Invalid(format!("linux.timeOffsets: {nanosecs} nanosecs of \"{clock}\" are a second or more")));
+        }
+        lines.push(format!("{clock} {} {nanosecs}\n", offset.secs().unwrap_or(0)));
+    }
     lines.sort();
-    lines.concat()
+    Ok(lines.concat())
 }

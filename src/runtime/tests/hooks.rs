@@ -16,7 +16,7 @@ fn state(fixture: &Fixture) -> State {
 /// With a directory as root, as bundles have it.
 fn create(fixture: &Fixture, spec: &Spec, stdio: Stdio) -> Result<Init, Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
+    let unused = crate::runtime::cgroup::Group::at("/unused");
     let state = state(fixture);
     init::create(Create { state: Some(&state), ..Create::new(spec, &root, stdio, &unused) }, None)
 }
@@ -183,7 +183,17 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
     let root = Root::Directory("/r".into());
     let compile = |hooks: Value, state: Option<&State>| {
         let spec = config(&["true"], |value| value["hooks"] = hooks);
-        let request = crate::runtime::plan::Request { spec: &spec, root: &root, user: None, keyring: None, terminal: false, netns: false, state };
+        let request = crate::runtime::plan::Request {
+            spec: &spec,
+            root: &root,
+            bundle: None,
+            no_pivot: false,
+            user: None,
+            keyring: None,
+            terminal: false,
+            netns: false,
+            state,
+        };
         crate::runtime::plan::Plan::compile(&request)
     };
     for (hooks, message) in [
