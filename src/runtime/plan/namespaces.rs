@@ -31,6 +31,11 @@ pub(in crate::runtime) struct Namespaces {
 }
 
 impl Namespaces {
+    /// Whether the container has a namespace of this kind that is not simply ours; `given` for one by descriptor.
+    pub fn own(&self, kind: i32, given: bool) -> bool {
+        given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+
     /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
     pub fn has(&self, kind: i32) -> bool {
         self.new & kind as u64 != 0 || self.joins(kind)
@@ -87,10 +92,11 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
             (_, None) => result.new |= kind,
         }
     }
-    // A mount namespace changes what paths mean: it comes last.
+    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
     result.join.sort_by_key(|(kind, _)| match *kind as i32 {
-        libc::CLONE_NEWNS => 1,
-        _ => 0,
+        libc::CLONE_NEWUSER => 0,
+        libc::CLONE_NEWNS => 2,
+        _ => 1,
     });
     result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
