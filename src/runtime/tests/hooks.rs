@@ -209,3 +209,33 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
         assert_eq!(plan.hooks, None);
     }
 }
+
+/// A program of the container's own root must not get more than its process.
+#[test]
+fn a_start_container_hook_has_the_rights_of_the_process() {
+    alone("hooks::a_start_container_hook_has_the_rights_of_the_process", || {
+        let fixture = Fixture::new();
+        std::fs::create_dir(fixture.base.join("layer/log")).unwrap();
+        std::fs::set_permissions(fixture.base.join("layer/log"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let profile = serde_json::to_value(crate::runtime::seccomp::default_profile(&["CHOWN".to_owned()])).unwrap();
+        let show = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
+        for (uid, nnp) in [(0, false), (0, true), (33, false), (33, true)] {
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("{show} >/log/{uid}{nnp}")], "env": ["PATH=/bin"]});
+            let spec = config(&["sh", "-c", show], |value| {
+                value["hooks"] = json!({"startContainer": [hook]});
+                value["process"]["cwd"] = json!("/");
+                value["process"]["user"] = json!({"uid": uid, "gid": 34, "additionalGids": [29]});
+                value["process"]["noNewPrivileges"] = json!(nnp);
+                value["linux"]["seccomp"] = profile.clone();
+            });
+            let (stdio, output) = pipes();
+            let mut container = create(&fixture, &spec, stdio).unwrap();
+            container.start().unwrap();
+            let output = text(output);
+            assert_eq!(wait(&container.pidfd), 0);
+            let hook = read(&fixture.base.join(format!("layer/log/{uid}{nnp}")));
+            assert_eq!(hook, output);
+            assert!(hook.contains("Seccomp:\t2") && hook.contains(&format!("NoNewPrivs:\t{}", u8::from(nnp))), "{hook}");
+        }
+    });
+}
