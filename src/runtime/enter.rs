@@ -223,7 +223,7 @@ fn name(kind: u64) -> &'static str {
         (libc::CLONE_NEWCGROUP, "cgroup"),
         (libc::CLONE_NEWTIME, "time"),
     ];
-    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mount", |(_, name)| name)
+    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mnt", |(_, name)| name)
 }
 
 /// Becomes root of the user namespace; where it has no root (a map without container id 0), the first id that it has.
