@@ -52,7 +52,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
         return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
     }
-    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Creating)?;
     let joins = Joins::open(&plan.namespaces)?;
     if joins.has_door() || plan.namespaces.owner.is_some() {
         plan.namespaces.adapt(userns::Rights::of_caller()?);
@@ -289,6 +289,7 @@ fn begin(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
 fn door(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let pass = || {
         begin(luggage, &channel)?;
+        credentials::raise_limits(None, &luggage.plan.process);
         luggage.joins.pass_door()?;
         let flags = luggage.plan.namespaces.new | libc::CLONE_PARENT as u64;
         fork(luggage.proof, flags, None).at("clone the init stage into the user namespace")
