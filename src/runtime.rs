@@ -57,7 +57,6 @@ mod exe;
 mod fresh;
 mod hierarchy;
 mod id_map;
-mod idmap;
 mod init;
 mod join;
 mod keyring;

@@ -7,7 +7,7 @@
 use super::channel::Channel;
 use super::error::{At, Failure};
 use super::plan::{Maps, MountStep, Plan, Source, Step};
-use super::{Overlay, Root, idmap, root};
+use super::{Overlay, Root, id_map, root};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -33,7 +33,7 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
                 None => container_namespace(&mut own, pid, plan)?,
                 Some(maps) => {
                     if !made.iter().any(|(known, _)| *known == maps) {
-                        made.push((maps, idmap::namespace(proof, maps)?));
+                        made.push((maps, id_map::namespace_of(proof, maps)?));
                     }
                     let found = made.iter().find(|(known, _)| *known == maps);
                     found.map(|(_, fd)| fd.as_fd()).expect("invariant: pushed above")
