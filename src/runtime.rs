@@ -56,7 +56,7 @@ mod error;
 mod exe;
 mod fresh;
 mod hierarchy;
-mod id_map;
+mod idmap;
 mod init;
 mod join;
 mod keyring;
@@ -68,6 +68,7 @@ mod options;
 mod plan;
 mod process;
 mod reaper;
+pub mod resctrl;
 mod root;
 mod stage;
 mod terminal;
@@ -75,6 +76,7 @@ mod terminal;
 mod tests;
 mod tree;
 mod user;
+mod userns;
 
 pub use error::Error;
 pub use exe::{protected_exe, run_protected};
@@ -158,6 +160,8 @@ pub struct Create<'a> {
     /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
     pub keyring: Option<&'a str>,
     pub stdio: Stdio,
+    /// Made of `linux.intelRdt` ([`resctrl::Group::make`]); None: a config with that is refused.
+    pub resctrl: Option<&'a resctrl::Group>,
     /// Joined instead of the spec's `network` namespace entry, if given.
     pub netns: Option<BorrowedFd<'a>>,
     /// `--init`: run a built-in reaper as PID 1.
@@ -183,6 +187,7 @@ impl<'a> Create<'a> {
             user: None,
             keyring: None,
             stdio,
+            resctrl: None,
             netns: None,
             reaper: false,
             cgroup,
@@ -247,6 +252,8 @@ pub struct Exec<'a> {
     pub spec: &'a Spec,
     pub stdio: Stdio,
     pub cgroup: &'a cgroup::Group,
+    /// As in [`Create`].
+    pub resctrl: Option<&'a resctrl::Group>,
     /// As in [`Create`].
     pub preserve_fds: u32,
     /// As in [`Create`], for the seccomp agent.

@@ -11,7 +11,7 @@ use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
 use super::stage::chroot;
-use super::{Exec, Running, cgroup, credentials, label, terminal};
+use super::{Exec, Running, cgroup, credentials, label, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
@@ -44,7 +44,8 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
             let (pid, pidfd) = behind(&ours, door)?;
-            match attend(&ours, pid, &plan, group, agent.as_ref()) {
+            let parent = Parent { channel: &ours, plan: &plan, group, classes: request.resctrl, agent: agent.as_ref() };
+            match parent.attend(pid) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -113,19 +114,34 @@ fn root_of(init: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     listener::pid_of(init).map(|_| root)
 }
 
-fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>, agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
-    score(pid, plan.oom_score_adj)?;
-    if let Some(group) = group {
-        group.join(pid).map_err(Error::Cgroup)?;
+/// What the parent does its part with.
+struct Parent<'a> {
+    channel: &'a Channel,
+    plan: &'a ProcessPlan,
+    group: Option<&'a cgroup::Group>,
+    classes: Option<&'a resctrl::Group>,
+    agent: Option<&'a Agent>,
+}
+
+impl Parent<'_> {
+    /// The parent's work while the stage prepares: OOM score, groups, scheduling; then its answers.
+    fn attend(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
+        score(pid, self.plan.oom_score_adj)?;
+        if let Some(group) = self.group {
+            group.join(pid).map_err(Error::Cgroup)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
+        }
+        self.plan.attributes.set_on(pid)?;
+        self.channel.say(channel::JOINED)?;
+        let console = match self.channel.answer()? {
+            Answer::Ready(console) => console,
+            Answer::Failed(failure) => return Err(failure.into()),
+            Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
+        };
+        outcome(self.channel, self.agent).map(|()| console)
     }
-    plan.attributes.set_on(pid)?;
-    channel.say(channel::JOINED)?;
-    let console = match channel.answer()? {
-        Answer::Ready(console) => console,
-        Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
-    };
-    outcome(channel, agent).map(|()| console)
 }
 
 /// What the stages of an exec take with them.

@@ -7,7 +7,7 @@
 use super::channel::Channel;
 use super::error::{At, Failure};
 use super::plan::{Maps, MountStep, Plan, Source, Step};
-use super::{Overlay, Root, id_map, root};
+use super::{Overlay, Root, idmap, root};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -17,7 +17,7 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a new
+/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a
 /// user namespace, whose maps are written already.
 pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleThreaded) -> Result<(), Failure> {
     let mut own = None;
@@ -33,7 +33,7 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
                 None => container_namespace(&mut own, pid, plan)?,
                 Some(maps) => {
                     if !made.iter().any(|(known, _)| *known == maps) {
-                        made.push((maps, id_map::namespace_of(proof, maps)?));
+                        made.push((maps, idmap::namespace(proof, maps)?));
                     }
                     let found = made.iter().find(|(known, _)| *known == maps);
                     found.map(|(_, fd)| fd.as_fd()).expect("invariant: pushed above")

@@ -33,6 +33,11 @@ impl Namespaces {
         given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
     }
 
+    /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
+    pub fn has(&self, kind: i32) -> bool {
+        self.new & kind as u64 != 0 || self.joins(kind)
+    }
+
     pub fn joins(&self, kind: i32) -> bool {
         self.join.iter().any(|(joined, _)| *joined == kind as u64)
     }
@@ -45,7 +50,7 @@ impl Namespaces {
 
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
-    if namespaces.own(libc::CLONE_NEWUTS, false) {
+    if namespaces.has(libc::CLONE_NEWUTS) {
         return Ok(());
     }
     Err(Error::Invalid("a hostname or domainname needs a UTS namespace of the container's own".to_owned()))
@@ -76,8 +81,12 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
             (_, None) => result.new |= kind,
         }
     }
-    // A joined user namespace owns the others: it comes first.
-    result.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
+    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
+    result.join.sort_by_key(|(kind, _)| match *kind as i32 {
+        libc::CLONE_NEWUSER => 0,
+        libc::CLONE_NEWNS => 2,
+        _ => 1,
+    });
     result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;

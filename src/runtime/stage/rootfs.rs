@@ -19,7 +19,7 @@ pub(super) struct Opened {
 }
 
 impl Stage<'_> {
-    /// For a root that hears of the host's mounts but never tells of its own. One in a new user namespace comes from
+    /// For a root that hears of the host's mounts but never tells of its own. One in a user namespace comes from
     /// the parent; an overlay is new and has no peers.
     pub(super) fn open_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
         if let (Root::Directory(path), false) = (source, plan.namespaces.handed_over) {

@@ -1,25 +1,29 @@
-//! The id maps of a new user namespace, written by its parent (user_namespaces(7)); namespaces that exist only as such
-//! a pair of maps, for id-mapped mounts (mount_setattr(2)).
+//! The id maps of a new user namespace, written by its parent (user_namespaces(7)).
 //!
 //! Who has CAP_SETUID and CAP_SETGID writes them; another caller may write only its own id, and has ranges written by
 //! newuidmap and newgidmap, which look into /etc/subuid and /etc/subgid.
 
-use super::channel::{self, Channel};
 use super::error::{At, Failure};
-use super::plan::{Maps, Namespaces};
-use crate::sys::clone::{Forked, SingleThreaded, fork};
-use crate::sys::process as sys;
-use rustix::fs::{Mode, OFlags};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use super::plan::Namespaces;
+use super::root::clone_tree;
+use rustix::fs::{Mode, OFlags, stat};
 use rustix::thread::{CapabilitySet, capabilities};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// `PROC_USER_INIT_INO` (include/uapi/linux/nsfs.h): the inode of the initial user namespace.
+const INITIAL: u64 = 0xEFFF_FFFD;
 
 /// Whether this process has no rights over the host: it cannot clone mounts for others, nor write any map.
 pub(super) fn is_rootless() -> Result<bool, Failure> {
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID;
     Ok(!capabilities(None).at("read our capabilities")?.effective.contains(needed))
+}
+
+/// Whether this process may clone mounts for others: root of a user namespace only in a mount namespace of that.
+pub(super) fn may_clone_mounts() -> Result<bool, Failure> {
+    let own = stat("/proc/self/ns/user").at("examine our user namespace")?;
+    Ok(own.st_ino == INITIAL || clone_tree(Path::new("/"), false).is_ok())
 }
 
 /// Writes both maps for the child `pid`.
@@ -73,35 +77,6 @@ pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;
     rustix::io::write(&file, text.as_bytes()).at_path("write", &path).map(drop)
-}
-
-/// A namespace with these maps. A child is born into it and ends as soon as the maps are written and the namespace is
-/// held by descriptor: nobody ever acts in it.
-pub(super) fn namespace_of(proof: SingleThreaded, maps: &Maps) -> Result<OwnedFd, Failure> {
-    let (ours, theirs) = Channel::pair()?;
-    match fork(proof, libc::CLONE_NEWUSER as u64, None).at("clone into a user namespace for id maps")? {
-        Forked::Child => {
-            drop(ours);
-            // The end of the other side is the awaited word.
-            drop(theirs.expect(channel::GO));
-            sys::exit(0)
-        }
-        Forked::Parent { pid, pidfd } => {
-            drop(theirs);
-            let made = hold(pid, maps);
-            drop(ours);
-            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)).at("wait for the child of id maps")?;
-            made
-        }
-    }
-}
-
-fn hold(pid: i32, maps: &Maps) -> Result<OwnedFd, Failure> {
-    write_proc(pid, "uid_map", &maps.uid)?;
-    write_proc(pid, "gid_map", &maps.gid)?;
-    // Our own child, not yet reaped: the number is still its own.
-    let path = format!("/proc/{pid}/ns/user");
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))
 }
 
 #[cfg(test)]
