@@ -4,11 +4,11 @@ use super::channel::{self, Answer, Channel};
 use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
+use super::userns::{self, write_proc};
+use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
@@ -49,14 +49,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
-    plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
+    let user = joins.has_door() || plan.namespaces.owner.is_some();
+    plan.namespaces.handed_over = user && !plan.namespaces.rootless && userns::may_clone_mounts()?;
     let streams = Streams::new(request.stdio)?;
-    if !plan.namespaces.rootless {
-        streams.give_to(plan.namespaces.owner)?;
-    }
+    streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
     let seen = request.reaper || joins.last().is_some();
     let strings = seen.then(OwnStrings::find).transpose().at("find our arguments")?;
@@ -88,7 +90,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             let (pid, pidfd) = if luggage.joins.has_door() { join::behind(&ours, pidfd)? } else { (pid, pidfd) };
             let two_stages = luggage.joins.last().is_some();
             drop(luggage);
-            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, two_stages, proof };
+            let parent = Parent {
+                channel: &ours,
+                plan: &plan,
+                group,
+                accounting: request.accounting,
+                classes: request.resctrl,
+                network: devices_to,
+                two_stages,
+                proof,
+            };
             let mut child = (pid, pidfd);
             match parent.attend(&mut child) {
                 Ok(console) => Ok(Init { pid: child.0, pidfd: child.1, console, gate: ours, agent }),
@@ -104,6 +115,7 @@ struct Parent<'a> {
     plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    classes: Option<&'a resctrl::Group>,
     /// The network namespace for devices, when the stage joins one.
     network: Option<OwnedFd>,
     /// The stage that mounts is followed by the process proper (`birth.rs`).
@@ -118,7 +130,7 @@ impl Parent<'_> {
         let (channel, plan, pid) = (self.channel, self.plan, child.0);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
             credentials::raise_limits(Some(pid), &plan.process);
-            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            userns::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
             channel.say(channel::MAPPED)?;
         }
         mapped::hand_over(channel, pid, plan, self.proof)?;
@@ -128,6 +140,9 @@ impl Parent<'_> {
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
             joined.map_err(Error::Cgroup)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
         }
         if !self.two_stages {
             plan.process.attributes.set_on(pid)?;
@@ -354,7 +369,8 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
     if let Some(offsets) = &namespaces.time {
         enter::make_time(offsets)?;
     }
-    Ok(())
+    // Last: there may be no /proc in it.
+    luggage.joins.mount().map_or(Ok(()), enter::Join::enter)
 }
 
 /// Opens the gate and waits for the outcome of `execve`.

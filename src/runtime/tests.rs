@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 mod hooks;
 mod listener;
+mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;
@@ -257,6 +258,7 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
         spec,
         stdio,
         cgroup: &unused,
+        resctrl: None,
         preserve_fds: 0,
         state: None,
     };
@@ -457,6 +459,7 @@ fn filters_and_groups_hold() {
                 spec: &spec,
                 stdio,
                 cgroup: &group,
+                resctrl: None,
                 preserve_fds: 0,
                 state: None,
             };
