@@ -95,7 +95,8 @@ impl Joins {
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.last).chain(&self.cgroup).map(|join| join.fd.as_fd())
+        let late = [&self.user, &self.mount, &self.last, &self.cgroup].into_iter().flatten();
+        self.inside.iter().chain(late).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
