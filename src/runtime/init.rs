@@ -139,7 +139,8 @@ impl Parent<'_> {
         let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
-            joined.map_err(Error::Cgroup)?;
+            // A stage that has ended cannot be moved; why it has ended is what matters.
+            joined.map_err(|error| channel.failed().map_or(Error::Cgroup(error), Error::from))?;
         }
         if let Some(classes) = self.classes {
             classes.join(pid)?;
