@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
 const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
 pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
@@ -39,6 +40,8 @@ pub(super) struct Joins {
     inside: Vec<Join>,
     /// The door's.
     user: Option<Join>,
+    /// By the stage after all others: paths mean something else there.
+    mount: Option<Join>,
     /// By the stage, when its groups have been found by their names on the host.
     cgroup: Option<Join>,
 }
@@ -60,6 +63,14 @@ impl Joins {
                     return Err(Error::Unsupported("joining a cgroup namespace by path together with a user namespace".to_owned()));
                 }
                 CGROUP => joins.cgroup = Some(join),
+                MOUNT if new_user => {
+                    let text = "a mount namespace to join together with a new user namespace, which has no rights in it,";
+                    return Err(Error::Unsupported(text.to_owned()));
+                }
+                MOUNT => {
+                    join.refuse_own()?;
+                    joins.mount = Some(join);
+                }
                 // Nothing to join; setns(2) would refuse it.
                 USER if join.is_ours()? => {}
                 USER => joins.user = Some(join),
@@ -79,11 +90,15 @@ impl Joins {
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inside.iter().chain(&self.user).chain(&self.cgroup).map(|join| join.fd.as_fd())
+        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.cgroup).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
         self.around.iter().chain(&self.inside).find(|join| join.kind == kind).map(|join| join.fd.as_fd())
+    }
+
+    pub fn mount(&self) -> Option<&Join> {
+        self.mount.as_ref()
     }
 
     pub fn cgroup(&self) -> Option<&Join> {
@@ -157,8 +172,18 @@ impl Join {
     }
 
     fn is_ours(&self) -> Result<bool, Failure> {
-        let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat("/proc/self/ns/user").at("examine our user namespace")?);
+        let own = format!("/proc/self/ns/{}", name(self.kind));
+        let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat(&own).at_path("examine", Path::new(&own))?);
         Ok((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+
+    /// What is mounted and pivoted in the caller's own mount namespace would be so for the caller, and for the whole host.
+    fn refuse_own(&self) -> Result<(), Failure> {
+        if !self.is_ours()? {
+            return Ok(());
+        }
+        let text = format!("the mount namespace {} of linux.namespaces is the runtime's own: give it no path to make a new one", self.path.display());
+        Err(Failure::invalid(text))
     }
 }
 
@@ -178,7 +203,7 @@ fn name(kind: u64) -> &'static str {
         (libc::CLONE_NEWCGROUP, "cgroup"),
         (libc::CLONE_NEWTIME, "time"),
     ];
-    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mnt", |(_, name)| name)
+    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mount", |(_, name)| name)
 }
 
 /// Becomes root of the user namespace; where it has no root (a map without container id 0), the first id that it has.

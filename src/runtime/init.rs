@@ -4,11 +4,11 @@ use super::channel::{self, Answer, Channel};
 use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
+use super::userns::{self, write_proc};
+use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::ContainerState;
@@ -46,14 +46,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
-    plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
+    let user = joins.has_door() || plan.namespaces.owner.is_some();
+    plan.namespaces.handed_over = user && !plan.namespaces.rootless && userns::may_clone_mounts()?;
     let streams = Streams::new(request.stdio)?;
-    if !plan.namespaces.rootless {
-        streams.give_to(plan.namespaces.owner)?;
-    }
+    streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
     let luggage = Luggage {
         plan: &plan,
@@ -81,7 +83,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             drop(theirs);
             let (pid, pidfd) = if luggage.joins.has_door() { join::behind(&ours, pidfd)? } else { (pid, pidfd) };
             drop(luggage);
-            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, proof };
+            let classes = request.resctrl;
+            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, classes, network: devices_to, proof };
             match parent.attend(pid) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
@@ -96,6 +99,7 @@ struct Parent<'a> {
     plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    classes: Option<&'a resctrl::Group>,
     /// The network namespace for devices, when the stage joins one.
     network: Option<OwnedFd>,
     proof: SingleThreaded,
@@ -107,7 +111,7 @@ impl Parent<'_> {
         let (channel, plan) = (self.channel, self.plan);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
             credentials::raise_limits(Some(pid), &plan.process);
-            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            userns::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
             channel.say(channel::MAPPED)?;
         }
         mapped::hand_over(channel, pid, plan, self.proof)?;
@@ -117,6 +121,9 @@ impl Parent<'_> {
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
             joined.map_err(Error::Cgroup)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
         }
         plan.process.attributes.set_on(pid)?;
         channel.say(channel::JOINED)?;
@@ -308,7 +315,8 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
     if let Some(offsets) = &namespaces.time {
         enter::make_time(offsets)?;
     }
-    Ok(())
+    // Last: there may be no /proc in it.
+    luggage.joins.mount().map_or(Ok(()), enter::Join::enter)
 }
 
 /// Opens the gate and waits for the outcome of `execve`.

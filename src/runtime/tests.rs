@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 mod hooks;
 mod listener;
+mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;
@@ -255,6 +256,7 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
         spec,
         stdio,
         cgroup: &unused,
+        resctrl: None,
         preserve_fds: 0,
         state: None,
     };
@@ -455,6 +457,7 @@ fn filters_and_groups_hold() {
                 spec: &spec,
                 stdio,
                 cgroup: &group,
+                resctrl: None,
                 preserve_fds: 0,
                 state: None,
             };
