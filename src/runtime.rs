@@ -22,8 +22,9 @@
 //!   A remount changes what it names and nothing else, as mount(8); mount(2) would drop `nosuid` silently.
 //! - File systems are mounted through `fsopen`, which says what it refuses; through mount(2), in a mount namespace of a
 //!   throw-away thread, only for values of over 255 bytes and `iversion`.
-//! - A pid namespace is joined by the parent, around its clone, and left again: the process is the caller's own child
-//!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
+//! - Into a pid namespace that others are in, a process is born only when nothing of the host is left in it: a first stage
+//!   outside clones it with CLONE_PARENT, as the caller's own child, and ends. Rejected: joining around the parent's
+//!   clone, one clone less, but a tracer inside reaches the host through the stage (CVE-2016-9962).
 //! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
 //!   system calls each, and only after the cgroup namespace exists).
 //! - In a new user namespace the parent opens root and bind sources and hands them over as detached mounts; layers, upper
@@ -47,6 +48,7 @@ pub mod hooks;
 pub mod seccomp;
 
 mod attributes;
+mod birth;
 mod channel;
 mod command;
 mod credentials;

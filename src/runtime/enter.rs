@@ -2,15 +2,18 @@
 //!
 //! Joining needs rights over the namespace's owner and CAP_SYS_ADMIN where one is at that moment (setns(2)), and what is
 //! made later belongs to the user namespace that one is in then. Hence three ways:
-//! - without a user namespace the stage joins by itself, the pid namespace excepted: that is the parent's, around the clone;
+//! - without a user namespace the stage joins by itself;
 //! - before a *new* user namespace everything is joined by the parent, around the clone: inside, the rights are gone;
 //! - a *joined* user namespace is entered by a first stage (the door), and the stage proper is born from it as the
 //!   caller's child, so that its new namespaces belong to that user namespace.
+//!
+//! A pid namespace is the last that is joined, before a new user namespace excepted: others are in it, and find nothing of the
+//! host in what is born there (`birth.rs`).
 
 use super::error::{At, Error, Failure};
 use super::plan::Namespaces;
 use crate::sys::clone::Forked;
-use crate::sys::namespace::unshare;
+use crate::sys::namespace::{owner, unshare};
 use rustix::fs::{Mode, OFlags, fstat, stat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal};
@@ -42,6 +45,8 @@ pub(super) struct Joins {
     user: Option<Join>,
     /// By the stage after all others: paths mean something else there.
     mount: Option<Join>,
+    /// The pid namespace into which the process proper is born.
+    last: Option<Join>,
     /// By the stage, when its groups have been found by their names on the host.
     cgroup: Option<Join>,
 }
@@ -75,22 +80,22 @@ impl Joins {
                 USER if join.is_ours()? => {}
                 USER => joins.user = Some(join),
                 _ if new_user => joins.around.push(join),
-                PID if !joined_user => joins.around.push(join),
+                PID => joins.last = Some(join),
                 _ => joins.inside.push(join),
             }
         }
-        if joins.user.is_none() {
-            // The user namespace was our own.
-            let (pid, others) = std::mem::take(&mut joins.inside).into_iter().partition(|join| join.kind == PID);
-            joins.inside = others;
-            joins.around.extend::<Vec<Join>>(pid);
+        // Behind the door only the rights over what belongs to that user namespace are left.
+        if let (Some(user), Some(pid)) = (&joins.user, &joins.last)
+            && !pid.belongs_to(user)?
+        {
+            joins.inside.extend(joins.last.take());
         }
         Ok(joins)
     }
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.cgroup).map(|join| join.fd.as_fd())
+        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.last).chain(&self.cgroup).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
@@ -99,6 +104,11 @@ impl Joins {
 
     pub fn mount(&self) -> Option<&Join> {
         self.mount.as_ref()
+    }
+
+    /// See `birth.rs`.
+    pub fn last(&self) -> Option<&Join> {
+        self.last.as_ref()
     }
 
     pub fn cgroup(&self) -> Option<&Join> {
@@ -169,6 +179,16 @@ impl Join {
             Err(Errno::INVAL) => Err(Failure::invalid(format!("namespace path \"{}\" is not a {name} namespace", self.path.display()))),
             other => other.at_path(&format!("join the {name} namespace"), &self.path),
         }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn belongs_to(&self, user: &Join) -> Result<bool, Failure> {
+        let owner = owner(self.fd.as_fd()).at_path("find the owner of", &self.path)?;
+        let (theirs, it) = (fstat(&owner).at_path("examine", &self.path)?, fstat(&user.fd).at_path("examine", &user.path)?);
+        Ok((theirs.st_dev, theirs.st_ino) == (it.st_dev, it.st_ino))
     }
 
     fn is_ours(&self) -> Result<bool, Failure> {

@@ -13,6 +13,7 @@ use super::process::{self, ProcessPlan};
 use super::stage::chroot;
 use super::{Exec, Running, cgroup, credentials, label, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -78,7 +79,7 @@ fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
     }
 }
 
-fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for the first exec stage")?;
     Ok(())
 }
@@ -179,15 +180,8 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved, true)?;
-    // The caller's own standard streams may be files of the host, too.
-    match streams {
-        Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
-        Streams::Terminal { .. } => {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
-            terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())?;
-        }
-        Streams::Inherit => {}
-    }
+    streams.settle()?;
+    OwnStrings::find().at("find our arguments")?.replace("rcon-exec", proof);
     if namespaces.contains(ThreadNameSpaceType::USER) {
         credentials::raise_limits(None, plan);
     }

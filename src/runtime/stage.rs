@@ -46,6 +46,8 @@ pub(super) struct Stage<'a> {
     /// The container's own procfs.
     proc: Option<OwnedFd>,
     null: Option<OwnedFd>,
+    /// Contexts for the procfs mounts, when they are to show another pid namespace than ours (`birth.rs`).
+    pub procfs: Vec<OwnedFd>,
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
@@ -65,6 +67,7 @@ impl<'a> Stage<'a> {
             foreign: false,
             devices: Directory::default(),
             proc: None,
+            procfs: Vec::new(),
             null: None,
             empty: None,
             pty: None,

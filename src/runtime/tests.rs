@@ -3,6 +3,8 @@
 //! Cloning needs a process of one thread, which the test harness is not: each test runs its body in a fork of a
 //! second copy of the test binary that runs nothing else.
 
+mod security;
+
 use super::{Create, Error, Exec, Init, Overlay, Root, Stdio, Upper, User, init, join};
 use crate::base::ErrorKind;
 use oci_spec::runtime::Spec;
