@@ -121,7 +121,7 @@ for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces 
     $group
 done
 for id in $(engine ps -aq); do engine rm -f "$id" > /dev/null; done
-nothing_left "no group and no state is left" /run/docker/runtime-runc/moby
+nothing_left "no group and no state is left" "*" /run/docker/runtime-runc/moby
 stop_dockerd
 umount -R -l "$work/docker-data" 2> /dev/null
 finish

@@ -10,7 +10,7 @@ default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-runtime_supports_nocgroups = ["$(basename "$runtime")"]
+runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
 init_path = "/usr/bin/tini-static"
 [network]
 network_config_dir = "$work/networks"
@@ -115,7 +115,7 @@ health() {
 
 # The runtime's errors are read from its log as JSON instead of stderr.
 json_errors() {
-    sed "s|^events_logger|runtime_supports_json = [\"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
+    sed "s|^events_logger|runtime_supports_json = [\"$runtime\", \"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
     local CONTAINERS_CONF=$work/json.conf
     ends "an unknown command gives 127" 127 run "$IMAGE" no-such-command
     ends "an unknown path gives 127" 127 run "$IMAGE" /no/such/command
@@ -173,6 +173,6 @@ for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces 
     $group
 done
 engine rm -fa -t 0 > /dev/null
-nothing_left "no group and no state is left" "${STATE:-/run/rcon-runtime}"
+nothing_left "no group and no state is left" "libpod-*" "${STATE:-/run/rcon-runtime}"
 umount -R -l "$work/podman/overlay" 2> /dev/null
 finish
