@@ -1,7 +1,7 @@
 //! # base
 //! ## Lives here
 //! Small domain values that every room shares (ids, names, sizes, times, signals), the `Undo` stack,
-//! file operations whose errors carry the path, opening beneath a hostile root, failpoints, and where this process keeps its data.
+//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, and where this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
 //! ## Not here
@@ -12,6 +12,7 @@
 //!   named from the environment of a child process.
 
 mod clock;
+pub mod copy_tree;
 mod error;
 pub mod failpoint;
 pub mod fs;

@@ -42,7 +42,9 @@ mod devices;
 mod entry;
 mod error;
 mod exe;
+mod fresh;
 mod hierarchy;
+mod idmap;
 mod init;
 mod join;
 mod keyring;
@@ -65,7 +67,7 @@ pub use exe::{protected_exe, run_protected};
 
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the container's root file system comes from.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -129,7 +131,14 @@ pub enum Gate {
 /// All that [`create`] needs.
 pub struct Create<'a> {
     pub spec: &'a Spec,
+    /// Where the root is; a directory is named by an absolute path.
     pub root: &'a Root,
+    /// The OCI bundle's directory, to which relative sources of bind mounts belong (config.md, "Mounts"). None:
+    /// such sources are refused.
+    pub bundle: Option<&'a Path>,
+    /// `--no-pivot`: the root is moved over "/" instead of pivoted to, for hosts that run from an initramfs, which
+    /// cannot be pivoted away (pivot_root(2)). The host's mounts are unmounted one by one.
+    pub no_pivot: bool,
     /// None: `spec.process.user` is numeric and final (OCI callers).
     pub user: Option<&'a User>,
     /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
@@ -155,6 +164,8 @@ impl<'a> Create<'a> {
         Create {
             spec,
             root,
+            bundle: None,
+            no_pivot: false,
             user: None,
             keyring: None,
             stdio,

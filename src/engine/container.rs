@@ -2,7 +2,6 @@
 
 mod attach;
 mod connect;
-mod copy_up;
 mod create;
 mod devices;
 mod etc;

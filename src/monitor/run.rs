@@ -145,6 +145,8 @@ impl Containers {
         let request = runtime::Create {
             spec,
             root: &config.root,
+            bundle: None,
+            no_pivot: false,
             user: Some(&config.user),
             keyring: Some(config.id.as_str()),
             stdio,

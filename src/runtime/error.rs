@@ -136,6 +136,12 @@ impl Failure {
     }
 }
 
+impl From<crate::base::fs::FsError> for Failure {
+    fn from(error: crate::base::fs::FsError) -> Self {
+        Failure::step(format!("{} {}", error.operation, error.path.display()), error.source)
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let text = failure.text;

@@ -26,10 +26,20 @@ struct Hierarchy {
     v2: bool,
 }
 
-/// Mounts the view on `step.target` beneath `at`.
-pub(super) fn mount(at: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
+/// Mounts the view on `step.target` beneath `at`; `unified`: of the v2 hierarchy alone.
+pub(super) fn mount(at: BorrowedFd<'_>, step: &MountStep, unified: bool) -> Result<(), Failure> {
     let read = |path: &str| std::fs::read_to_string(path).at_path("read", Path::new(path));
-    let found = hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    let mut found = hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    if unified {
+        found.retain(|hierarchy| hierarchy.v2);
+        found.truncate(1);
+        if found.is_empty() {
+            return Err(Failure::unsupported(format!(
+                "mount \"{}\" of type \"cgroup2\" on a host without a cgroup v2 hierarchy",
+                step.target.display()
+            )));
+        }
+    }
     let target = tree::make(at, &step.target, tree::Leaf::Directory)?;
     if let [only] = found.as_slice()
         && only.v2
@@ -102,7 +112,7 @@ fn membership(cgroup: &str, options: &str, v2: bool) -> Option<(Vec<String>, Str
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> PathBuf {
+pub(super) fn unescape(text: &str) -> PathBuf {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     let mut index = 0;

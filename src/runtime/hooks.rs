@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Largest state document: the most that a pipe takes at once without rights (pipe(7), pipe-max-size).
@@ -396,9 +396,4 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
 /// What a createContainer hook is: a process in the container's namespaces, at its root, seeing the host's paths.
 pub(super) fn at_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::process::fchdir(root).at("enter the root")
-}
-
-/// Where the root is attached: at its own path, where hooks before the pivot expect its mounts.
-pub(super) fn place_of_root<'a>(hooks: Option<&Hooks>, directory: &'a Path) -> &'a Path {
-    if hooks.is_some_and(Hooks::before_pivot) { directory } else { Path::new("/") }
 }

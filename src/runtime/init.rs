@@ -36,6 +36,8 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let plan = Plan::compile(&Request {
         spec: request.spec,
         root: request.root,
+        bundle: request.bundle,
+        no_pivot: request.no_pivot,
         user: request.user,
         keyring: request.keyring,
         terminal,
@@ -91,8 +93,8 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>,
         write_proc(pid, "uid_map", &plan.namespaces.uid_map)?;
         write_proc(pid, "gid_map", &plan.namespaces.gid_map)?;
         channel.say(channel::MAPPED)?;
-        mapped::hand_over(channel, pid, plan)?;
     }
+    mapped::hand_over(channel, pid, plan, proof)?;
     score(pid, plan.process.oom_score_adj)?;
     if let Some(group) = membership.group {
         let joined = if membership.accounting { group.join_all(pid) } else { group.join(pid) };
@@ -113,7 +115,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>,
     }
 }
 
-fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Failure> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     // One write: the kernel takes a map whole (user_namespaces(7)).
     let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?;

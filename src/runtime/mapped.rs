@@ -6,41 +6,73 @@
 
 use super::channel::Channel;
 use super::error::{At, Failure};
-use super::plan::{MountStep, Plan, Source, Step};
-use super::{Overlay, Root, root};
+use super::plan::{Maps, MountStep, Plan, Source, Step};
+use super::{Overlay, Root, idmap, root};
+use crate::sys::clone::SingleThreaded;
 use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Sends the sources of all binds in the order of their steps, then the root; the maps are written already.
-pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan) -> Result<(), Failure> {
-    let Some(owner) = plan.namespaces.owner else { return Ok(()) };
-    // Our own child, not yet reaped: the number is still its own.
-    let path = format!("/proc/{pid}/ns/user");
-    let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
+/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a new
+/// user namespace, whose maps are written already.
+pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleThreaded) -> Result<(), Failure> {
+    let mut own = None;
+    let mut made: Vec<(&Maps, OwnedFd)> = Vec::new();
     for step in &plan.steps {
-        if let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap }, .. }) = step {
-            let tree = root::open_bind(path, *recursive)?;
-            if let Some(all) = idmap {
-                map(tree.as_fd(), namespace.as_fd(), *all, path)?;
-            }
-            channel.hand_over(tree.as_fd())?;
+        let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap }, target, .. }) = step else { continue };
+        if !plan.namespaces.handed(idmap.as_ref()) {
+            continue;
         }
+        let tree = root::open_bind(path, *recursive)?;
+        if let Some(idmap) = idmap {
+            let namespace = match &idmap.maps {
+                None => container_namespace(&mut own, pid, plan)?,
+                Some(maps) => {
+                    if !made.iter().any(|(known, _)| *known == maps) {
+                        made.push((maps, idmap::namespace(proof, maps)?));
+                    }
+                    let found = made.iter().find(|(known, _)| *known == maps);
+                    found.map(|(_, fd)| fd.as_fd()).expect("invariant: pushed above")
+                }
+            };
+            let name = if idmap.recursive { "ridmap" } else { "idmap" };
+            map(tree.as_fd(), namespace, idmap.recursive, || format!("option \"{name}\" of mount \"{}\" for {}", target.display(), path.display()))?;
+        }
+        channel.hand_over(tree.as_fd())?;
     }
+    let Some(owner) = plan.namespaces.owner else { return Ok(()) };
+    let hears = plan.steps.iter().any(|step| matches!(step, Step::OpenRoot(_)));
     for step in &plan.steps {
         if let Step::AttachRoot(source) = step {
             let tree = match source {
-                Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
-                Root::Overlay(overlay) => mount(overlay, namespace.as_fd(), owner)?,
+                Root::Directory(path) => {
+                    let tree = root::clone_tree(path, true).at_path("open root directory", path)?;
+                    // It is still a peer of the host's: what the container mounts would be mounted on the host, too.
+                    let propagation = if hears { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+                    root::follow(tree.as_fd(), propagation).at_path("set propagation of", path)?;
+                    tree
+                }
+                Root::Overlay(overlay) => mount(overlay, container_namespace(&mut own, pid, plan)?, owner)?,
             };
             channel.hand_over(tree.as_fd())?;
         }
     }
     Ok(())
+}
+
+/// The container's user namespace: that of the stage, or the one it joins.
+fn container_namespace<'a>(own: &'a mut Option<OwnedFd>, pid: i32, plan: &Plan) -> Result<BorrowedFd<'a>, Failure> {
+    if own.is_none() {
+        let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64);
+        // Our own child, not yet reaped: the number is still its own.
+        let path = joined.map_or_else(|| PathBuf::from(format!("/proc/{pid}/ns/user")), |(_, path)| path.clone());
+        *own = Some(rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", &path)?);
+    }
+    own.as_ref().map(AsFd::as_fd).ok_or_else(|| Failure::step("open the user namespace", Errno::BADF))
 }
 
 /// The overlay over id-mapped mounts. Before Linux 6.15 overlayfs takes layers only from mounts that are attached:
@@ -58,7 +90,7 @@ fn mount(overlay: &Overlay, namespace: BorrowedFd<'_>, (uid, gid): (u32, u32)) -
     root::in_private_namespace(|| {
         for path in covered {
             let tree = root::clone_tree(path, false).at_path("clone the mount of", path)?;
-            map(tree.as_fd(), namespace, false, path)?;
+            map(tree.as_fd(), namespace, false, || format!("an id-mapped mount of {}", path.display()))?;
             move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at_path("attach the id-mapped", path)?;
         }
         // overlayfs keeps the identity of its maker for what it makes itself (whiteouts, copies being written).
@@ -67,14 +99,15 @@ fn mount(overlay: &Overlay, namespace: BorrowedFd<'_>, (uid, gid): (u32, u32)) -
     })
 }
 
-fn map(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, all: bool, path: &Path) -> Result<(), Failure> {
+/// `what` is asked for only when it cannot be had.
+fn map(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, all: bool, what: impl Fn() -> String) -> Result<(), Failure> {
     use std::os::fd::AsRawFd;
     let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(|_| Failure::step("name the user namespace", Errno::BADF))?;
     let attr = MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
     match mount_setattr(tree, &attr, all) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS)) => {
-            Err(Failure::unsupported(format!("an id-mapped mount of {} by this kernel or the file system that holds it", path.display())))
+            Err(Failure::unsupported(format!("{} by this kernel or the file system that holds it", what())))
         }
-        other => other.at_path("map the ids of", path),
+        other => other.at(&format!("map the ids: {}", what())),
     }
 }

@@ -6,12 +6,13 @@
 mod devices;
 mod mounts;
 mod namespaces;
+mod rootfs;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
 pub(super) use devices::{DeviceKind, DeviceStep};
-pub(super) use mounts::{MountStep, Source};
+pub(super) use mounts::{Idmap, Maps, MountStep, Source, over_proc};
 pub(super) use namespaces::{Namespaces, owner};
 
 use super::error::Error;
@@ -37,9 +38,15 @@ pub(super) struct Plan {
 pub(super) enum Step {
     /// Opens the sources of all binds, while their peers are still known.
     OpenBinds,
+    /// Clones a root that hears of the host's later mounts.
+    OpenRoot(Root),
     /// No mount of ours reaches the host any more, nor the reverse.
     Private,
+    /// No mount of ours reaches the host any more.
+    Slave,
     AttachRoot(Root),
+    /// Without a mount namespace: the root as it is.
+    HoldRoot(Root),
     Mount(MountStep),
     Device(DeviceStep),
     /// A symbolic link, made if nothing is there: name and target.
@@ -56,8 +63,14 @@ pub(super) enum Step {
     /// Waits until the parent has run the prestart and createRuntime hooks.
     RuntimeHooks,
     CreateContainerHooks,
+    /// A read-only /dev, when all is made that belongs in it.
+    Seal(PathBuf),
     ReadOnlyRoot,
     Pivot,
+    /// `--no-pivot`.
+    MoveRoot,
+    /// Without a mount namespace.
+    Chroot,
     RootPropagation(Propagation),
     Hostname(String),
     Domainname(String),
@@ -67,6 +80,8 @@ pub(super) enum Step {
 pub(super) struct Request<'a> {
     pub spec: &'a Spec,
     pub root: &'a Root,
+    pub bundle: Option<&'a Path>,
+    pub no_pivot: bool,
     pub user: Option<&'a User>,
     pub keyring: Option<&'a str>,
     pub terminal: bool,
@@ -88,12 +103,10 @@ impl Plan {
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
         let process =
             process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
-        let mut steps = vec![Step::OpenBinds, Step::Private, Step::AttachRoot(request.root.clone())];
-        let mounts = mounts::mounts(spec)?;
-        let mapped = |m: &MountStep| matches!(m.source, Source::Bind { idmap: Some(_), .. });
-        if let Some(mount) = mounts.iter().find(|m| namespaces.owner.is_none() && mapped(m)) {
-            return Err(Error::Invalid(format!("option \"idmap\" of \"{}\" needs a new user namespace", mount.target.display())));
-        }
+        let root = rootfs::compile(request, &namespaces)?;
+        let mut steps = root.first;
+        let mut mounts = mounts::mounts(spec, request.bundle, &namespaces)?;
+        let seal = rootfs::seal_dev(&mut mounts);
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
         let (now, late) = mounts::split_cgroup(mounts);
         steps.extend(now.into_iter().map(Step::Mount));
@@ -129,11 +142,8 @@ impl Plan {
             steps.extend((!hooks.create.is_empty()).then_some(Step::CreateContainerHooks));
         }
         steps.extend(finish.into_iter().flatten());
-        if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
-            steps.push(Step::ReadOnlyRoot);
-        }
-        steps.push(Step::Pivot);
-        steps.extend(mounts::root_propagation(linux)?.map(Step::RootPropagation));
+        steps.extend(seal);
+        steps.extend(root.last);
         steps.extend(spec.hostname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Hostname));
         steps.extend(spec.domainname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Domainname));
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {

@@ -1,9 +1,10 @@
-//! Detached mounts: the overlay of a container's root, clones of host trees, and fresh file systems.
+//! Detached mounts: the overlay of a container's root and clones of host trees (new file systems: `fresh.rs`).
 //!
 //! Invariant: nothing appears in the caller's mount table; a mount lives as long as its descriptor until it
 //! is attached inside a container.
 
 use super::error::{At, Error, Failure};
+pub(super) use super::fresh::{Fresh, mount_fresh, reconfigure};
 use super::{Overlay, Upper};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
@@ -14,15 +15,15 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree,
 };
 use rustix::thread::UnshareFlags;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// fsconfig(2) takes string values of at most 255 bytes.
-const VALUE_LIMIT: usize = 255;
+pub(super) const VALUE_LIMIT: usize = 255;
 /// mount(2) takes one page of options, the terminating NUL included.
-const OPTIONS_LIMIT: usize = 4095;
+pub(super) const OPTIONS_LIMIT: usize = 4095;
 
 impl Overlay {
     /// Mounts it detached: visible in no mount table, gone when the fd closes. For reading an image's or a stopped
@@ -200,21 +201,9 @@ pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
     move_mount(mount, "", target, "", flags)
 }
 
-/// A detached mount of a fresh file system. `data` are `key=value` or bare flags.
-pub(super) fn mount_fresh(kind: &str, source: Option<&OsStr>, data: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    if let Some(source) = source {
-        fsconfig_set_string(&context, "source", OsString::from_vec(source.as_bytes().to_vec()))?;
-    }
-    for option in data {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&context, key, value)?,
-            None => fsconfig_set_flag(&context, option.as_str())?,
-        }
-    }
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+/// Sets the propagation of a tree.
+pub(super) fn follow(tree: BorrowedFd<'_>, propagation: u64) -> std::io::Result<()> {
+    mount_setattr(tree, &MountAttr { propagation, ..MountAttr::default() }, true)
 }
 
 #[cfg(test)]

@@ -3,21 +3,24 @@
 //! Invariant: single-threaded, non-dumpable, holding only its socket, its streams and what a step opened; no
 //! decision is made here that the plan could have made.
 
+mod mounts;
+mod rootfs;
+
 use super::devices::{Directory, host_null};
 use super::error::{At, Failure};
-use super::options::Propagation;
-use super::plan::{MountStep, Plan, Source, Step};
-use super::{Root, channel, channel::Channel, hierarchy, hooks, root, terminal, tree};
+use super::options::Setting;
+use super::plan::{Plan, Step};
+use super::{channel, channel::Channel, hooks, root, terminal, tree};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstatfs, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -30,8 +33,12 @@ pub(super) struct Stage<'a> {
     channel: &'a Channel,
     /// Columns and rows, when the process has a terminal.
     size: Option<(u16, u16)>,
-    binds: HashMap<PathBuf, OwnedFd>,
+    /// Sources of the binds to come, in their order.
+    binds: VecDeque<OwnedFd>,
+    opened: Option<rootfs::Opened>,
     root: Option<OwnedFd>,
+    /// The root's owner has no name in the user namespace.
+    foreign: bool,
     devices: Directory,
     /// The container's own procfs.
     proc: Option<OwnedFd>,
@@ -47,8 +54,10 @@ impl<'a> Stage<'a> {
         Stage {
             channel,
             size,
-            binds: HashMap::new(),
+            binds: VecDeque::new(),
+            opened: None,
             root: None,
+            foreign: false,
             devices: Directory::default(),
             proc: None,
             null: None,
@@ -65,12 +74,17 @@ impl<'a> Stage<'a> {
     fn step(&mut self, step: &Step, plan: &Plan) -> Result<(), Failure> {
         match step {
             Step::OpenBinds => self.open_binds(plan),
+            Step::OpenRoot(source) => self.open_root(source, plan),
             Step::Private => {
                 let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
                 mount_change("/", private).at("make mounts private")
             }
+            Step::Slave => {
+                let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+                mount_change("/", slave).at("make mounts slaves")
+            }
             Step::AttachRoot(source) => self.attach_root(source, plan),
-            Step::Mount(mount) if mount.source == Source::Cgroup => hierarchy::mount(self.root()?, mount),
+            Step::HoldRoot(source) => self.hold_root(source),
             Step::Mount(mount) => self.mount(mount),
             Step::Device(device) => {
                 let root = self.root.as_ref().ok_or_else(unattached)?;
@@ -100,8 +114,14 @@ impl<'a> Stage<'a> {
                 let change = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
                 mount_setattr(self.root()?, &change, false).at("make the root read-only")
             }
-            Step::Pivot => pivot(self.root()?),
-            Step::RootPropagation(propagation) => propagate(self.root()?, Path::new("/"), *propagation),
+            Step::Seal(path) => self.seal(path),
+            Step::Pivot => rootfs::pivot(self.root()?),
+            Step::MoveRoot => rootfs::move_root(self.root()?),
+            Step::Chroot => rootfs::chroot(self.root()?),
+            Step::RootPropagation(propagation) => {
+                let setting = Setting { propagation: propagation.flag, recursive: propagation.recursive, ..Setting::default() };
+                apply(self.root()?, Path::new("/"), &[setting])
+            }
             Step::Hostname(name) => rustix::system::sethostname(name.as_bytes()).at("set the hostname"),
             Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes()).at("set the domain name"),
         }
@@ -110,101 +130,6 @@ impl<'a> Stage<'a> {
     /// The root's descriptor.
     pub fn root(&self) -> Result<BorrowedFd<'_>, Failure> {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(unattached)
-    }
-
-    fn open_binds(&mut self, plan: &Plan) -> Result<(), Failure> {
-        for step in &plan.steps {
-            if let Step::Mount(MountStep { source: Source::Bind { path, recursive, .. }, target, .. }) = step {
-                let tree = if plan.namespaces.owner.is_some() { self.channel.expect_tree()? } else { root::open_bind(path, *recursive)? };
-                self.binds.insert(target.clone(), tree);
-            }
-        }
-        Ok(())
-    }
-
-    fn attach_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
-        let mapped = plan.namespaces.owner.is_some();
-        let root = match source {
-            // See `mapped.rs`.
-            _ if mapped => self.channel.expect_tree()?,
-            Root::Directory(path) => root::clone_tree(path, true).at_path("open root directory", path)?,
-            Root::Overlay(overlay) => root::mount_overlay(overlay)?,
-        };
-        let status = fstat(&root).at("examine the root")?;
-        if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
-            return Err(Failure::invalid("the container's root is not a directory"));
-        }
-        // What nobody inside owns could neither be changed nor mounted on.
-        if mapped && status.st_uid == OVERFLOW_ID {
-            return Err(Failure::unsupported("a user namespace whose id maps do not cover the owner of the root"));
-        }
-        // On top of our own "/": it needs no place in the host's tree, and stays reachable by descriptor only. Hooks
-        // expect the mounts of the container at the path of its root.
-        let place = match source {
-            Root::Directory(path) => hooks::place_of_root(plan.hooks.as_deref(), path),
-            Root::Overlay(_) => Path::new("/"),
-        };
-        move_mount(&root, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at_path("attach the root on", place)?;
-        self.root = Some(root);
-        Ok(())
-    }
-
-    fn mount(&mut self, step: &MountStep) -> Result<(), Failure> {
-        let (tree, target) = match &step.source {
-            Source::Bind { path, .. } => {
-                let tree = self.binds.remove(&step.target).ok_or_else(|| Failure::invalid(format!("two mounts on \"{}\"", step.target.display())))?;
-                let directory = tree::kind_of(tree.as_fd()).at_path("examine bind source", path)? == FileType::Directory;
-                let leaf = if directory { tree::Leaf::Directory } else { tree::Leaf::File };
-                if step.target == Path::new("/proc") {
-                    verify_proc(tree.as_fd())?;
-                }
-                set_attributes(tree.as_fd(), step)?;
-                (tree, tree::make(self.root()?, &step.target, leaf)?)
-            }
-            Source::Fresh { kind, source, data } => {
-                let strict = matches!(kind.as_str(), "proc" | "sysfs");
-                let target =
-                    if strict { self.plain_directory(&step.target)? } else { tree::make(self.root()?, &step.target, tree::Leaf::Directory)? };
-                let mounted = root::mount_fresh(kind, source.as_deref(), data, step.top.set);
-                let tree = match mounted {
-                    // A user namespace that does not own the network namespace may not mount sysfs anew.
-                    Err(Errno::PERM) if kind == "sysfs" => {
-                        let tree = root::clone_tree(Path::new("/sys"), true).at("bind the host's /sys")?;
-                        set_attributes(tree.as_fd(), step)?;
-                        tree
-                    }
-                    other => other.at_path(&format!("mount {kind} on"), &step.target)?,
-                };
-                (tree, target)
-            }
-            Source::Cgroup => return Ok(()),
-        };
-        root::attach(tree.as_fd(), target.as_fd()).at_path("mount on", &step.target)?;
-        if let Some(propagation) = step.propagation {
-            propagate(tree.as_fd(), &step.target, propagation)?;
-        } else if matches!(step.source, Source::Bind { .. }) {
-            propagate(tree.as_fd(), &step.target, Propagation { flag: libc::MS_PRIVATE, recursive: true })?;
-        }
-        if step.target == Path::new("/proc") {
-            self.proc = Some(tree);
-        }
-        Ok(())
-    }
-
-    /// /proc and /sys must be real directories of the root: behind a link, masks would miss them.
-    fn plain_directory(&self, path: &Path) -> Result<OwnedFd, Failure> {
-        let root = self.root()?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        match tree::open_plain(root, path, flags) {
-            Err(Errno::NOENT) => {
-                drop(tree::make(root, path, tree::Leaf::Directory)?);
-                tree::open_plain(root, path, flags).at_path("open", path)
-            }
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                Err(Failure::invalid(format!("\"{}\" in the container's root must be a directory, not a link or file", path.display())))
-            }
-            other => other.at_path("open", path),
-        }
     }
 
     fn console(&mut self) -> Result<(), Failure> {
@@ -275,19 +200,13 @@ fn unattached() -> Failure {
     Failure::invalid("the plan uses the root before it is attached")
 }
 
-fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
-    for (change, recursive) in [(step.tree, true), (step.top, false)] {
-        if !change.is_empty() {
-            let attr = MountAttr { set: change.set, clear: change.clear, ..MountAttr::default() };
-            mount_setattr(tree, &attr, recursive).at_path("set attributes of", &step.target)?;
-        }
+/// Applies the changes in their order.
+fn apply(mount: BorrowedFd<'_>, path: &Path, settings: &[Setting]) -> Result<(), Failure> {
+    for Setting { set, clear, propagation, recursive } in settings {
+        let attr = MountAttr { set: *set, clear: *clear, propagation: *propagation, ..MountAttr::default() };
+        mount_setattr(mount, &attr, *recursive).at_path("set attributes of", path)?;
     }
     Ok(())
-}
-
-fn propagate(mount: BorrowedFd<'_>, path: &Path, propagation: Propagation) -> Result<(), Failure> {
-    let attr = MountAttr { propagation: propagation.flag, ..MountAttr::default() };
-    mount_setattr(mount, &attr, propagation.recursive).at_path("set propagation of", path)
 }
 
 fn verify_proc(fd: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -295,13 +214,4 @@ fn verify_proc(fd: BorrowedFd<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::invalid("only procfs may be mounted on \"/proc\""))
-}
-
-/// The container's root becomes "/" and the host's tree goes.
-fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
-    rustix::process::fchdir(root).at("enter the root")?;
-    rustix::process::pivot_root(".", ".").at("pivot to the root")?;
-    // The old root lies on top of the new one now.
-    unmount(".", UnmountFlags::DETACH).at("detach the host's tree")?;
-    rustix::process::chdir("/").at("enter the root")
 }

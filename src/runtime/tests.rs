@@ -405,7 +405,7 @@ fn exec_and_terminals_work_in_a_user_namespace() {
         });
         let (stdio, _output) = pipes();
         let error = create(&fixture, &spec, None, stdio, false).err().unwrap();
-        assert!(error.to_string().contains("needs a new user namespace"), "{error}");
+        assert!(error.to_string().contains("or a user namespace of the container"), "{error}");
     });
 }
 

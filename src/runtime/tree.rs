@@ -22,17 +22,39 @@ pub(super) enum Leaf {
     File,
 }
 
+/// Where something is to be mounted.
+pub(super) struct Place {
+    /// `O_PATH`.
+    pub fd: OwnedFd,
+    pub mode: u32,
+    /// A symbolic link led here.
+    pub linked: bool,
+    /// It was not there before.
+    pub new: bool,
+}
+
 /// An `O_PATH` descriptor of `path`, made with mode 0755 directories (and an empty 0644 file) where absent.
 pub(super) fn make(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<OwnedFd, Failure> {
-    let found = match open(root, path, OFlags::PATH) {
-        Err(Errno::NOENT) => walk(root, path, leaf).at_path("make mount point", path)?,
-        other => other.at_path("open mount point", path)?,
+    place(root, path, leaf).map(|place| place.fd)
+}
+
+/// As [`make`], with what is known of it.
+pub(super) fn place(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<Place, Failure> {
+    let (fd, linked, new) = match open_plain(root, path, OFlags::PATH) {
+        Ok(fd) => (fd, false, false),
+        Err(Errno::LOOP) => match open(root, path, OFlags::PATH) {
+            Err(Errno::NOENT) => (walk(root, path, leaf).at_path("make mount point", path)?, true, true),
+            other => (other.at_path("open mount point", path)?, true, false),
+        },
+        Err(Errno::NOENT) => (walk(root, path, leaf).at_path("make mount point", path)?, false, true),
+        other => (other.at_path("open mount point", path)?, false, false),
     };
-    let is_directory = kind_of(found.as_fd()).at_path("examine", path)? == FileType::Directory;
+    let mode = fstat(&fd).at_path("examine", path)?.st_mode;
+    let is_directory = FileType::from_raw_mode(mode) == FileType::Directory;
     match (leaf, is_directory) {
         (Leaf::Directory, false) => Err(Failure::step(format!("mount on {}", path.display()), Errno::NOTDIR)),
         (Leaf::File, true) => Err(Failure::step(format!("mount a file on {}", path.display()), Errno::ISDIR)),
-        _ => Ok(found),
+        _ => Ok(Place { fd, mode, linked, new }),
     }
 }
 

@@ -26,6 +26,9 @@ struct Common {
     /// Pass this number of further descriptors (3, 4, …) to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    /// Move the root over "/" instead of pivoting to it, on a host that runs from an initramfs
+    #[arg(long)]
+    no_pivot: bool,
     /// Keep the caller's session keyring instead of making one for the container
     #[arg(long)]
     no_new_keyring: bool,
@@ -79,7 +82,7 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
     let bundle = Bundle::load(&bundle)?;
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     console::check(terminal, detached, flags.console_socket.as_ref())?;
-    let request = Request { preserve_fds: flags.preserve_fds, keep_keyring: flags.no_new_keyring, run };
+    let request = Request { preserve_fds: flags.preserve_fds, keep_keyring: flags.no_new_keyring, run, no_pivot: flags.no_pivot };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {
         match (&flags.console_socket, master) {

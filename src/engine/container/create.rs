@@ -7,9 +7,9 @@ use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
-use super::{copy_up, etc, image, merge, mounts, names, oci_config, validate};
+use super::{etc, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
-use crate::base::{ContainerId, ContainerName, Timestamp, Undo};
+use crate::base::{ContainerId, ContainerName, Timestamp, Undo, copy_tree};
 use crate::image::Progress;
 use crate::oci::{ImageDefaults, ImageDocument};
 use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, Phase, PidMode, Volume};
@@ -171,7 +171,7 @@ impl Engine {
                 operation.note_volume(&volume.name)?;
             }
             crate::base::fs::create_dir_all(&directory, 0o700)?;
-            let lock = copy_up::open_directory(&directory)?;
+            let lock = copy_tree::open_directory(&directory)?;
             // Until our transaction is through, nobody else looks whether this volume is empty.
             rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).on("lock", &directory)?;
             prepared._locks.push(lock);
@@ -189,15 +189,15 @@ impl Engine {
                 make_directory(&data, 0o755)?;
             }
             let Some((_, destination)) = merged.own.iter().find(|(name, _)| *name == volume.name) else { continue };
-            let target = copy_up::open_directory(&data)?;
-            if !is_new && !copy_up::is_empty(&target, &data)? {
+            let target = copy_tree::open_directory(&data)?;
+            if !is_new && !copy_tree::is_empty(&target, &data)? {
                 continue;
             }
             let root = match &image_root {
                 Some(root) => root,
                 None => image_root.insert(crate::image::overlay(&self.privilege.roots, &self.db, &prepared.image)?.mount_detached()?),
             };
-            copy_up::copy_up(root.as_fd(), destination, target.as_fd())?;
+            copy_tree::copy(root.as_fd(), destination, target.as_fd())?;
         }
         Ok(())
     }

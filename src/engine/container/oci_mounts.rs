@@ -92,6 +92,7 @@ fn user_mount(volume: &record::Mount, volumes_dir: &Path, mapped: bool) -> Mount
             mount(&volume.destination, "bind", source, &[bind, access, propagation])
         }
         MountKind::Volume { name, .. } => {
+            let access = if volume.read_only { "rro" } else { "rw" };
             let options = ["rbind", access, propagation, "idmap"];
             mount(&volume.destination, "bind", &volume_data(volumes_dir, name), if mapped { &options } else { &options[..3] })
         }

@@ -23,6 +23,8 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
+    /// As in [`Create`].
+    pub no_pivot: bool,
 }
 
 /// A container at its gate.
@@ -96,6 +98,8 @@ impl Store {
         let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
         let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
         super::super::create(Create {
+            bundle: Some(&container.record.bundle),
+            no_pivot: request.no_pivot,
             keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
             preserve_fds: request.preserve_fds,

@@ -1,6 +1,6 @@
 //! Namespaces of the config: made, joined, mapped.
 
-use super::Error;
+use super::{Error, Idmap};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,6 +21,22 @@ pub(in crate::runtime) struct Namespaces {
     pub gid_map: String,
     /// Host ids of the new user namespace's root.
     pub owner: Option<(u32, u32)>,
+}
+
+impl Namespaces {
+    /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
+    pub fn has(&self, kind: i32) -> bool {
+        self.new & kind as u64 != 0 || self.joins(kind)
+    }
+
+    pub fn joins(&self, kind: i32) -> bool {
+        self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+
+    /// True if the parent opens this bind and hands it over: the stage could not open or map it.
+    pub fn handed(&self, idmap: Option<&Idmap>) -> bool {
+        self.owner.is_some() || idmap.is_some()
+    }
 }
 
 /// Setting the host's own name would be a change to the host.
@@ -46,9 +62,6 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
         match (namespace.typ(), path) {
             (LinuxNamespaceType::Network, _) if netns => {}
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                return Err(Error::Unsupported("joining a mount namespace by path".to_owned()));
-            }
             (_, Some(path)) => result.join.push((kind, path.clone())),
             (LinuxNamespaceType::Cgroup, None) => result.cgroup = true,
             (LinuxNamespaceType::Time, None) => {
@@ -57,16 +70,14 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
             (_, None) => result.new |= kind,
         }
     }
-    if seen & libc::CLONE_NEWNS as u64 == 0 {
-        return Err(Error::Unsupported("a container without its own mount namespace".to_owned()));
-    }
-    // A joined user namespace owns the others: it comes first.
-    result.join.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER as u64);
-    let maps = |list: Option<&Vec<LinuxIdMapping>>| -> String {
-        list.into_iter().flatten().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
-    };
-    result.uid_map = maps(linux.and_then(|linux| linux.uid_mappings().as_ref()));
-    result.gid_map = maps(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+    // A joined user namespace owns the others: it comes first. A mount namespace changes what paths mean: it comes last.
+    result.join.sort_by_key(|(kind, _)| match *kind as i32 {
+        libc::CLONE_NEWUSER => 0,
+        libc::CLONE_NEWNS => 2,
+        _ => 1,
+    });
+    result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
+    result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;
     if new_user && (result.uid_map.is_empty() || result.gid_map.is_empty()) {
         return Err(Error::Invalid("a new user namespace needs uidMappings and gidMappings".to_owned()));
@@ -78,6 +89,11 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         return Err(Error::Invalid("uidMappings and gidMappings need a user namespace".to_owned()));
     }
     Ok(result)
+}
+
+/// `inside outside count` lines.
+pub(super) fn map_lines(list: Option<&Vec<LinuxIdMapping>>) -> String {
+    list.into_iter().flatten().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
 }
 
 /// The host's ids of what is root inside; None without id maps.

@@ -19,8 +19,11 @@ fn compile(change: impl FnOnce(&mut Value)) -> Result<Plan, crate::runtime::Erro
         },
     });
     change(&mut value);
-    let spec = serde_json::from_value(value).unwrap();
-    Plan::compile(&Request { spec: &spec, root: &Root::Directory("/r".into()), user: None, keyring: None, terminal: true, netns: false, state: None })
+    let spec: oci_spec::runtime::Spec = serde_json::from_value(value).unwrap();
+    let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(true);
+    let root = Root::Directory("/r".into());
+    let bundle = Some("/b".as_ref());
+    Plan::compile(&Request { spec: &spec, root: &root, bundle, no_pivot: false, user: None, keyring: None, terminal, netns: false, state: None })
 }
 
 /// One word a step.
@@ -30,7 +33,8 @@ fn outline(plan: &Plan) -> String {
             let source = match &mount.source {
                 Source::Bind { .. } => "bind",
                 Source::Fresh { kind, .. } => kind,
-                Source::Cgroup => "cgroup",
+                Source::Remount { .. } => "remount",
+                Source::Cgroup { .. } => "cgroup",
             };
             format!("{source}:{}", mount.target.display())
         }
@@ -61,18 +65,131 @@ fn what_would_weaken_or_be_dropped_is_refused() {
     let cases: [Case; 11] = [
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("/proc/sys/kernel")),
         ("inside /proc", |v| v["mounts"][0]["type"] = json!("tmpfs")),
-        ("\"..\"", |v| v["mounts"][2]["destination"] = json!("/a/../b")),
-        ("own mount namespace", |v| v["linux"]["namespaces"] = json!([{"type": "pid"}])),
+        ("inside /proc", |v| v["mounts"][2]["destination"] = json!("a/../../proc//sys/x")),
+        ("replace the root", |v| v["mounts"][2]["destination"] = json!("..")),
         ("UTS namespace", |v| v["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}])),
         ("change the host", |v| v["linux"]["sysctl"] = json!({"kernel.core_pattern": "x"})),
         ("malformed", |v| v["linux"]["sysctl"] = json!({"net/../kernel/core_pattern": "x"})),
         ("hooks", |v| v["hooks"] = json!({"poststop": [{"path": "/x"}]})),
-        ("id-mapped", |v| v["mounts"][2]["uidMappings"] = json!([{"containerID": 0, "hostID": 1, "size": 1}])),
+        ("only one of uidMappings and gidMappings", |v| v["mounts"][2]["uidMappings"] = json!([{"containerID": 0, "hostID": 1, "size": 1}])),
         ("listed twice", |v| v["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "mount"}))),
         ("AppArmor", |v| v["process"]["apparmorProfile"] = json!("strict")),
     ];
     for (message, change) in cases {
         let error = compile(change).unwrap_err();
         assert!(error.to_string().contains(message), "{message}: {error}");
+    }
+}
+
+#[test]
+fn mounts_are_refused_by_option_and_name() {
+    type Case = (&'static str, fn(&mut Value));
+    let cases: [Case; 8] = [
+        ("option \"tmpcopyup\" of mount \"/data\"", |v| v["mounts"][2]["options"] = json!(["bind", "tmpcopyup"])),
+        ("option \"size=1\" of mount \"/data\"", |v| v["mounts"][2]["options"] = json!(["bind", "size=1"])),
+        ("option \"idmap\" of mount \"/data\" needs uidMappings", |v| v["mounts"][2]["options"] = json!(["bind", "idmap"])),
+        ("option \"idmap\" of mount \"/data\" is for bind mounts", |v| {
+            let maps = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+            v["mounts"][2] = json!({"destination": "/data", "type": "tmpfs", "uidMappings": maps.clone(), "gidMappings": maps});
+        }),
+        ("mount \"/data\" has no type", |v| v["mounts"][2] = json!({"destination": "/data", "type": "none", "source": "/x"})),
+        ("bind mount \"/data\" has no source", |v| v["mounts"][2] = json!({"destination": "/data", "options": ["bind"]})),
+        ("unknown linux.rootfsPropagation \"public\"", |v| v["linux"]["rootfsPropagation"] = json!("public")),
+        ("linux.mountLabel", |v| v["linux"]["mountLabel"] = json!("system_u:object_r:x")),
+    ];
+    for (message, change) in cases {
+        let error = compile(change).unwrap_err();
+        assert!(error.to_string().contains(message), "{message}: {error}");
+    }
+}
+
+/// The mount steps of these mounts.
+fn mounts_of(mounts: Value) -> Vec<super::MountStep> {
+    let plan = compile(|v| v["mounts"] = mounts).unwrap();
+    plan.steps.into_iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None }).collect()
+}
+
+#[test]
+fn paths_are_made_absolute() {
+    let mounts = mounts_of(json!([
+        {"destination": "data/./x/..//y", "type": "none", "source": "volume", "options": ["rbind"]},
+        {"destination": "/../../up", "type": "bind", "source": "/srv", "options": ["bind"]},
+    ]));
+    let paths: Vec<_> = mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            Source::Bind { path, recursive, .. } => format!("{} {} {recursive}", mount.target.display(), path.display()),
+            _ => String::new(),
+        })
+        .collect();
+    assert_eq!(paths, ["/data/y /b/volume true", "/up /srv false"]);
+}
+
+#[test]
+fn file_systems_get_what_is_theirs() {
+    let mounts = mounts_of(json!([
+        {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "sync", "lazytime", "nolazytime", "size=1m", "rnoexec", "exec"]},
+        {"destination": "/d", "type": "ext4", "source": "/dev/vda", "options": ["rro", "mand", "data=journal", "iversion"]},
+        {"destination": "/t", "type": "tmpfs", "options": ["remount", "rw", "async", "size=2m"]},
+        {"destination": "/t", "options": ["remount", "bind", "nosuid"]},
+    ]));
+    let fresh = |kind: &str, source: Option<&str>, data: &[&str], iversion| Source::Fresh {
+        kind: kind.to_owned(),
+        source: source.map(Into::into),
+        data: data.iter().map(|text| (*text).to_owned()).collect(),
+        copy_up: false,
+        iversion,
+    };
+    assert_eq!((&mounts[0].source, mounts[0].attributes()), (&fresh("tmpfs", Some("tmpfs"), &["sync", "size=1m"], false), libc::MOUNT_ATTR_RDONLY));
+    assert_eq!(
+        (&mounts[1].source, mounts[1].attributes()),
+        (&fresh("ext4", Some("/dev/vda"), &["mand", "ro", "data=journal"], true), libc::MOUNT_ATTR_RDONLY)
+    );
+    assert_eq!(mounts[2].source, Source::Remount { data: Some(vec!["async".into(), "rw".into(), "size=2m".into()]) });
+    assert_eq!(mounts[3].source, Source::Remount { data: None });
+    assert_eq!(mounts[3].settings().len(), 1);
+}
+
+#[test]
+fn the_root_follows_the_mount_namespace() {
+    let steps = |change: fn(&mut Value)| outline(&compile(change).unwrap());
+    let slave = steps(|v| v["linux"]["rootfsPropagation"] = json!("rslave"));
+    assert!(slave.starts_with("OpenBinds OpenRoot(Directory(/r)) Private AttachRoot(Directory(/r)) "), "{slave}");
+    assert!(slave.contains(" Pivot RootPropagation(Propagation { flag: 524288, recursive: true }) "), "{slave}");
+    let unbindable = steps(|v| v["linux"]["rootfsPropagation"] = json!("unbindable"));
+    assert!(unbindable.starts_with("OpenBinds Private "), "{unbindable}");
+    let joined = steps(|v| v["linux"]["namespaces"][0]["path"] = json!("/run/mnt"));
+    assert!(joined.starts_with("OpenBinds Slave AttachRoot(Directory(/r)) ") && joined.contains(" Pivot "), "{joined}");
+    let sealed = steps(|v| v["mounts"] = json!([{"destination": "/dev", "type": "tmpfs", "options": ["ro"]}]));
+    assert!(sealed.contains(" tmpfs:/dev /dev/null ") && sealed.contains(" Seal(/dev) ReadOnlyRoot Pivot "), "{sealed}");
+}
+
+#[test]
+fn without_a_mount_namespace_there_is_only_the_root() {
+    let bare = |value: &mut Value| {
+        value["mounts"] = json!([]);
+        value["root"]["readonly"] = json!(false);
+        value["process"]["terminal"] = json!(false);
+        value["linux"] = json!({"namespaces": [{"type": "uts"}]});
+    };
+    let plan = compile(bare).unwrap();
+    let steps = outline(&plan);
+    assert!(steps.starts_with("HoldRoot(Directory(/r)) /dev/null ") && steps.ends_with(" Joined Chroot Hostname(web)"), "{steps}");
+    type Case = (&'static str, fn(&mut Value));
+    let cases: [Case; 6] = [
+        ("mounts", |v| v["mounts"] = json!([{"destination": "/x", "type": "tmpfs"}])),
+        ("linux.maskedPaths", |v| v["linux"]["maskedPaths"] = json!(["/x"])),
+        ("linux.readonlyPaths", |v| v["linux"]["readonlyPaths"] = json!(["/x"])),
+        ("linux.rootfsPropagation", |v| v["linux"]["rootfsPropagation"] = json!("slave")),
+        ("root.readonly", |v| v["root"]["readonly"] = json!(true)),
+        ("process.terminal", |v| v["process"]["terminal"] = json!(true)),
+    ];
+    for (name, change) in cases {
+        let error = compile(|value| {
+            bare(value);
+            change(value);
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(name) && error.contains("linux.namespaces"), "{name}: {error}");
     }
 }

@@ -183,7 +183,17 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
     let root = Root::Directory("/r".into());
     let compile = |hooks: Value, state: Option<&State>| {
         let spec = config(&["true"], |value| value["hooks"] = hooks);
-        let request = crate::runtime::plan::Request { spec: &spec, root: &root, user: None, keyring: None, terminal: false, netns: false, state };
+        let request = crate::runtime::plan::Request {
+            spec: &spec,
+            root: &root,
+            bundle: None,
+            no_pivot: false,
+            user: None,
+            keyring: None,
+            terminal: false,
+            netns: false,
+            state,
+        };
         crate::runtime::plan::Plan::compile(&request)
     };
     for (hooks, message) in [

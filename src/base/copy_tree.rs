@@ -1,9 +1,8 @@
-//! Copy-up: an empty volume gets what the image has at its mount point. Reads a detached mount of the image and
-//! resolves only with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`; entries are then walked by directory
+//! Copies of directory trees: an empty volume or tmpfs gets what the image has at its mount point. Resolves only with `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`; entries are then walked by directory
 //! descriptors, symbolic links are copied, never followed.
 
-use crate::base::fs::{Context, FsError};
-use crate::base::{rooted, xattr};
+use super::fs::{Context, FsError};
+use super::{rooted, xattr};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -24,7 +23,10 @@ struct Copy<'a> {
 }
 
 /// True when the directory has no entry.
-pub(super) fn is_empty(directory: &OwnedFd, path: &Path) -> Result<bool, FsError> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_empty(directory: &OwnedFd, path: &Path) -> Result<bool, FsError> {
     for entry in Dir::read_from(directory).on("list", path)? {
         let entry = entry.on("list", path)?;
         if !is_dot(entry.file_name()) {
@@ -35,8 +37,11 @@ pub(super) fn is_empty(directory: &OwnedFd, path: &Path) -> Result<bool, FsError
 }
 
 /// Copies directory `path` of the tree at `root` (contents, and its own owner, mode, attributes and times) into the
-/// empty directory `target`. Returns false when the image has no directory there: then nothing is copied.
-pub(super) fn copy_up(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result<bool, FsError> {
+/// empty directory `target`. Returns false when the tree has no directory there: then nothing is copied.
+///
+/// # Errors
+/// The entry that cannot be read or written.
+pub fn copy(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result<bool, FsError> {
     let source = match rooted::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
@@ -155,7 +160,10 @@ fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> 
 }
 
 /// Opens a directory of ours for reading.
-pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
+///
+/// # Errors
+/// As open(2).
+pub fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", path)
 }
 
@@ -179,7 +187,7 @@ mod tests {
         let (from, to) = (open_directory(&root).unwrap(), open_directory(&target).unwrap());
         assert!(is_empty(&to, &target).unwrap());
         // An absolute link with `..` in the image resolves inside the image.
-        assert!(copy_up(from.as_fd(), Path::new("/way"), to.as_fd()).unwrap());
+        assert!(copy(from.as_fd(), Path::new("/way"), to.as_fd()).unwrap());
         assert_eq!(std::fs::read_link(target.join("link")).unwrap(), Path::new("/etc/passwd"));
         let (a, b) = (std::fs::metadata(target.join("file")).unwrap(), std::fs::metadata(target.join("sub/other")).unwrap());
         assert_eq!(a.ino(), b.ino());
@@ -187,8 +195,8 @@ mod tests {
         assert_eq!(a.mtime(), std::fs::metadata(root.join("data/file")).unwrap().mtime());
         assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, 0o1777);
         assert!(!is_empty(&open_directory(&target).unwrap(), &target).unwrap());
-        assert!(!copy_up(from.as_fd(), Path::new("/data/file"), to.as_fd()).unwrap());
-        assert!(!copy_up(from.as_fd(), Path::new("/none"), to.as_fd()).unwrap());
+        assert!(!copy(from.as_fd(), Path::new("/data/file"), to.as_fd()).unwrap());
+        assert!(!copy(from.as_fd(), Path::new("/none"), to.as_fd()).unwrap());
         std::fs::remove_dir_all(&base).unwrap();
     }
 }
