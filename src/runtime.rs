@@ -38,6 +38,7 @@ mod attributes;
 mod channel;
 mod command;
 mod credentials;
+mod crossing;
 mod devices;
 mod entry;
 mod error;

@@ -76,7 +76,19 @@ user_namespaces() {
     expect "exec -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" exec -it mapped tty)"
     expect "its limit" 67108864 "$(limit_inside mapped memory/memory.limit_in_bytes memory.max)"
     says "another container joins its user namespace" "^ +0 +200000 +65536$" run --userns container:mapped "$IMAGE" cat /proc/self/uid_map
-    engine rm -f -t 0 mapped > /dev/null
+    prints "which has its own network" lo engine run --rm --network none --userns container:mapped "$IMAGE" ls /sys/class/net
+    prints "and may share the other's" "$(ns mapped net)" engine run --rm --network container:mapped --userns container:mapped "$IMAGE" readlink /proc/self/ns/net
+    prints "and its processes" "$(ns mapped pid)" run --pid container:mapped --userns container:mapped "$IMAGE" readlink /proc/self/ns/pid
+    prints "and is root there" "0 0" run --userns container:mapped "$IMAGE" sh -c 'echo $(id -u) $(stat -c %u /bin/busybox)'
+    expect "exec -t there" /dev/pts/0 "$(engine run -d --name joined --network none --userns container:mapped "$IMAGE" sleep 1000 > /dev/null; pty 80x24 '' "$peer_command" exec -it joined tty)"
+    expect "run -t there" /dev/pts/0 "$(pty 80x24 '' "$peer_command" run --rm -it --network none --userns container:mapped "$IMAGE" tty)"
+    says "a new user namespace beside a host's network" "$(readlink /proc/self/ns/net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network host "$IMAGE" readlink /proc/self/ns/net
+    says "beside a joined network" "$(ns mapped net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network container:mapped "$IMAGE" readlink /proc/self/ns/net
+    engine rm -f -t 0 joined mapped > /dev/null
+    ends "a pod with a user namespace" 0 engine pod create --name pod --infra-image "$IMAGE" --infra-command 'sleep 1000' --uidmap 0:200000:65536 --gidmap 0:200000:65536 --cgroup-parent "/$parent" --network none
+    "$peer_command" run -d --pod pod --name one "$IMAGE" sleep 1000 > /dev/null
+    says "its members are in it" "^ +0 +200000 +65536$" engine exec one cat /proc/self/uid_map
+    engine pod rm -f -t 0 pod > /dev/null
     expect "run -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" run --rm -it --network none "${map[@]}" "$IMAGE" tty)"
     says "with a network of its own" eth0 engine run --rm "${map[@]}" "$IMAGE" ls /sys/class/net
 }
@@ -152,10 +164,15 @@ attaching() {
 
 # What holds a container's streams is killed: the container can still be removed.
 monitor_killed() {
-    engine run -d --name orphan --network none "$IMAGE" sleep 1000 > /dev/null
+    engine run -d --name orphan --network none "$IMAGE" sleep 1234 > /dev/null
+    local id
+    id=$(engine inspect -f '{{.Id}}' orphan)
     kill -9 "$(engine inspect -f '{{.State.ConmonPid}}' orphan)"
     ends "rm -f after the monitor was killed" 0 engine rm -f -t 0 orphan
-    expect "its process is gone" 0 "$(pgrep -fc '^sleep 1000')"
+    wait_for 5 sh -c '! pgrep -f "^sleep 1234"'
+    expect "its process is gone" 0 "$(pgrep -fc '^sleep 1234')"
+    # Without its monitor podman does not ask the runtime to delete it.
+    ends "delete --force of what is left" 0 "$runtime" delete --force "$id"
 }
 
 checkpoints() {

@@ -5,7 +5,7 @@ use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, hooks, label, mapped, terminal};
+use super::{Create, Gate, Init, cgroup, credentials, crossing, hooks, join, label, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
@@ -22,6 +22,9 @@ struct Luggage<'a> {
     streams: Streams,
     /// Namespaces to join: flag and descriptor, in order.
     joins: Vec<(u64, OwnedFd)>,
+    pid_namespace: Option<OwnedFd>,
+    /// See [`crossing`].
+    crosses: bool,
     netns: Option<BorrowedFd<'a>>,
     reaper: bool,
     gate: Gate,
@@ -46,11 +49,12 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     })?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
-    streams.give_to(plan.namespaces.owner)?;
     let luggage = Luggage {
         plan: &plan,
         streams,
         joins,
+        pid_namespace,
+        crosses: crossing::needed(&plan.namespaces),
         netns: request.netns,
         reaper: request.reaper,
         gate: request.gate,
@@ -59,25 +63,40 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     };
     let (ours, theirs) = Channel::pair()?;
     let born = group.and_then(cgroup::Group::clone_fd);
-    let forked = hidden(|| {
-        in_pid_namespace(pid_namespace.as_ref().map(AsFd::as_fd), || {
-            fork(proof, plan.namespaces.new, born.as_ref().map(AsFd::as_fd)).at("clone the init stage")
-        })
-    })?;
+    let born = born.as_ref().map(AsFd::as_fd);
+    let forked = if luggage.crosses {
+        hidden(|| fork(proof, 0, born).at("clone the process that joins namespaces"))?
+    } else {
+        let pid_namespace = luggage.pid_namespace.as_ref().map(AsFd::as_fd);
+        hidden(|| in_pid_namespace(pid_namespace, || fork(proof, plan.namespaces.new, born).at("clone the init stage")))?
+    };
     match forked {
         Forked::Child => {
             drop(ours);
+            if luggage.crosses {
+                crossing::cross(&plan, &luggage.joins, luggage.pid_namespace.as_ref().map(AsFd::as_fd), &theirs, proof);
+            }
             stage(&luggage, theirs)
         }
         Forked::Parent { pid, pidfd } => {
-            drop((theirs, luggage));
+            drop(theirs);
+            let (pid, pidfd) = if luggage.crosses { join::await_birth(&ours, pidfd.as_fd())? } else { (pid, pidfd) };
             let membership = Membership { group, accounting: request.accounting };
-            match attend(&ours, pid, &plan, &membership, proof) {
+            let owned = give_streams(&luggage, pid).map_err(Error::from);
+            drop(luggage);
+            match owned.and_then(|()| attend(&ours, pid, &plan, &membership, proof)) {
                 Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
     }
+}
+
+/// To root of the user namespace; whose ids that has can be seen in one that is joined.
+fn give_streams(luggage: &Luggage<'_>, pid: i32) -> Result<(), Failure> {
+    let namespaces = &luggage.plan.namespaces;
+    let owner = if namespaces.joins(libc::CLONE_NEWUSER) { crossing::root_of(pid)? } else { namespaces.owner };
+    luggage.streams.give_to(owner)
 }
 
 /// The groups that the stage joins.
@@ -266,20 +285,14 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
 
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
     let namespaces = &luggage.plan.namespaces;
-    let mut user = false;
     for (kind, fd) in &luggage.joins {
-        move_into_link_name_space(fd.as_fd(), None).at("join a namespace by path")?;
-        user |= *kind == libc::CLONE_NEWUSER as u64;
+        if !luggage.crosses || *kind == libc::CLONE_NEWNS as u64 {
+            move_into_link_name_space(fd.as_fd(), None).at("join a namespace by path")?;
+        }
     }
     if namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
         channel.expect(channel::MAPPED)?;
-        user = true;
-    }
-    if user {
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+        become_root()?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
     }
     if let Some(netns) = luggage.netns {
@@ -289,6 +302,14 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
         enter_time(offsets)?;
     }
     Ok(())
+}
+
+/// Of the user namespace that this process is in.
+pub(super) fn become_root() -> Result<(), Failure> {
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")
 }
 
 /// Offsets can be set only while nothing is inside; then the stage itself goes in.

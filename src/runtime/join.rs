@@ -5,7 +5,7 @@
 use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::init::{bury, hidden, score};
+use super::init::{become_root, bury, hidden, score};
 use super::plan;
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, credentials, label, terminal};
@@ -13,7 +13,7 @@ use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -35,14 +35,20 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
-            let (pid, pidfd) = birth(&ours).map_err(|error| bury(door.as_fd(), error))?;
-            reap(door.as_fd())?;
+            let (pid, pidfd) = await_birth(&ours, door.as_fd())?;
             match attend(&ours, pid, &plan, group) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
     }
+}
+
+/// The stage proper, once `door`, the process that made it, has ended.
+pub(super) fn await_birth(channel: &Channel, door: BorrowedFd<'_>) -> Result<(i32, OwnedFd), Error> {
+    let stage = birth(channel).map_err(|error| bury(door, error))?;
+    reap(door)?;
+    Ok(stage)
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
@@ -152,10 +158,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).at("become root of the user namespace")?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).at("become root of the user namespace")?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+        become_root()?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -35,7 +35,12 @@ impl Namespaces {
 
     /// True if the parent opens this bind and hands it over: the stage could not open or map it.
     pub fn handed(&self, idmap: Option<&Idmap>) -> bool {
-        self.owner.is_some() || idmap.is_some()
+        self.foreign() || idmap.is_some()
+    }
+
+    /// True if the container is in a user namespace that is not the caller's.
+    pub fn foreign(&self) -> bool {
+        self.has(libc::CLONE_NEWUSER)
     }
 }
 
