@@ -30,6 +30,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod config;
 pub mod container;
 pub mod hooks;
 pub mod seccomp;
@@ -50,6 +51,7 @@ mod init;
 mod join;
 mod keyring;
 mod label;
+mod listener;
 mod mapped;
 mod options;
 mod plan;
@@ -155,7 +157,7 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// Join what only statistics need at once: for callers that end before [`cgroup::Group::join_accounting`] could be called.
     pub accounting: bool,
-    /// What hooks of the config are told; None: a config with hooks is refused.
+    /// What hooks and the seccomp agent of the config are told; None: a config with these is refused.
     pub state: Option<&'a hooks::State>,
 }
 
@@ -189,6 +191,8 @@ pub struct Init {
     pub console: Option<OwnedFd>,
     /// Dropped without [`Init::start`]: the stage ends (and waits to be reaped).
     gate: channel::Channel,
+    /// Who gets the listener of the seccomp filter that the stage loads behind the gate.
+    agent: Option<listener::Agent>,
 }
 
 /// Clones the init stage into its namespaces and cgroup, lets it apply the plan, and returns when it is ready at the
@@ -234,6 +238,8 @@ pub struct Exec<'a> {
     pub cgroup: &'a cgroup::Group,
     /// As in [`Create`].
     pub preserve_fds: u32,
+    /// As in [`Create`], for the seccomp agent.
+    pub state: Option<&'a hooks::State>,
 }
 
 pub struct Running {

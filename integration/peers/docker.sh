@@ -92,6 +92,8 @@ remapped() {
     stop_dockerd
     # Ranges for a user of every Debian, seen only in here.
     echo nobody:100000:65536 > "$work/ranges"
+    # The ids of the range must be able to pass.
+    chmod o+x "$work"
     mount --bind "$work/ranges" /etc/subuid
     mount --bind "$work/ranges" /etc/subgid
     start_dockerd --userns-remap nobody:nogroup

@@ -142,6 +142,12 @@ impl Containers {
 
     fn create(&self, config: &Config, spec: &Spec, group: &Group) -> Result<(runtime::Init, Streams), Failure> {
         let (stdio, mut streams) = stdio(config)?;
+        let state = runtime::hooks::State {
+            oci_version: spec.version().clone(),
+            id: config.id.as_str().to_owned(),
+            bundle: config.container_dir.clone(),
+            annotations: spec.annotations().clone().unwrap_or_default(),
+        };
         let request = runtime::Create {
             spec,
             root: &config.root,
@@ -156,7 +162,7 @@ impl Containers {
             gate: runtime::Gate::Caller,
             preserve_fds: 0,
             accounting: false,
-            state: None,
+            state: Some(&state),
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;

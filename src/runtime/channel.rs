@@ -26,6 +26,8 @@ const TREE: u8 = b'T';
 /// Parent to stage: it may outlive the parent, and waits at its gate's socket.
 pub(super) const RELEASE: u8 = b'L';
 const RELEASED: u8 = b'l';
+/// Stage to peer, with a descriptor of itself: it loads a filter now whose listener is to be handed over.
+const FILTER: u8 = b'F';
 const READY: u8 = b'R';
 const BORN: u8 = b'B';
 
@@ -41,6 +43,8 @@ pub(super) enum Answer {
     Hooks,
     /// The stage has let go of the parent.
     Released,
+    /// The process that loads a filter with a listener: [`super::listener::serve`] comes next.
+    Filter(OwnedFd),
     /// The exec stage proper: its pid for us and a descriptor of it.
     Born(i32, OwnedFd),
     End,
@@ -123,6 +127,15 @@ impl Channel {
         self.send(&[BORN, a, b, c, d], Some(pidfd))
     }
 
+    pub fn filter(&self, process: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.send(&[FILTER], Some(process))
+    }
+
+    /// The next message as it is: its length, 0 at the end.
+    pub fn hear(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        self.receive(buffer).map(|(length, _)| length)
+    }
+
     pub fn fail(&self, failure: &Failure) -> Result<(), Failure> {
         self.send(&failure.encode(), None)
     }
@@ -161,6 +174,7 @@ impl Channel {
             [READY] => Ok(Answer::Ready(fd)),
             [HOOKS] => Ok(Answer::Hooks),
             [RELEASED] => Ok(Answer::Released),
+            [FILTER] => fd.map(Answer::Filter).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
             [BORN, a, b, c, d] => match fd {
                 Some(pidfd) => Ok(Answer::Born(i32::from_le_bytes([*a, *b, *c, *d]), pidfd)),
                 None => Err(Failure::step("read the stage's report", Errno::PROTO)),

@@ -21,7 +21,7 @@ pub use exec::Process;
 pub use record::Record;
 pub use status::Status;
 
-use super::Error;
+use super::{Error, config};
 use crate::base::fs::{self, Context};
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -140,7 +140,7 @@ impl Container {
     pub fn spec(&self) -> Result<Spec, Error> {
         let path = self.dir.join(CONFIG);
         let text = fs::read(&path)?;
-        serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
+        config::read(&text).map(|read| read.document).map_err(|source| Error::Json { path, source })
     }
 
     /// Waits for other operations on this container; the lock ends with the descriptor.
@@ -176,7 +176,10 @@ impl Bundle {
             }
             other => other.on("read", &path)?,
         };
-        let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+        let config::Read { document: spec, warnings } = config::read(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+        for warning in warnings {
+            tracing::warn!("{}: {warning}", path.display());
+        }
         let major = spec.version().split('.').next().unwrap_or_default();
         // SemVer 2.0: everything of one major version is compatible (config.md, Specification version).
         if major != "1" {

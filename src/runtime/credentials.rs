@@ -3,10 +3,11 @@
 //! Invariant: in two halves. [`assume`] does all that needs rights and keeps only what the gate still
 //! needs; [`Final::apply`] runs right before `execve` and leaves exactly the sets of the plan.
 
+use super::channel::Channel;
 use super::error::{At, Failure};
 use super::process::{ProcessPlan, Sets};
-use super::seccomp;
 use super::user::Account;
+use super::{listener, seccomp};
 use rustix::io::Errno;
 use rustix::process::{Gid, Rlimit, Uid, getrlimit, prlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -80,10 +81,13 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at("forbid new privileges")?;
     }
-    let held = rustix::thread::capabilities(None).at("read capabilities")?.permitted.bits();
-    // What the kernel does not know, or we do not hold, cannot be given.
+    let own = rustix::thread::capabilities(None).at("read capabilities")?;
+    let held = own.permitted.bits();
+    // What the kernel does not know, or we do not hold, cannot be given (config.md: that is no failure).
     sets.permitted &= held;
     sets.effective &= sets.permitted;
+    // Both rules of cap_capset (security/commoncap.c).
+    sets.inheritable &= own.inheritable.bits() | held & sets.bounding;
     let last = if plan.seccomp.is_some() && !plan.no_new_privileges { SYS_ADMIN } else { 0 };
     let meanwhile = (sets.permitted | last) & held;
     set(meanwhile, meanwhile, sets.inheritable)?;
@@ -93,13 +97,13 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
 
 impl Final {
     /// Loads the filter and leaves the plan's sets. The filter must allow what follows: `capset` and
-    /// `execve`; with `no_new_privs` it is loaded after the sets are final.
-    pub fn apply(&self, no_new_privileges: bool) -> Result<(), Failure> {
+    /// `execve`; with `no_new_privs` it is loaded after the sets are final. `channel`: see [`listener`].
+    pub fn apply(&self, no_new_privileges: bool, channel: &Channel) -> Result<(), Failure> {
         if no_new_privileges {
             self.drop_to_final()?;
-            return self.load();
+            return self.load(channel);
         }
-        self.load()?;
+        self.load(channel)?;
         self.drop_to_final()
     }
 
@@ -108,13 +112,17 @@ impl Final {
         set(self.sets.effective, self.sets.permitted, self.sets.inheritable)
     }
 
-    fn load(&self) -> Result<(), Failure> {
+    fn load(&self, channel: &Channel) -> Result<(), Failure> {
         let Some(filter) = &self.filter else { return Ok(()) };
-        match seccomp::load(&filter.program, filter.flags) {
-            Ok(_) => Ok(()),
+        let load = || match seccomp::load(&filter.program, filter.flags) {
+            Ok(listener) => Ok(listener),
             Err(seccomp::Error::Load(error)) => Err(Failure::step("load the seccomp filter", error)),
             Err(other) => Err(Failure::invalid(other.to_string())),
+        };
+        if !filter.listens {
+            return load().map(drop);
         }
+        listener::hand_over(channel, || load()?.ok_or_else(|| Failure::step("make a seccomp listener", Errno::BADF)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a stage inside the container to the program: streams, user, rights, `execve`. Shared by `create` and `exec`.
 
+use super::channel::Channel;
 use super::command;
 use super::credentials::{self, Final};
 use super::error::{At, Failure};
@@ -178,13 +179,13 @@ impl Prepared {
     }
 
     /// The startContainer hooks: each is what the process will be, its rights and filter included.
-    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded) -> Result<(), Failure> {
-        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges))
+    pub fn run_hooks(&self, hooks: &hooks::Hooks, proof: SingleThreaded, channel: &Channel) -> Result<(), Failure> {
+        hooks::run_inside(&hooks.start, &hooks.state, proof, &|| self.rights.apply(self.no_new_privileges, channel))
     }
 
     /// Executes; returns only the reason why not.
-    pub fn execute(self) -> Failure {
-        if let Err(failure) = self.rights.apply(self.no_new_privileges) {
+    pub fn execute(self, channel: &Channel) -> Failure {
+        if let Err(failure) = self.rights.apply(self.no_new_privileges, channel) {
             return failure;
         }
         let error = sys::execve(&self.path, &self.args, &self.env);

@@ -47,14 +47,18 @@ pub struct State {
 
 impl State {
     /// The document of runtime.md, "State"; without a pid for a container that has none.
-    fn document(&self, status: ContainerState, pid: Option<i32>) -> Vec<u8> {
+    pub(super) fn describe(&self, status: ContainerState, pid: Option<i32>) -> oci_spec::runtime::State {
         let mut document = oci_spec::runtime::State::default();
         document.set_version(self.oci_version.clone()).set_id(self.id.clone()).set_status(status).set_pid(pid);
         document.set_bundle(self.bundle.clone());
         if !self.annotations.is_empty() {
             document.set_annotations(Some(self.annotations.clone()));
         }
-        serde_json::to_vec(&document).expect("invariant: a state document has nothing that JSON cannot say")
+        document
+    }
+
+    fn document(&self, status: ContainerState, pid: Option<i32>) -> Vec<u8> {
+        serde_json::to_vec(&self.describe(status, pid)).expect("invariant: a state document has nothing that JSON cannot say")
     }
 }
 

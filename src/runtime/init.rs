@@ -3,12 +3,14 @@
 use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
+use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
 use super::{Create, Gate, Init, cgroup, credentials, crossing, hooks, join, label, mapped, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::namespace::unshare;
 use crate::sys::process as sys;
+use oci_spec::runtime::ContainerState;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, dumpable_behavior, pidfd_send_signal, set_dumpable_behavior, waitid};
@@ -47,6 +49,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let (joins, pid_namespace) = open_namespaces(&plan.namespaces.join)?;
     let streams = Streams::new(request.stdio)?;
     let luggage = Luggage {
@@ -85,7 +88,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             let owned = give_streams(&luggage, pid).map_err(Error::from);
             drop(luggage);
             match owned.and_then(|()| attend(&ours, pid, &plan, &membership, proof)) {
-                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours }),
+                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
         }
@@ -129,7 +132,7 @@ fn attend(channel: &Channel, pid: i32, plan: &Plan, membership: &Membership<'_>,
                 hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), proof)?;
                 channel.say(channel::HOOKS)?;
             }
-            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks, _) => return Err(Error::Lost(String::new())),
+            (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
         }
     }
 }
@@ -220,7 +223,7 @@ fn stage(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let mut channel = channel;
     let failure = match build(luggage, &channel) {
         Ok(mut prepared) => match pass(luggage, &mut channel, &mut prepared) {
-            Ok(()) => prepared.execute(),
+            Ok(()) => prepared.execute(&channel),
             Err(failure) => failure,
         },
         Err(failure) => failure,
@@ -250,7 +253,7 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
         prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
     }
     if let Some(hooks) = &luggage.plan.hooks {
-        prepared.run_hooks(hooks, luggage.proof)?;
+        prepared.run_hooks(hooks, luggage.proof, channel)?;
     }
     Ok(())
 }
@@ -328,7 +331,7 @@ fn enter_time(offsets: &str) -> Result<(), Failure> {
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
     init.gate.say(channel::GO)?;
-    outcome(&init.gate)
+    outcome(&init.gate, init.agent.as_ref())
 }
 
 /// Lets the waiting stage outlive this process.
@@ -337,23 +340,29 @@ pub(super) fn release(init: &Init) -> Result<(), Error> {
     match init.gate.answer()? {
         Answer::Released => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks => Err(Error::Lost("ended at its gate".to_owned())),
+        Answer::End | Answer::Ready(_) | Answer::Born(..) | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("ended at its gate".to_owned())),
     }
 }
 
-/// Opens the gate of another process's stage.
+/// Opens the gate of another process's stage; `agent` is for its seccomp listener.
 ///
 /// # Errors
 /// As [`start`].
-pub(super) fn open_gate(channel: Channel) -> Result<(), Error> {
+pub(super) fn open_gate(channel: Channel, agent: Option<&Agent>) -> Result<(), Error> {
     channel.say(channel::GO)?;
-    outcome(&channel)
+    outcome(&channel, agent)
 }
 
-fn outcome(channel: &Channel) -> Result<(), Error> {
-    match channel.answer()? {
+/// What becomes of a stage behind its gate, or of an exec's that is ready.
+pub(super) fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<(), Error> {
+    let mut answer = channel.answer()?;
+    while let Answer::Filter(process) = answer {
+        listener::serve(channel, process.as_fd(), agent)?;
+        answer = channel.answer()?;
+    }
+    match answer {
         Answer::End => Ok(()),
         Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
+        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => Err(Error::Lost("answered twice".to_owned())),
     }
 }

@@ -5,13 +5,14 @@
 use super::channel::{self, Answer, Channel};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::init::{become_root, bury, hidden, score};
+use super::init::{become_root, bury, hidden, outcome, score};
+use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
 use super::{Exec, Running, cgroup, credentials, label, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -22,6 +23,10 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let Exec { process, user, keyring, spec, .. } = request;
     let plan = process::compile(&process::Request { process, user, spec, defaults: spec.process().as_ref(), keyring })?;
+    let mut agent = Agent::of(spec, request.state, ContainerState::Running)?;
+    if let Some(agent) = &mut agent {
+        agent.init = Some(listener::pid_of(request.init_pidfd)?);
+    }
     let namespaces = namespaces(request.spec);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
@@ -36,7 +41,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
             let (pid, pidfd) = await_birth(&ours, door.as_fd())?;
-            match attend(&ours, pid, &plan, group) {
+            match attend(&ours, pid, &plan, group, agent.as_ref()) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -90,7 +95,7 @@ fn namespaces(spec: &Spec) -> ThreadNameSpaceType {
     flags
 }
 
-fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>) -> Result<Option<OwnedFd>, Error> {
+fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>, agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
     score(pid, plan.oom_score_adj)?;
     if let Some(group) = group {
         group.join(pid).map_err(Error::Cgroup)?;
@@ -100,13 +105,9 @@ fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup
     let console = match channel.answer()? {
         Answer::Ready(console) => console,
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks => return Err(Error::Lost(String::new())),
+        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
     };
-    match channel.answer()? {
-        Answer::End => Ok(console),
-        Answer::Failed(failure) => Err(failure.into()),
-        Answer::Ready(_) | Answer::Born(..) | Answer::Released | Answer::Hooks => Err(Error::Lost("answered twice".to_owned())),
-    }
+    outcome(channel, agent).map(|()| console)
 }
 
 /// What the stages of an exec take with them.
@@ -128,7 +129,7 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
             Err(failure) => failure,
         },
         Ok(Forked::Child) => match build(door, channel) {
-            Ok(prepared) => prepared.execute(),
+            Ok(prepared) => prepared.execute(channel),
             Err(failure) => failure,
         },
         Err(failure) => failure,

@@ -4,8 +4,8 @@ use super::attributes::Attributes;
 use super::error::Error;
 use super::keyring::Keyring;
 use super::label::{self, Label};
-use super::{User, capability, seccomp};
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxSeccomp, PosixRlimitType, Process, Spec};
+use super::{User, capability, listener, seccomp};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use rustix::process::Resource;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -66,6 +66,8 @@ pub(super) struct Sets {
 pub(super) struct Filter {
     pub program: Vec<seccomp::Instruction>,
     pub flags: u32,
+    /// Loading it makes a listener, which goes to an agent.
+    pub listens: bool,
 }
 
 impl std::fmt::Debug for Filter {
@@ -103,6 +105,10 @@ pub(super) fn compile(request: &Request<'_>) -> Result<ProcessPlan, Error> {
     }
     let capabilities = process.capabilities().as_ref().or_else(|| defaults.and_then(|own| own.capabilities().as_ref()));
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let capabilities = capabilities.map_or_else(Sets::default, Sets::of);
+    if user.is_none() {
+        capabilities.warn(spec);
+    }
     Ok(ProcessPlan {
         args,
         env: environment(process.env().as_deref().unwrap_or_default())?,
@@ -111,7 +117,7 @@ pub(super) fn compile(request: &Request<'_>) -> Result<ProcessPlan, Error> {
         umask: process.user().umask().or_else(|| defaults.and_then(|own| own.user().umask())).unwrap_or(0o022) & 0o777,
         rlimits: limits(process, defaults)?,
         rlimits_exact: user.is_none(),
-        capabilities: capabilities.map_or_else(Sets::default, Sets::of),
+        capabilities,
         no_new_privileges: process.no_new_privileges().or_else(|| defaults?.no_new_privileges()).unwrap_or(false),
         seccomp: filter.map(compile_filter).transpose()?,
         oom_score_adj: process.oom_score_adj().or_else(|| defaults?.oom_score_adj()),
@@ -175,11 +181,9 @@ fn limits(process: &Process, defaults: Option<&Process>) -> Result<Vec<(Limit, u
 }
 
 fn compile_filter(profile: &LinuxSeccomp) -> Result<Filter, Error> {
-    if profile.listener_path().is_some() || seccomp::needs_listener(profile) {
-        return Err(Error::Unsupported("a seccomp listener (SCMP_ACT_NOTIFY)".to_owned()));
-    }
+    listener::check(profile)?;
     let program = seccomp::compile(profile).map_err(Error::Seccomp)?;
-    Ok(Filter { program, flags: seccomp::flags(profile) })
+    Ok(Filter { program, flags: seccomp::flags(profile), listens: seccomp::needs_listener(profile) })
 }
 
 impl Sets {
@@ -192,6 +196,31 @@ impl Sets {
             inheritable: mask(sets.inheritable()),
             ambient: mask(sets.ambient()),
         }
+    }
+
+    /// Logs what cannot be granted (config.md, Linux Process: no reason to fail). A user namespace has them all.
+    fn warn(&self, spec: &Spec) {
+        let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let mapped = listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+        let held = if mapped { u64::MAX } else { rustix::thread::capabilities(None).map_or(u64::MAX, |own| own.permitted.bits()) };
+        for (set, refused) in self.ungrantable(held) {
+            let names = capability::ALL.iter().zip(0..).filter(|(_, number)| refused & 1 << number != 0);
+            let names: Vec<&str> = names.map(|((_, name), _)| *name).collect();
+            tracing::warn!("process.capabilities.{set}: {} cannot be granted and will be missing", names.join(", "));
+        }
+    }
+
+    /// What of each set the kernel will not take from a process that holds `held`.
+    fn ungrantable(&self, held: u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let permitted = self.permitted & held;
+        let sets = [
+            ("bounding", self.bounding & !held),
+            ("permitted", self.permitted & !held),
+            ("effective", self.effective & !permitted),
+            ("inheritable", self.inheritable & !(held & self.bounding)),
+            ("ambient", self.ambient & !(permitted & self.inheritable)),
+        ];
+        sets.into_iter().filter(|(_, refused)| *refused != 0)
     }
 }
 
@@ -220,7 +249,7 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ProcessPlan, Request, compile};
+    use super::{Error, ProcessPlan, Request, Sets, compile};
     use oci_spec::runtime::{Process, Spec};
     use serde_json::{Value, json};
 
@@ -253,6 +282,14 @@ mod tests {
             let error = plan(&process, None).unwrap_err();
             assert!(matches!(&error, Error::Invalid(text) if text.contains(message)), "{message}: {error}");
         }
+    }
+
+    #[test]
+    fn capabilities_that_cannot_be_granted_are_known() {
+        let sets = Sets { bounding: 0b111, permitted: 0b011, effective: 0b111, inheritable: 0b1001, ambient: 0b010 };
+        let refused: Vec<_> = sets.ungrantable(0b1101).collect();
+        assert_eq!(refused, [("bounding", 0b010), ("permitted", 0b010), ("effective", 0b110), ("inheritable", 0b1000), ("ambient", 0b010)]);
+        assert_eq!(Sets::default().ungrantable(0).count(), 0);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 mod hooks;
+mod listener;
+mod process;
 
 const STAGE: &str = "RCON_TEST_STAGE";
 
@@ -45,7 +47,10 @@ impl Fixture {
         }
         let layer = base.join("layer");
         std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-        for applet in ["sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep"] {
+        for applet in [
+            "sh", "id", "cat", "stat", "readlink", "sleep", "kill", "ls", "tty", "stty", "touch", "true", "mount", "pwd", "env", "grep", "cut",
+            "ionice", "uname", "mkdir",
+        ] {
             std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
         }
         std::fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:/bin/sh\n").unwrap();
@@ -240,8 +245,17 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
     let process = container.process().clone().unwrap();
     let unused = super::cgroup::Group { path: "/unused".to_owned() };
     let user = User::default();
-    let request =
-        Exec { init_pidfd: init.pidfd.as_fd(), process: &process, user: Some(&user), keyring: None, spec, stdio, cgroup: &unused, preserve_fds: 0 };
+    let request = Exec {
+        init_pidfd: init.pidfd.as_fd(),
+        process: &process,
+        user: Some(&user),
+        keyring: None,
+        spec,
+        stdio,
+        cgroup: &unused,
+        preserve_fds: 0,
+        state: None,
+    };
     join::exec(request, None)
 }
 
@@ -440,6 +454,7 @@ fn filters_and_groups_hold() {
                 stdio,
                 cgroup: &group,
                 preserve_fds: 0,
+                state: None,
             };
             let running = super::exec(request).unwrap();
             assert_eq!(wait(&running.pidfd), 0);

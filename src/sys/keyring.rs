@@ -9,6 +9,9 @@ const JOIN_SESSION_KEYRING: libc::c_int = 1;
 const SETPERM: libc::c_int = 5;
 const DESCRIBE: libc::c_int = 6;
 
+/// `KEY_SPEC_SESSION_KEYRING`: the calling thread's.
+const SESSION: i32 = -3;
+
 /// Everybody may search, that is find and link what the keyring names (`KEY_OTH_SEARCH`).
 pub const OTHER_SEARCH: u32 = 0x08;
 /// The owner may (`KEY_USR_SEARCH`).
@@ -25,7 +28,12 @@ pub struct Keyring(i32);
 pub fn join_session(name: &CStr) -> io::Result<Keyring> {
     // SAFETY: the name is NUL-terminated and lives through the call.
     let serial = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
-    if serial < 0 { Err(io::Error::last_os_error()) } else { Ok(Keyring(serial as i32)) }
+    match serial {
+        // It is the session keyring already (security/keys/process_keys.c, join_session_keyring).
+        0 => Ok(Keyring(SESSION)),
+        serial if serial < 0 => Err(io::Error::last_os_error()),
+        serial => Ok(Keyring(serial as i32)),
+    }
 }
 
 /// Adds permissions to those that the keyring has.
@@ -64,7 +72,7 @@ mod tests {
                 grant(ring, USER_SEARCH).unwrap();
                 assert_ne!(permissions_of(ring).unwrap() & USER_SEARCH, 0);
                 let again = join_session(c"_ses.rcon-sys-test").unwrap();
-                assert_eq!(again, ring);
+                assert_eq!(permissions_of(again).unwrap(), permissions_of(ring).unwrap());
             })
             .join()
         };

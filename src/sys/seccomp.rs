@@ -70,3 +70,25 @@ pub fn probe(number: i64, arguments: [u64; 3]) -> i32 {
     let result = unsafe { libc::syscall(number, a, b, c) };
     if result < 0 { io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
 }
+
+/// An agent's part, for tests: waits for a notification and refuses its call with `errno`. Returns the call's number.
+#[cfg(test)]
+pub fn refuse_one(listener: std::os::fd::BorrowedFd<'_>, errno: i32) -> io::Result<i32> {
+    use std::os::fd::AsRawFd;
+    /// `_IOWR('!', 0, struct seccomp_notif)` and `_IOWR('!', 1, struct seccomp_notif_resp)`.
+    const RECEIVE: libc::c_ulong = 0xc050_2100;
+    const SEND: libc::c_ulong = 0xc018_2101;
+    // id, pid and flags, number and architecture, …: `struct seccomp_notif` in words.
+    let mut notification = [0u64; 10];
+    // SAFETY: the buffer is zeroed, as the kernel demands, and has the 80 bytes that the command's number tells.
+    if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE as _, notification.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // id, value, error and flags.
+    let mut answer = [notification[0], 0, u64::from((-errno).cast_unsigned())];
+    // SAFETY: a live buffer of the 24 bytes that the command's number tells.
+    if unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, answer.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(notification[2] as u32 as i32)
+}

@@ -3,6 +3,7 @@
 use super::{Context, console, foreground, parse};
 use crate::base::fs::{self, Context as _};
 use crate::cli::failure::Failure;
+use crate::runtime::config;
 use crate::runtime::container::Process;
 use clap::Parser;
 use oci_spec::runtime::Process as Spec;
@@ -66,7 +67,11 @@ pub fn exec(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
 fn process(flags: &Exec, container: &crate::runtime::container::Container) -> Result<Spec, Failure> {
     if let Some(path) = &flags.process {
         let text = std::fs::read(path).on("read", path)?;
-        return serde_json::from_slice(&text).map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error));
+        let read = config::read_process(&text).map_err(|error| Failure::caused(format!("cannot read process file {}", path.display()), &error))?;
+        for warning in read.warnings {
+            tracing::warn!("{}: {warning}", path.display());
+        }
+        return Ok(read.document);
     }
     if flags.command.is_empty() {
         return Err(Failure::invalid("exec needs a command or --process FILE"));

@@ -34,6 +34,12 @@ impl Engine {
             name: request.user.clone().unwrap_or_else(|| record.spec.process.user.clone()),
             groups: if request.user.is_none() { record.spec.host.group_add.clone() } else { Vec::new() },
         };
+        let state = runtime::hooks::State {
+            oci_version: spec.version().clone(),
+            id: record.id.as_str().to_owned(),
+            bundle: self.privilege.roots.container(&record.id),
+            annotations: spec.annotations().clone().unwrap_or_default(),
+        };
         let stdio = match &request.stdio {
             ExecStdio::Terminal => Stdio::Terminal { columns: request.console.0, rows: request.console.1 },
             ExecStdio::Pipes(ends) => {
@@ -56,6 +62,7 @@ impl Engine {
             stdio,
             cgroup: &live.cgroup,
             preserve_fds: 0,
+            state: Some(&state),
         })?)
     }
 

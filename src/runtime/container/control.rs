@@ -28,7 +28,7 @@ impl Container {
                 _ => "cannot start an already running container".to_owned(),
             }));
         };
-        init::open_gate(gate)?;
+        init::open_gate(gate, self.record.agent().as_ref())?;
         fs::remove_file(&self.path(GATE))?;
         self.poststart()
     }

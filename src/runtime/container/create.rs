@@ -6,6 +6,7 @@ use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
+use crate::runtime::listener::Listener;
 use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -52,6 +53,7 @@ impl Store {
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
+        record.listener = Listener::of(spec);
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = Some(cgroup::Group { path: group_path(spec, id) });

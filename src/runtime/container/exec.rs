@@ -36,6 +36,7 @@ impl Container {
             stdio,
             cgroup: self.group()?,
             preserve_fds: process.preserve_fds,
+            state: Some(&self.record.hook_state()),
         })
     }
 }

@@ -1,8 +1,9 @@
 //! The hooks around a container's process: poststart when it runs, poststop when the container is gone.
 
 use super::{Container, Record};
+use crate::runtime::listener::Agent;
 use crate::runtime::{Error, hooks};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{ContainerState, Spec};
 
 impl Record {
     /// What hooks are told of the container.
@@ -13,6 +14,14 @@ impl Record {
             bundle: self.bundle.clone(),
             annotations: self.annotations.clone().into_iter().collect(),
         }
+    }
+}
+
+impl Record {
+    /// Who gets the listener of the filter that its process loads at the start.
+    pub(super) fn agent(&self) -> Option<Agent> {
+        let listener = self.listener.clone()?;
+        Some(Agent { listener, state: self.hook_state(), status: ContainerState::Created, init: None })
     }
 }
 

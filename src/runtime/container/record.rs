@@ -2,6 +2,7 @@
 
 use super::Id;
 use crate::base::fs;
+use crate::runtime::listener::Listener;
 use crate::runtime::{Error, cgroup};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ pub struct Record {
     /// Its processes keep the session keyring of whoever makes them (`--no-new-keyring`).
     #[serde(default)]
     pub keep_keyring: bool,
+    /// Where the notifications of its filter go.
+    #[serde(default)]
+    pub listener: Option<Listener>,
     /// Whether it is the first process of a pid namespace of its own: its end ends all others.
     pub own_pid_namespace: bool,
     /// Whether the config has poststart or poststop hooks.
@@ -65,6 +69,7 @@ impl Record {
             group: None,
             init: None,
             keep_keyring: false,
+            listener: None,
             own_pid_namespace: false,
             later_hooks: false,
         }
