@@ -105,7 +105,7 @@ StandardError=file:/dev/ttyS0
 ExecStopPost=/bin/busybox poweroff -f
 UNIT
 cat > "$payload/boot" <<'BOOT'
-for module in overlay veth bridge dummy nf_tables nft_chain_nat nft_nat nft_masq nft_fib_ipv4 nft_ct nft_reject_ipv4 nf_conntrack_netlink tun; do
+for module in fuse overlay veth bridge dummy nf_tables nft_chain_nat nft_nat nft_masq nft_fib_ipv4 nft_ct nft_reject_ipv4 nf_conntrack_netlink tun; do
     modprobe -q "$module"
 done
 read -r GUEST_INIT < /payload/init

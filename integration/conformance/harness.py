@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 
-SECONDS = 20  # A verb that takes longer hangs.
+SECONDS = 15  # A verb that takes longer hangs.
 CASES = []
 
 
@@ -321,7 +321,7 @@ class T:
             raise Broken(f"exec: exit {result.code}: {result.out.strip()} {result.refused()}")
         return result.out.strip()
 
-    def wait(self, pid, seconds=SECONDS):
+    def wait(self, pid, seconds=5):
         """Waits for a process of the container to end and reaps it (it is ours: we are a subreaper); its wait status
         as a shell would say it."""
         try:

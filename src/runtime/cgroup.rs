@@ -16,7 +16,9 @@ mod files;
 mod hierarchy;
 mod limits;
 mod place;
+mod placement;
 mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 
@@ -28,17 +30,46 @@ use oci_spec::runtime::LinuxResources;
 use place::Place;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a container's groups are: serialisable, so that any later process can open them again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Path below each hierarchy's root: `/rcon/<id>` (fs driver).
+    /// Path below each hierarchy's root: `/rcon/<id>`. Empty: there is no group (see [`Group::absent`]).
     pub path: String,
+    /// Hierarchies, by mount point, in which the path is another one: below a runtime that is in different groups itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    elsewhere: BTreeMap<PathBuf, String>,
+    /// The systemd unit that the group belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<systemd::Unit>,
+    /// A unit that is made with its first process.
+    #[serde(skip)]
+    pending: Option<Box<systemd::Pending>>,
+    /// Processes enter this very group, whatever the container has made below it.
+    #[serde(skip)]
+    exact: bool,
 }
 
 impl Group {
+    /// The group of that path in every hierarchy; nothing is made or checked.
+    pub fn at(path: &str) -> Self {
+        Group { path: path.to_owned(), elsewhere: BTreeMap::new(), unit: None, pending: None, exact: false }
+    }
+
+    /// No group: processes stay in the caller's. What needs a group answers [`Error::Absent`]; joining and deleting do nothing.
+    pub fn absent() -> Self {
+        Group::at("")
+    }
+
+    /// Whether this is [`Group::absent`].
+    pub fn is_absent(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// Makes the groups and applies limits and device rules. The container's init then starts inside
     /// ([`Group::clone_fd`]) and joins the v1 hierarchies ([`Group::join`]).
     ///
@@ -47,7 +78,7 @@ impl Group {
     /// # Errors
     /// What could not be made or set; nothing is left behind then.
     pub fn create(path: &str, resources: Option<&LinuxResources>) -> Result<Self, Error> {
-        let group = Group { path: path.to_owned() };
+        let group = Group::at(path);
         let place = group.place()?;
         place.clear()?;
         let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
@@ -63,7 +94,12 @@ impl Group {
     /// Directory fd of the v2 group for CLONE_INTO_CGROUP (of a group below it, when the container has groups of its own
     /// and a further process cannot enter above); None where there is no v2 tree: [`Group::join`] does it all then.
     pub fn clone_fd(&self) -> Option<OwnedFd> {
-        let dir = self.place().ok()?.entry()?;
+        let place = self.place().ok()?;
+        // A user's own manager moves processes for us where we may not.
+        if self.unit.as_ref().is_some_and(systemd::Unit::is_of_user) {
+            return None;
+        }
+        let dir = if self.exact { place.unified()?.dir } else { place.entry()? };
         rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
@@ -73,7 +109,7 @@ impl Group {
     /// # Errors
     /// [`Error::Join`]; the process must not go on to run the container's program.
     pub fn join(&self, pid: i32) -> Result<(), Error> {
-        self.place()?.join(pid)
+        self.enter(pid, false)
     }
 
     /// Moves every process of the group into the v1 hierarchies that only statistics need; does nothing on v2. To be called
@@ -82,7 +118,7 @@ impl Group {
     /// # Errors
     /// [`Error::Create`], [`Error::Join`]: statistics will be incomplete.
     pub fn join_accounting(&self) -> Result<(), Error> {
-        self.place()?.account()
+        if self.is_absent() { Ok(()) } else { self.place()?.account() }
     }
 
     /// As [`Group::join`], and into every other v1 hierarchy too, as `runc` does: for a caller that ends before
@@ -91,7 +127,19 @@ impl Group {
     /// # Errors
     /// [`Error::Create`], [`Error::Join`]
     pub fn join_all(&self, pid: i32) -> Result<(), Error> {
-        self.place()?.join_all(pid)
+        self.enter(pid, true)
+    }
+
+    fn enter(&self, pid: i32, all: bool) -> Result<(), Error> {
+        if self.is_absent() {
+            return Ok(());
+        }
+        let place = self.place()?;
+        match &self.unit {
+            Some(unit) => systemd::join(&place, unit, self.pending.as_deref(), pid, self.exact)?,
+            None => place.join(pid, self.exact)?,
+        }
+        if all { place.join_rest(pid) } else { Ok(()) }
     }
 
     /// Changes limits of a running container; what `resources` leaves unset stays. Device rules, when given, replace all.
@@ -100,6 +148,9 @@ impl Group {
     /// The file and value that were refused; limits before it are in force.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         let place = self.place()?;
+        if let Some(unit) = &self.unit {
+            systemd::update(&place, unit, resources)?;
+        }
         place.limit(resources, true)?;
         match resources.devices().as_deref() {
             Some(rules) if !rules.is_empty() => place.restrict(rules, true),
@@ -146,17 +197,48 @@ impl Group {
         control::kill_all(&place.tracking()?, place.layout.v2.is_some(), deadline)
     }
 
-    /// Removes the groups; a missing one is fine; EBUSY is retried with back-off for ten seconds. Kills nothing.
+    /// Sends a signal to every process of the group and below it, held still meanwhile so that none is missed. A group that
+    /// was frozen before stays so: its processes get the signal when thawed, SIGKILL at once where the kernel can (v2).
+    ///
+    /// # Errors
+    /// [`Error::Kill`]; [`Error::Absent`].
+    pub fn signal_all(&self, signal: crate::base::Signal) -> Result<(), Error> {
+        let place = self.place()?;
+        control::signal_all(&place.tracking()?, place.layout.v2.is_some(), signal.number())
+    }
+
+    /// A group below this one for one more process to join (`exec --cgroup`): a path, on v1 hierarchies also
+    /// `controller[,controller]:path` to name them apart; several are taken together. It must exist. "/" is the group itself,
+    /// even when the container has handed its controllers down.
+    ///
+    /// # Errors
+    /// [`Error::NoSubgroup`], [`Error::Path`], [`Error::Controller`].
+    pub fn sub(&self, paths: &[impl AsRef<str>]) -> Result<Self, Error> {
+        placement::below(self, &self.place()?, paths)
+    }
+
+    /// Removes the groups; a missing one is fine; EBUSY is retried with back-off for ten seconds. Kills nothing, unless
+    /// systemd has to stop a unit to do it.
     ///
     /// # Errors
     /// [`Error::Remove`]
     pub fn delete(&self) -> Result<(), Error> {
+        if self.is_absent() {
+            return Ok(());
+        }
+        if let Some(unit) = &self.unit {
+            systemd::stop(unit)?;
+        }
         control::remove(&self.place()?.dirs())
     }
 
     fn place(&self) -> Result<Place<'_>, Error> {
+        if self.is_absent() {
+            return Err(Error::Absent);
+        }
         hierarchy::validate(&self.path)?;
-        Ok(Place { layout: Layout::host()?, path: &self.path })
+        self.elsewhere.values().try_for_each(|path| hierarchy::validate(path))?;
+        Ok(Place::new(Layout::host()?, &self.path).with_exceptions(&self.elsewhere))
     }
 }
 

@@ -113,7 +113,7 @@ fn pipes() -> (Stdio, OwnedFd) {
 
 fn create(fixture: &Fixture, spec: &Spec, user: Option<&User>, stdio: Stdio, reaper: bool) -> Result<Init, Error> {
     let root = fixture.root();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     init::create(Create { user, reaper, ..Create::new(spec, &root, stdio, &unused) }, None)
 }
 
@@ -243,7 +243,7 @@ fn a_terminal_is_the_containers_own() {
 fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::Running, Error> {
     let container = config(args, |_| {});
     let process = container.process().clone().unwrap();
-    let unused = super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::cgroup::Group::at("/unused");
     let user = User::default();
     let request = Exec {
         init_pidfd: init.pidfd.as_fd(),

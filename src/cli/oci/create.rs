@@ -82,7 +82,13 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
     let bundle = Bundle::load(&bundle)?;
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     console::check(terminal, detached, flags.console_socket.as_ref())?;
-    let request = Request { preserve_fds: flags.preserve_fds, keep_keyring: flags.no_new_keyring, run, no_pivot: flags.no_pivot };
+    let request = Request {
+        preserve_fds: flags.preserve_fds,
+        keep_keyring: flags.no_new_keyring,
+        run,
+        no_pivot: flags.no_pivot,
+        systemd: context.globals.systemd_cgroup,
+    };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {
         match (&flags.console_socket, master) {

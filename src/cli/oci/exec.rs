@@ -35,6 +35,9 @@ struct Exec {
     /// Go on although the container is paused
     #[arg(long)]
     ignore_paused: bool,
+    /// Group to join, below the container's own: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    cgroup: Vec<String>,
     id: String,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -48,7 +51,7 @@ pub fn exec(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let terminal = spec.terminal().unwrap_or(false);
     console::check(terminal, flags.detach, flags.console_socket.as_ref())?;
     let signals = if flags.detach { None } else { Some(foreground::Signals::block()?) };
-    let process = Process { spec, preserve_fds: flags.preserve_fds, ignore_paused: flags.ignore_paused };
+    let process = Process { spec, preserve_fds: flags.preserve_fds, ignore_paused: flags.ignore_paused, cgroup: flags.cgroup.clone() };
     let mut started = container.exec(&process)?;
     let mut master = started.console.take();
     if let (Some(socket), Some(own)) = (&flags.console_socket, &master) {

@@ -78,7 +78,7 @@ pub(super) fn release_network(record: &record::Container) -> Result<()> {
 
 /// Ends a started container without a monitor. The caller holds the operation lock. None: it was removed (`--rm`).
 pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container) -> Result<Option<record::Container>> {
-    let group = Group { path: cgroup_path(&record) };
+    let group = Group::at(&cgroup_path(&record));
     group.kill_all(KILL_PATIENCE)?;
     group.delete()?;
     release_network(&record)?;

@@ -66,7 +66,7 @@ impl Engine {
         let _lock = locks::lock(roots, &id)?;
         let live_dir = roots.live(&id);
         // Its own cgroup, or the one it has by default when no monitor lives that could say.
-        let group = monitor::Live::read(&live_dir).map_or_else(|| Group { path: format!("/rcon/{id}") }, |live| live.cgroup);
+        let group = monitor::Live::read(&live_dir).map_or_else(|| Group::at(&format!("/rcon/{id}")), |live| live.cgroup);
         if let Some(mut client) = connect(&live_dir)? {
             client.stop_requested()?;
             kill_and_wait(&mut client, &live_dir, name)?;

@@ -3,14 +3,18 @@
 use super::Error;
 use super::files::{Files, keyed, write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long processes may take to freeze (one in uninterruptible sleep cannot).
 const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a signal to all waits until they hold still.
+const HOLD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a group that still has (dying) processes is waited for before its removal fails.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
@@ -137,6 +141,7 @@ pub(super) fn thaw(files: &Files<'_>, unified: bool) -> Result<(), Error> {
     if unified { files.set("cgroup.freeze", "0") } else { files.set("freezer.state", "THAWED") }
 }
 
+/// Whether the group is stopped, by itself or with one above it. One that is only about to be does not count on v1.
 pub(super) fn is_frozen(files: &Files<'_>, unified: bool) -> bool {
     if unified { files.keyed("cgroup.events", "frozen") == Some(1) } else { files.get("freezer.state").is_ok_and(|state| state == "FROZEN") }
 }
@@ -169,7 +174,7 @@ fn kill_each(files: &Files<'_>, unified: bool, deadline: Instant) -> Result<(), 
         // Frozen processes neither fork nor exit, so no number can pass to a stranger between the two calls.
         let frozen = !unified && files.has("freezer.state") && freeze_v1(files, Instant::now() + Duration::from_millis(50))?;
         let pids = pids(files)?;
-        let killed = pids.iter().try_for_each(|pid| kill(*pid, files.group));
+        let killed = pids.iter().try_for_each(|pid| kill(*pid, libc::SIGKILL, files.group));
         if frozen || unified {
             thaw_if_there(files, unified)?;
         }
@@ -190,12 +195,44 @@ fn kill_each(files: &Files<'_>, unified: bool, deadline: Instant) -> Result<(), 
     }
 }
 
-fn kill(pid: i32, group: &str) -> Result<(), Error> {
-    // 0: a process of another PID namespace, which has no number here.
+/// Sends a signal to all, holding them still meanwhile: frozen processes neither fork nor exit, so none is missed and no
+/// number can pass to a stranger.
+///
+/// # Errors
+/// [`Error::Kill`]
+pub(super) fn signal_all(files: &Files<'_>, unified: bool, signal: i32) -> Result<(), Error> {
+    if unified && signal == libc::SIGKILL && files.try_set("cgroup.kill", "1").is_ok() {
+        return Ok(());
+    }
+    let frozen_before = is_frozen(files, unified);
+    let held = frozen_before || hold(files, unified);
+    let sent = pids(files).and_then(|pids| pids.into_iter().try_for_each(|pid| kill(pid, signal, files.group)));
+    // A v1 freezer keeps even the killed.
+    if held && (!frozen_before || (!unified && signal == libc::SIGKILL)) {
+        thaw_if_there(files, unified)?;
+    }
+    sent
+}
+
+/// Freezes as far as it goes in a short time; a process in uninterruptible sleep must not keep a signal from the others.
+fn hold(files: &Files<'_>, unified: bool) -> bool {
+    let deadline = Instant::now() + HOLD_DEADLINE;
+    if unified {
+        let frozen = files.try_set("cgroup.freeze", "1").and_then(|()| wait_for_event(&files.dir, "frozen", 1, deadline));
+        frozen.inspect_err(|error| tracing::debug!(%error, group = files.group, "signalling without a freeze")).is_ok()
+    } else {
+        files.has("freezer.state") && freeze_v1(files, deadline).is_ok()
+    }
+}
+
+fn kill(pid: i32, signal: i32, group: &str) -> Result<(), Error> {
+    let failed = |source| Error::Kill { pid, signal, group: group.to_owned(), source };
+    // Zero is a process that our pid namespace does not show.
     let Some(target) = Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0) else { return Ok(()) };
-    match kill_process(target, Signal::KILL) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(Error::Kill { pid, group: group.to_owned(), source: error.into() }),
+    let sent = pidfd_open(target, PidfdFlags::empty()).map_err(std::io::Error::from);
+    match sent.and_then(|pidfd| crate::sys::pidfd_signal::send(pidfd.as_fd(), signal)) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(failed(error)),
+        _ => Ok(()),
     }
 }
 

@@ -59,6 +59,11 @@ pub(super) fn rules(given: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
     Ok(rules)
 }
 
+/// Whether a rule refuses particular devices (not merely all of them, as every list begins).
+pub(super) fn refuses_by_name(given: &[LinuxDeviceCgroup]) -> bool {
+    given.iter().any(|rule| !rule.allow() && read(rule).map_or(true, |rule| !rule.is_total()))
+}
+
 fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
     let invalid = |why| Error::Invalid { option: "device rule", value: rule.to_string(), why };
     let kind = match rule.typ() {
@@ -192,8 +197,7 @@ pub(super) fn lines(rules: &[Rule]) -> Vec<(bool, String)> {
             continue;
         }
         let number = |number: Option<i32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
-        let access: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+        let access = letters(rule.access);
         // A bare `a` would mean everything whatever the numbers say, so it is spelt out.
         for (kind, letter) in [(BLOCK, 'b'), (CHARACTER, 'c')] {
             if rule.kind.is_none_or(|wanted| wanted == kind) {
@@ -202,6 +206,50 @@ pub(super) fn lines(rules: &[Rule]) -> Vec<(bool, String)> {
         }
     }
     lines
+}
+
+/// The rules as far as a unit's `DeviceAllow=` can say them (`man 5 systemd.resource-control`): a list of what is admitted,
+/// which has no exceptions, so it may admit more. `groups` is `/proc/devices`, by whose names whole majors are called.
+/// None: everything, or something that has no name there.
+pub(super) fn unit_rules(rules: &[Rule], groups: &str) -> Option<Vec<(String, String)>> {
+    let mut everything = false;
+    let mut admitted: Vec<&Rule> = Vec::new();
+    for rule in rules {
+        if rule.is_total() {
+            everything = rule.allow;
+            admitted.clear();
+        } else if rule.allow {
+            admitted.push(rule);
+        }
+    }
+    let mut list = Vec::new();
+    for rule in admitted.into_iter().filter(|_| !everything) {
+        for (kind, word) in [(BLOCK, "block"), (CHARACTER, "char")] {
+            if rule.kind.is_none_or(|wanted| wanted == kind) {
+                list.push((unit_device(rule, word, groups)?, letters(rule.access)));
+            }
+        }
+    }
+    (!everything).then_some(list)
+}
+
+fn unit_device(rule: &Rule, kind: &str, groups: &str) -> Option<String> {
+    match (rule.major, rule.minor) {
+        (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+        (None, None) => Some(format!("{kind}-*")),
+        (Some(major), None) => {
+            let heading = if kind == "char" { "Character devices:" } else { "Block devices:" };
+            let lines = groups.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
+            let named = lines.filter_map(|line| line.trim().split_once(' ')).find(|(number, _)| number.parse() == Ok(major));
+            named.map(|(_, name)| format!("{kind}-{}", name.trim()))
+        }
+        (None, Some(_)) => None,
+    }
+}
+
+fn letters(access: u8) -> String {
+    let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    letters.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
 }
 
 #[cfg(test)]
@@ -295,5 +343,19 @@ mod tests {
         for bad in [r#"[{"allow":true,"type":"p"}]"#, r#"[{"allow":true,"access":"x"}]"#, r#"[{"allow":true,"major":-2}]"#] {
             assert!(rules(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(bad).unwrap()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_unit_admits_at_least_what_the_rules_admit() {
+        let groups = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n";
+        let given = r#"[{"allow":false},{"allow":true,"type":"b","major":8,"access":"r"},{"allow":false,"type":"b","major":8,"minor":1}]"#;
+        let list = unit_rules(&parsed(given), groups).unwrap();
+        let shown: Vec<_> = list.iter().map(|(device, access)| format!("{device} {access}")).collect();
+        assert_eq!(shown[..4], ["block-sd r", "char-* m", "block-* m", "/dev/char/1:3 rwm"]);
+        assert_eq!(shown.last().unwrap(), "char-pts rwm");
+        assert_eq!(unit_rules(&parsed(r#"[{"allow":true}]"#), groups), None);
+        assert_eq!(unit_rules(&parsed(r#"[{"allow":true,"type":"c","major":77}]"#), groups), None);
+        assert!(refuses_by_name(&[serde_json::from_str(r#"{"allow":false,"type":"c","major":1}"#).unwrap()]));
+        assert!(!refuses_by_name(&[serde_json::from_str(r#"{"allow":false,"access":"rwm"}"#).unwrap()]));
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a group.
 
+pub use super::systemd::BusError;
 use crate::base::ErrorKind;
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ pub enum Error {
     },
     #[error("no cgroup hierarchy is mounted on this host")]
     NoHierarchy,
-    #[error("invalid cgroup path \"{0}\": expected an absolute path without \".\" and \"..\"")]
+    #[error("invalid cgroup path \"{0}\": it must name a group below the root, without \"..\"")]
     Path(String),
     #[error("cannot create cgroup {}", dir.display())]
     Create {
@@ -23,8 +24,32 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("cgroup {0} already has processes")]
+    #[error("cgroup {0} already has processes: end them, or choose another cgroups path")]
     NotEmpty(String),
+    #[error("cgroup {0} is frozen: thaw it and those above it, or choose another cgroups path")]
+    Frozen(String),
+    #[error("the container has no cgroup: the runtime was not permitted to make one")]
+    Absent,
+    #[error("cannot give {} to user {owner}", path.display())]
+    Own {
+        path: PathBuf,
+        owner: u32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {operation} systemd unit {unit}")]
+    Systemd {
+        operation: &'static str,
+        unit: String,
+        #[source]
+        source: BusError,
+    },
+    #[error("systemd does not run here (there is no /run/systemd/system): --systemd-cgroup needs it")]
+    NoSystemd,
+    #[error("invalid annotation {key}=\"{value}\": {why}")]
+    Annotation { key: String, value: String, why: String },
+    #[error("no cgroup {path} below the container's group")]
+    NoSubgroup { path: String },
     #[error("cannot set {file} to {value} for {group}")]
     Set {
         file: String,
@@ -71,9 +96,10 @@ pub enum Error {
     },
     #[error("cannot move the processes of {0}: new ones keep appearing")]
     Restless(String),
-    #[error("cannot kill process {pid} of {group}")]
+    #[error("cannot send signal {signal} to process {pid} of {group}")]
     Kill {
         pid: i32,
+        signal: i32,
         group: String,
         #[source]
         source: io::Error,
@@ -93,9 +119,11 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Path(_) | Error::Invalid { .. } | Error::BelowUsage { .. } => ErrorKind::Invalid,
-            Error::NotEmpty(_) => ErrorKind::Conflict,
-            Error::NoHierarchy | Error::Controller { .. } | Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::Path(_) | Error::Invalid { .. } | Error::BelowUsage { .. } | Error::NoSubgroup { .. } | Error::Annotation { .. } => {
+                ErrorKind::Invalid
+            }
+            Error::NotEmpty(_) | Error::Frozen(_) => ErrorKind::Conflict,
+            Error::NoHierarchy | Error::Controller { .. } | Error::Unsupported { .. } | Error::Absent | Error::NoSystemd => ErrorKind::Unsupported,
             Error::Set { source, .. } => match source.raw_os_error() {
                 Some(libc::ENOENT | libc::EOPNOTSUPP) => ErrorKind::Unsupported,
                 Some(libc::EINVAL | libc::ERANGE | libc::ENODEV) => ErrorKind::Invalid,
@@ -103,7 +131,11 @@ impl Error {
                 Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::Forbidden,
                 _ => ErrorKind::Internal,
             },
-            Error::Create { source, .. } | Error::Enable { source, .. } | Error::DeviceProgram { source, .. } => match source.raw_os_error() {
+            Error::Create { source, .. }
+            | Error::Enable { source, .. }
+            | Error::DeviceProgram { source, .. }
+            | Error::Join { source, .. }
+            | Error::Own { source, .. } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::Forbidden,
                 _ => ErrorKind::Internal,
             },

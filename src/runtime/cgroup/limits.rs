@@ -52,6 +52,11 @@ pub(super) fn demanded(resources: &LinuxResources, live: bool) -> Vec<&'static s
     controllers
 }
 
+/// Whether any limit is asked for at all.
+pub(super) fn asks(resources: &LinuxResources) -> bool {
+    !demanded(resources, false).is_empty() || resources.unified().as_ref().is_some_and(|unified| !unified.is_empty())
+}
+
 fn limits_block_io(io: &LinuxBlockIo) -> bool {
     let throttled = throttles(io).into_iter().any(|(_, _, list)| !list.is_empty());
     let weighted = io.weight_device().as_ref().is_some_and(|list| !list.is_empty());
@@ -105,7 +110,8 @@ fn positive(limit: Option<i64>) -> bool {
 }
 
 /// `checkBeforeUpdate`: a limit below what is in use is refused instead of enforced by killing.
-fn check_usage(files: &Files<'_>, memory: &LinuxMemory, usage_file: &str) -> Result<(), Error> {
+pub(super) fn check_usage(files: &Files<'_>, memory: &LinuxMemory, unified: bool) -> Result<(), Error> {
+    let usage_file = if unified { "memory.current" } else { "memory.usage_in_bytes" };
     let Some(limit) = memory.limit().filter(|limit| *limit > 0) else { return Ok(()) };
     match files.number(usage_file) {
         Some(usage) if memory.check_before_update() == Some(true) && usage > limit.unsigned_abs() => {
@@ -121,7 +127,7 @@ fn memory_v2(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
     refuse("kernel TCP memory limit", positive(memory.kernel_tcp()), gone)?;
     refuse("memory swappiness", memory.swappiness().is_some(), gone)?;
     refuse("disabling the OOM killer", memory.disable_oom_killer() == Some(true), gone)?;
-    check_usage(files, memory, "memory.current")?;
+    check_usage(files, memory, true)?;
     // A swap total alone counts from the limit in force.
     let in_force = || files.number("memory.max").and_then(|limit| i64::try_from(limit).ok());
     let limit = memory.limit().filter(|limit| *limit != 0);
@@ -144,7 +150,7 @@ fn memory_v2(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
 
 fn memory_v1(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
     refuse("kernel memory limit", positive(memory.kernel()), "kernels since 5.16 have no such limit")?;
-    check_usage(files, memory, "memory.usage_in_bytes")?;
+    check_usage(files, memory, false)?;
     let limit = memory.limit().filter(|limit| *limit != 0);
     let swap = match memory.swap().filter(|swap| *swap != 0) {
         // Unlimited memory takes the swap limit with it.

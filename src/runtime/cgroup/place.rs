@@ -9,6 +9,7 @@ use super::{Error, control, devices, limits};
 use crate::sys::bpf;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use rustix::fs::XattrFlags;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -24,16 +25,39 @@ const ACCOUNTING: [&str; 3] = ["memory", "pids", "blkio"];
 /// v2 controllers (by v1 name) that every group gets: for statistics, and for limits that are set later.
 const ALWAYS_ENABLED: [&str; 5] = ["cpu", "cpuset", "blkio", "memory", "pids"];
 
+/// No hierarchy has a path of its own.
+static NOWHERE_ELSE: BTreeMap<PathBuf, String> = BTreeMap::new();
+
 /// One path within the hierarchies of one host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) layout: &'a Layout,
     pub(super) path: &'a str,
+    /// Where the group is called otherwise, by mount point.
+    elsewhere: &'a BTreeMap<PathBuf, String>,
 }
 
 impl<'a> Place<'a> {
+    pub(super) fn new(layout: &'a Layout, path: &'a str) -> Self {
+        Place { layout, path, elsewhere: &NOWHERE_ELSE }
+    }
+
+    pub(super) fn with_exceptions(self, elsewhere: &'a BTreeMap<PathBuf, String>) -> Self {
+        Place { elsewhere, ..self }
+    }
+
+    /// The group's path in one hierarchy.
+    pub(super) fn path_in(&self, mount: &Mount) -> &'a str {
+        self.elsewhere.get(&mount.base).map_or(self.path, String::as_str)
+    }
+
+    /// The group's directory in one hierarchy, whether it exists or not.
+    pub(super) fn dir_in(&self, mount: &Mount) -> PathBuf {
+        mount.dir(self.path_in(mount))
+    }
+
     fn files(&self, mount: &Mount) -> Files<'a> {
-        Files { dir: mount.dir(self.path), group: self.path }
+        Files { dir: self.dir_in(mount), group: self.path_in(mount) }
     }
 
     /// The v2 group, where there is a v2 tree.
@@ -62,11 +86,11 @@ impl<'a> Place<'a> {
     /// What could not be made or set; the groups made so far stay for the caller to remove.
     pub(super) fn prepare(&self, resources: Option<&LinuxResources>) -> Result<(), Error> {
         if let Some(mount) = &self.layout.v2 {
-            make(&mount.base, self.path, false)?;
+            make(&mount.base, self.path_in(mount), false)?;
             self.enable(resources, false)?;
         } else {
             for legacy in &self.layout.legacy {
-                make(&legacy.mount.base, self.path, legacy.has("cpuset"))?;
+                make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))?;
             }
         }
         resources.map_or(Ok(()), |resources| self.limit(resources, false))
@@ -103,7 +127,7 @@ impl<'a> Place<'a> {
         wanted.dedup();
         let mut dir = mount.base.clone();
         let necessary = |controller: &str| demanded.iter().any(|name| unified_name(name) == controller);
-        for component in self.path.trim_start_matches('/').split('/') {
+        for component in self.path_in(mount).trim_start_matches('/').split('/') {
             let mut refused = hand_down(&dir, &wanted);
             let busy = |(controller, error): &(&str, io::Error)| necessary(controller) && error.raw_os_error() == Some(libc::EBUSY);
             if dir == mount.base && refused.iter().any(busy) {
@@ -145,8 +169,19 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
+    /// Refuses a memory limit below what is in use, if the caller asks for that.
+    ///
+    /// # Errors
+    /// [`Error::BelowUsage`]
+    pub(super) fn check(&self, resources: &LinuxResources) -> Result<(), Error> {
+        match (resources.memory(), self.home("memory")) {
+            (Some(memory), Some((files, unified))) => limits::check_usage(&files, memory, unified),
+            _ => Ok(()),
+        }
+    }
+
     fn limit_legacy(&self, legacy: &Legacy, files: &Files<'_>, controller: &str, resources: &LinuxResources, live: bool) -> Result<(), Error> {
-        let fresh = make(&legacy.mount.base, self.path, legacy.has("cpuset"))?;
+        let fresh = make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))?;
         limits::apply(files, controller, resources, false)?;
         let marked = is_accounting_only(&files.dir);
         if marked {
@@ -188,7 +223,7 @@ impl<'a> Place<'a> {
     }
 
     fn restrict_legacy(&self, legacy: &Legacy, rules: &[devices::Rule], live: bool) -> Result<(), Error> {
-        let fresh = make(&legacy.mount.base, self.path, legacy.has("cpuset"))?;
+        let fresh = make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))?;
         let files = self.files(&legacy.mount);
         for (allow, line) in devices::lines(rules) {
             files.set(if allow { "devices.allow" } else { "devices.deny" }, &line)?;
@@ -198,42 +233,48 @@ impl<'a> Place<'a> {
 
     /// The v1 hierarchies in which the group limits something.
     fn limiting(&self) -> impl Iterator<Item = &'a Legacy> {
-        let path = self.path;
+        let place = *self;
         self.layout.legacy.iter().filter(move |legacy| {
-            let dir = legacy.mount.dir(path);
+            let dir = place.dir_in(&legacy.mount);
             dir.exists() && !is_accounting_only(&dir)
         })
     }
 
-    /// Moves one process into every hierarchy where it belongs and is not yet.
+    /// Moves one process into every hierarchy where it belongs and is not yet. `exact`: into the v2 group itself, never one
+    /// below it.
     ///
     /// # Errors
     /// [`Error::Join`]
-    pub(super) fn join(&self, pid: i32) -> Result<(), Error> {
+    pub(super) fn join(&self, pid: i32, exact: bool) -> Result<(), Error> {
         let tracking = self.tracking()?.dir;
         let membership = self.membership(pid).map_err(|source| Error::Join { pid, dir: tracking, source })?;
         let outside = |mount: &Mount| !membership.contains(&mount.base);
         if self.layout.v2.as_ref().is_some_and(outside) {
-            control::join(&self.entry().ok_or(Error::NoHierarchy)?, pid, false)?;
+            let entry = if exact { self.unified().map(|files| files.dir) } else { self.entry() };
+            control::join(&entry.ok_or(Error::NoHierarchy)?, pid, false)?;
         }
         let legacy = self.limiting().map(|legacy| &legacy.mount).filter(|mount| outside(mount));
         for mount in legacy {
-            control::join(&mount.dir(self.path), pid, false)?;
+            control::join(&self.dir_in(mount), pid, false)?;
         }
         Ok(())
     }
 
-    /// Makes the group in every v1 hierarchy and moves one process into all.
+    /// Makes the group in every v1 hierarchy where it is not, and moves one process there.
     ///
     /// # Errors
     /// [`Error::Create`], [`Error::Join`]
-    pub(super) fn join_all(&self, pid: i32) -> Result<(), Error> {
-        if self.layout.v2.is_some() {
-            for legacy in &self.layout.legacy {
-                make(&legacy.mount.base, self.path, legacy.has("cpuset"))?;
+    pub(super) fn join_rest(&self, pid: i32) -> Result<(), Error> {
+        // Without a v2 tree every hierarchy was made at the start.
+        if self.layout.v2.is_none() {
+            return Ok(());
+        }
+        for legacy in &self.layout.legacy {
+            if make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))? {
+                control::join(&self.dir_in(&legacy.mount), pid, false)?;
             }
         }
-        self.join(pid)
+        Ok(())
     }
 
     /// The v2 group that a further process may enter: the group itself; or, when the container has handed controllers down to
@@ -263,7 +304,7 @@ impl<'a> Place<'a> {
                 list => list.split(',').find_map(|name| self.layout.legacy(name)).map(|legacy| &legacy.mount),
             };
             let Some(mount) = mount else { continue };
-            let inside = path.strip_prefix(mount.name(self.path).as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let inside = path.strip_prefix(mount.name(self.path_in(mount)).as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             if inside {
                 found.push(mount.base.clone());
             }
@@ -285,7 +326,7 @@ impl<'a> Place<'a> {
                     Err(source) => return Err(Error::Join { pid, dir: tracking.dir, source }),
                 };
                 for legacy in hierarchies.iter().filter(|legacy| !membership.contains(&legacy.mount.base)) {
-                    control::join(&legacy.mount.dir(self.path), pid, true)?;
+                    control::join(&self.dir_in(&legacy.mount), pid, true)?;
                     moved = true;
                 }
             }
@@ -308,9 +349,9 @@ impl<'a> Place<'a> {
         let wanted = |legacy: &&Legacy| ACCOUNTING.iter().any(|name| legacy.has(name));
         let hierarchies: Vec<&Legacy> = self.layout.legacy.iter().filter(wanted).collect();
         for legacy in &hierarchies {
-            if make(&legacy.mount.base, self.path, legacy.has("cpuset"))? {
+            if make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))? {
                 // Where the mark cannot be set, later processes of the container join at once, only slower.
-                let dir = legacy.mount.dir(self.path);
+                let dir = self.dir_in(&legacy.mount);
                 if let Err(error) = rustix::fs::setxattr(&dir, ACCOUNTING_ONLY, b"1", XattrFlags::empty()) {
                     tracing::debug!(dir = %dir.display(), %error, "cannot mark cgroup as accounting-only");
                 }
@@ -322,7 +363,7 @@ impl<'a> Place<'a> {
     /// The group's directory in every hierarchy, whether it exists or not.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let legacy = self.layout.legacy.iter().map(|legacy| &legacy.mount);
-        self.layout.v2.iter().chain(legacy).map(|mount| mount.dir(self.path)).collect()
+        self.layout.v2.iter().chain(legacy).map(|mount| self.dir_in(mount)).collect()
     }
 }
 

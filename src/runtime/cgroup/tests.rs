@@ -201,7 +201,7 @@ fn a_group_is_not_taken_twice_and_children_go_with_it() {
         fs::create_dir_all(dir.join("child/grandchild")).unwrap();
     }
     assert!(matches!(Group::create("/../x", None), Err(Error::Path(_))));
-    let gone = Group { path: fresh_path() };
+    let gone = Group::at(&fresh_path());
     assert!(gone.pids().unwrap().is_empty());
     gone.kill_all(Duration::from_secs(1)).unwrap();
     gone.delete().unwrap();
@@ -213,7 +213,7 @@ fn a_refused_limit_is_named_and_leaves_nothing() {
     let path = fresh_path();
     let error = Group::create(&path, Some(&resources(r#"{"cpu":{"cpus":"9999"}}"#))).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot set cpuset.cpus to 9999 for {path}"));
-    let group = Group { path };
+    let group = Group::at(&path);
     for dir in group.place().unwrap().dirs() {
         assert!(!dir.exists());
         remove_parent(&dir);
@@ -242,13 +242,13 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
     }
     let layout = Layout { v2: None, legacy: host.legacy.clone() };
     let path = fresh_path();
-    let place = Place { layout: &layout, path: &path };
+    let place = Place::new(&layout, &path);
     place.clear().unwrap();
     place.prepare(Some(&resources(r#"{"pids":{"limit":30}}"#))).unwrap();
     place.restrict(&[], false).unwrap();
     let mut child = Command::new("/bin/sh").args(["-c", "read go; exec sleep 1000"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
-    place.join(pid).unwrap();
+    place.join(pid, false).unwrap();
     drop(child.stdin.take());
     let files = place.tracking().unwrap();
     assert_eq!(control::pids(&files).unwrap(), [pid]);
@@ -266,7 +266,7 @@ fn without_v2_the_freezer_tracks_and_the_devices_controller_guards() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    place.join(i32::try_from(second.id()).unwrap()).unwrap();
+    place.join(i32::try_from(second.id()).unwrap(), false).unwrap();
     drop(second.stdin.take());
     assert_ne!(second.wait().unwrap().code(), Some(0));
     control::remove(&place.dirs()).unwrap();
@@ -298,7 +298,7 @@ impl Imitation {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { layout: &self.layout, path: "/rcon/x" }
+        Place::new(&self.layout, "/rcon/x")
     }
 
     fn read(&self, file: &str) -> String {
@@ -379,4 +379,89 @@ fn v2_statistics_are_read() {
     assert_eq!((stats.memory_usage, stats.pids, stats.pids_limit, stats.oom_kills), (700, 5, Some(9), 1));
     assert_eq!((stats.block_read, stats.block_write), (3, 4));
     assert!(stats.memory_limit > 1 << 20);
+}
+
+#[test]
+fn a_spec_places_makes_and_reuses_a_group() {
+    let path = fresh_path();
+    let spec = |limit: i64| -> oci_spec::runtime::Spec {
+        serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.2.0",
+            "linux": {"cgroupsPath": format!("{path}/"), "resources": {"pids": {"limit": limit}, "devices": [{"allow": false}]}},
+        }))
+        .unwrap()
+    };
+    let group = Group::of_spec(&spec(40), "id", false).unwrap();
+    assert_eq!(group, Group::at(&path));
+    assert!(group.place().unwrap().dirs().iter().all(|dir| !dir.exists()), "nothing is made yet");
+    let group = group.make(&spec(40)).unwrap();
+    let mut scratch = Scratch { group: group.clone(), children: Vec::new() };
+    assert_eq!(scratch.read("pids", "pids.max"), "40");
+    // An empty one may be used again; one with processes, or a frozen one, may not.
+    Group::of_spec(&spec(50), "id", false).unwrap().make(&spec(50)).unwrap();
+    assert_eq!(scratch.read("pids", "pids.max"), "50");
+    group.freeze().unwrap();
+    let error = Group::of_spec(&spec(60), "id", false).unwrap().make(&spec(60)).unwrap_err();
+    assert_eq!(error.to_string(), format!("cgroup {path} is frozen: thaw it and those above it, or choose another cgroups path"));
+    group.thaw().unwrap();
+    scratch.spawn("exec sleep 1000");
+    let error = Group::of_spec(&spec(60), "id", false).unwrap_err();
+    assert_eq!(error.to_string(), format!("cgroup {path} already has processes: end them, or choose another cgroups path"));
+}
+
+#[test]
+fn a_signal_reaches_all_and_the_paused_stay_paused() {
+    let mut scratch = Scratch::new(None);
+    let script = "trap 'exit 7' USR1; echo >&2; while :; do sleep 0.01; done";
+    scratch.spawn(script);
+    scratch.spawn(script);
+    eventually("the shells' children", || scratch.group.pids().unwrap().len() >= 4);
+    scratch.group.signal_all(crate::base::Signal::from_number(libc::SIGWINCH).unwrap()).unwrap();
+    assert!(!scratch.group.is_frozen());
+    scratch.group.freeze().unwrap();
+    scratch.group.signal_all(crate::base::Signal::from_number(libc::SIGUSR1).unwrap()).unwrap();
+    assert!(scratch.group.is_frozen());
+    scratch.group.thaw().unwrap();
+    for child in &mut scratch.children {
+        let status = child.wait().unwrap();
+        // The shell's own sleep got the signal, too; dash ends by its trap all the same.
+        assert_eq!(status.code(), Some(7));
+    }
+    scratch.children.clear();
+    scratch.spawn("exec sleep 1000");
+    scratch.group.freeze().unwrap();
+    scratch.group.signal_all(crate::base::Signal::KILL).unwrap();
+    scratch.children.pop().unwrap().wait().unwrap();
+    scratch.group.thaw().unwrap();
+    assert!(matches!(Group::absent().signal_all(crate::base::Signal::KILL), Err(Error::Absent)));
+    Group::absent().join(1).unwrap();
+    Group::absent().delete().unwrap();
+}
+
+#[test]
+fn a_further_process_may_enter_a_group_below() {
+    let scratch = Scratch::new(Some(&resources(r#"{"pids":{"limit":9}}"#)));
+    let layout = Layout::host().unwrap();
+    for dir in scratch.group.place().unwrap().dirs().iter().filter(|dir| dir.exists()) {
+        fs::create_dir_all(dir.join("a/b")).unwrap();
+    }
+    let sub = scratch.group.sub(&["a/b"]).unwrap();
+    let mut child = Command::new("/bin/sh").args(["-c", "read go"]).stdin(Stdio::piped()).spawn().unwrap();
+    sub.join(i32::try_from(child.id()).unwrap()).unwrap();
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let inside = format!("{}/a/b", scratch.group.path);
+    let limited = if layout.legacy("pids").is_some() { format!(":pids:{inside}\n") } else { format!("0::{inside}\n") };
+    assert!(text.contains(&limited) && (layout.v2.is_none() || text.contains(&format!("0::{inside}\n"))), "{text}");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    if layout.legacy("pids").is_some() {
+        let sub = scratch.group.sub(&["pids:/a"]).unwrap();
+        let place = sub.place().unwrap();
+        assert_eq!((place.path, place.home("pids").unwrap().0.group), (scratch.group.path.as_str(), format!("{}/a", scratch.group.path).as_str()));
+        assert!(matches!(scratch.group.sub(&["pids:/none"]), Err(Error::NoSubgroup { .. })));
+    }
+    assert!(matches!(scratch.group.sub(&["none"]), Err(Error::NoSubgroup { .. })));
+    assert!(matches!(scratch.group.sub(&["../x"]), Err(Error::Path(_))));
+    assert!(matches!(scratch.group.sub(&["nothing:/a"]), Err(Error::Controller { .. })));
+    assert!(scratch.group.sub(&["/"]).unwrap().exact);
 }

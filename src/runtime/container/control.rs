@@ -51,7 +51,12 @@ impl Container {
     }
 
     fn kill_group(&self, signal: Signal, all: bool) -> Result<(), Error> {
-        let Some(group) = &self.record.group else { return Err(not_running()) };
+        let Some(group) = &self.record.group else {
+            // Nothing else is known of than the init process.
+            let (_, pidfd) = self.init()?.ok_or_else(not_running)?;
+            let sent = crate::sys::pidfd_signal::send(pidfd.as_fd(), signal.number());
+            return sent.map_err(|source| Error::Step { step: format!("send signal {} to container {}", signal.number(), self.id()), source });
+        };
         // `--all` of a stopped container reaches what it left behind, and is content with nothing.
         if !all && self.init()?.is_none() {
             return Err(not_running());
@@ -59,15 +64,7 @@ impl Container {
         if signal == Signal::KILL {
             return group.kill_all(PATIENCE).map_err(Error::Cgroup);
         }
-        for pid in group.pids().map_err(Error::Cgroup)? {
-            match crate::sys::process::kill(pid, signal.number()) {
-                Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
-                    return Err(Error::Step { step: format!("send signal {} to process {pid}", signal.number()), source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        group.signal_all(signal).map_err(Error::Cgroup)
     }
 
     /// Removes the container; one that is created only is killed first, with `force` a running one too.

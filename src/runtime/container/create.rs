@@ -26,6 +26,8 @@ pub struct Request {
     pub run: bool,
     /// As in [`Create`].
     pub no_pivot: bool,
+    /// The control group is a unit of systemd.
+    pub systemd: bool,
 }
 
 /// A container at its gate.
@@ -49,6 +51,7 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
+        let group = cgroup::Group::of_spec(spec, id.as_str(), request.systemd).map_err(Error::Cgroup)?;
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -56,7 +59,7 @@ impl Store {
         record.listener = Listener::of(spec);
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
-        record.group = Some(cgroup::Group { path: group_path(spec, id) });
+        record.group = Some(group.clone());
         let hooked = Cell::new(false);
         let mut undo = Undo::new();
         if record.later_hooks {
@@ -77,8 +80,10 @@ impl Store {
         fs::write(&container.path(CONFIG), &bundle.text)?;
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let group = cgroup::Group::create(&group_path(spec, id), resources).map_err(Error::Cgroup)?;
+        let group = group.make(spec).map_err(Error::Cgroup)?;
+        if group.is_absent() {
+            container.record.group = None;
+        }
         let made = group.clone();
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
@@ -86,7 +91,7 @@ impl Store {
         let mut init = self.clone_init(&container, spec, request, &group)?;
         failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
         let made = group.clone();
-        undo.push("the init stage", move || made.kill_all(super::control::PATIENCE));
+        undo.push("the init stage", move || if made.is_absent() { Ok(()) } else { made.kill_all(super::control::PATIENCE) });
         container.record.init = Some(Process { pid: init.pid, start_ticks: start_ticks(init.pid)? });
         container.record.write(&container.path(RECORD))?;
         announce(init.pid, init.console.take())?;
@@ -159,16 +164,6 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
 fn owns_pid_namespace(spec: &Spec) -> bool {
     let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
-}
-
-/// `cgroupsPath`, or a group named by the id (config-linux.md, Cgroups Path).
-fn group_path(spec: &Spec, id: &Id) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    match path.map(|path| path.display().to_string()).filter(|path| !path.is_empty()) {
-        Some(path) if path.starts_with('/') => path,
-        Some(path) => format!("/{path}"),
-        None => format!("/{}", id.as_str()),
-    }
 }
 
 fn start_ticks(pid: i32) -> Result<u64, Error> {

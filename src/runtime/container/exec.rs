@@ -1,7 +1,7 @@
 //! `exec`: one more process in a container.
 
 use super::{Container, Status, create};
-use crate::runtime::{Error, Exec, Running, Stdio};
+use crate::runtime::{Error, Exec, Running, Stdio, cgroup};
 use oci_spec::runtime::Process as Spec;
 use std::os::fd::AsFd;
 
@@ -13,6 +13,8 @@ pub struct Process {
     pub preserve_fds: u32,
     /// Go on although the container is paused; the process starts when it is resumed.
     pub ignore_paused: bool,
+    /// Groups below the container's to join instead ([`cgroup::Group::sub`]).
+    pub cgroup: Vec<String>,
 }
 
 impl Container {
@@ -27,6 +29,8 @@ impl Container {
         }
         let spec = self.spec()?;
         let stdio = if process.spec.terminal().unwrap_or(false) { create::terminal(&process.spec) } else { Stdio::Inherit };
+        let group = self.record.group.clone().unwrap_or_else(cgroup::Group::absent);
+        let group = if process.cgroup.is_empty() { group } else { group.sub(&process.cgroup).map_err(Error::Cgroup)? };
         super::super::exec(Exec {
             init_pidfd: pidfd.as_fd(),
             process: &process.spec,
@@ -34,7 +38,7 @@ impl Container {
             keyring: (!self.record.keep_keyring).then(|| self.id()),
             spec: &spec,
             stdio,
-            cgroup: self.group()?,
+            cgroup: &group,
             preserve_fds: process.preserve_fds,
             state: Some(&self.record.hook_state()),
         })

@@ -16,7 +16,7 @@ fn state(fixture: &Fixture) -> State {
 /// With a directory as root, as bundles have it.
 fn create(fixture: &Fixture, spec: &Spec, stdio: Stdio) -> Result<Init, Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group { path: "/unused".to_owned() };
+    let unused = crate::runtime::cgroup::Group::at("/unused");
     let state = state(fixture);
     init::create(Create { state: Some(&state), ..Create::new(spec, &root, stdio, &unused) }, None)
 }

@@ -56,7 +56,7 @@ fn an_agent_answers_for_the_container() {
         let held = std::fs::File::open(&directory).unwrap();
         let short = format!("/proc/self/fd/{}/agent", std::os::fd::AsRawFd::as_raw_fd(&held));
         let agent = UnixListener::bind(short).unwrap();
-        let (root, unused, state) = (fixture.root(), Group { path: "/unused".to_owned() }, state());
+        let (root, unused, state) = (fixture.root(), Group::at("/unused"), state());
         for (no_new_privileges, reaper) in [(false, false), (true, false), (false, true)] {
             let spec = spec(&directory.join("agent"), "mkdir /x; echo $?", no_new_privileges);
             let (stdio, output) = pipes();
@@ -80,7 +80,7 @@ fn an_agent_answers_for_an_exec() {
     alone("listener::an_agent_answers_for_an_exec", || {
         let fixture = Fixture::new();
         let agent = UnixListener::bind(fixture.base.join("agent")).unwrap();
-        let (root, unused, state) = (fixture.root(), Group { path: "/unused".to_owned() }, state());
+        let (root, unused, state) = (fixture.root(), Group::at("/unused"), state());
         let spec = spec(&fixture.base.join("agent"), "exec sleep 100", false);
         let (stdio, _output) = pipes();
         let mut init = init::create(Create { state: Some(&state), ..Create::new(&spec, &root, stdio, &unused) }, None).unwrap();
@@ -115,7 +115,7 @@ fn an_agent_answers_for_an_exec() {
 fn nothing_runs_without_its_agent() {
     alone("listener::nothing_runs_without_its_agent", || {
         let fixture = Fixture::new();
-        let (root, unused, state) = (fixture.root(), Group { path: "/unused".to_owned() }, state());
+        let (root, unused, state) = (fixture.root(), Group::at("/unused"), state());
         let spec = spec(&fixture.base.join("nobody"), "echo runs", false);
         let (stdio, output) = pipes();
         let mut init = init::create(Create { state: Some(&state), ..Create::new(&spec, &root, stdio, &unused) }, None).unwrap();

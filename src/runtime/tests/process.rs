@@ -22,7 +22,7 @@ fn exec(init: &Init, spec: &Spec, process: &Value, stdio: Stdio) -> Result<Runni
     let mut whole = json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"]});
     whole.as_object_mut().unwrap().extend(process.as_object().unwrap().clone());
     let process: Process = serde_json::from_value(whole).unwrap();
-    let unused = super::super::cgroup::Group { path: "/unused".to_owned() };
+    let unused = super::super::cgroup::Group::at("/unused");
     let request = Exec {
         init_pidfd: init.pidfd.as_fd(),
         process: &process,
@@ -168,7 +168,7 @@ fn the_session_keyring_is_the_containers() {
 
 fn request<'a>(fixture: &Fixture, spec: &'a Spec, stdio: Stdio, keyring: Option<&'a str>) -> super::Create<'a> {
     let root: &'static super::Root = Box::leak(Box::new(fixture.root()));
-    let unused: &'static super::super::cgroup::Group = Box::leak(Box::new(super::super::cgroup::Group { path: "/unused".to_owned() }));
+    let unused: &'static super::super::cgroup::Group = Box::leak(Box::new(super::super::cgroup::Group::at("/unused")));
     super::Create { keyring, ..super::Create::new(spec, root, stdio, unused) }
 }
 
