@@ -48,6 +48,9 @@ pub struct Globals {
     /// Make control groups through systemd; cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
+    /// How control groups are made: cgroupfs, systemd (as --systemd-cgroup) or disabled (none; the config's limits do not hold)
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    cgroup_manager: CgroupManager,
     /// Without the host's root: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     rootless: String,
@@ -57,6 +60,14 @@ pub struct Globals {
     /// The verb with its flags
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
+}
+
+/// `--cgroup-manager`, which podman passes on for `--cgroups disabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 /// What every verb gets.

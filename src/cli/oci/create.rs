@@ -1,6 +1,6 @@
 //! `create` and `run`.
 
-use super::{Context, console, foreground, parse};
+use super::{CgroupManager, Context, console, foreground, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
 use crate::runtime::Error;
@@ -87,7 +87,8 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
         keep_keyring: flags.no_new_keyring,
         run,
         no_pivot: flags.no_pivot,
-        systemd: context.globals.systemd_cgroup,
+        systemd: context.globals.systemd_cgroup || context.globals.cgroup_manager == CgroupManager::Systemd,
+        no_group: context.globals.cgroup_manager == CgroupManager::Disabled,
     };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {

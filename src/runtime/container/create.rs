@@ -28,6 +28,8 @@ pub struct Request {
     pub no_pivot: bool,
     /// The control group is a unit of systemd.
     pub systemd: bool,
+    /// The container stays in the caller's control group, and the config's limits do not hold.
+    pub no_group: bool,
 }
 
 /// A container at its gate.
@@ -51,7 +53,10 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
-        let group = cgroup::Group::of_spec(spec, id.as_str(), request.systemd).map_err(Error::Cgroup)?;
+        let group = match request.no_group {
+            true => cgroup::Group::absent(),
+            false => cgroup::Group::of_spec(spec, id.as_str(), request.systemd).map_err(Error::Cgroup)?,
+        };
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -59,7 +64,7 @@ impl Store {
         record.listener = Listener::of(spec);
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
-        record.group = Some(group.clone());
+        record.group = (!group.is_absent()).then(|| group.clone());
         let hooked = Cell::new(false);
         let mut undo = Undo::new();
         if record.later_hooks {
