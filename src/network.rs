@@ -26,7 +26,6 @@ mod conntrack;
 mod error;
 mod firewall;
 mod link;
-mod message;
 mod nftables;
 mod port;
 mod resolver;
@@ -39,6 +38,7 @@ pub use port::{hold_ports, publish, unpublish};
 pub use resolver::{hosts, resolv_conf, valid_host_entry};
 
 use crate::state::record::PublishedPort;
+use crate::sys::netlink::message;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 

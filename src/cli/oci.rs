@@ -8,6 +8,7 @@
 mod console;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod foreground;
 mod kill;
@@ -95,6 +96,7 @@ struct Verb {
 const VERBS: &[Verb] = &[
     Verb { name: "create", about: "create a container from a bundle", clones: true, run: create::create },
     Verb { name: "delete", about: "remove a stopped container", clones: false, run: delete::delete },
+    Verb { name: "events", about: "show statistics and OOM kills of a container", clones: false, run: events::events },
     Verb { name: "exec", about: "run another process in a container", clones: true, run: exec::exec },
     Verb { name: "kill", about: "send a signal to a container", clones: false, run: kill::kill },
     Verb { name: "run", about: "create, start and delete a container", clones: true, run: create::run },

@@ -13,16 +13,21 @@ mod convert;
 mod devices;
 mod error;
 mod files;
+mod full_stats;
 mod hierarchy;
 mod limits;
+mod oom;
 mod place;
 mod placement;
 mod stats;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod unified;
 
 pub use error::Error;
+pub use full_stats::{FullStats, NetworkInterface};
+pub use oom::{OomEvent, OomWatch};
 pub use stats::Stats;
 
 use hierarchy::Layout;

@@ -72,11 +72,23 @@ pub(super) fn assume(plan: &ProcessPlan, account: &Account) -> Result<Final, Fai
             let list: Vec<String> = account.groups.iter().map(u32::to_string).collect();
             return Err(Failure::invalid(format!("the user's groups {} are not all in the gid map of the container", list.join(", "))));
         }
+        // Denied for good where a user without rights has mapped a single group (user_namespaces(7)): fine, if none is asked for.
+        Err(Errno::PERM) if account.groups.iter().all(|gid| *gid == account.gid) => {}
+        Err(Errno::PERM) => {
+            return Err(Failure::invalid("supplementary groups cannot be set in a user namespace of a single group: leave out additionalGids"));
+        }
         other => other.at("set supplementary groups")?,
     }
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-    rustix::thread::set_thread_res_gid(gid, gid, gid).at(&format!("become group {}", account.gid))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).at(&format!("become user {}", account.uid))?;
+    let unmapped = |what: &str, id: u32| Failure::invalid(format!("{what} {id} is not in the {what} map of the container"));
+    match rustix::thread::set_thread_res_gid(gid, gid, gid) {
+        Err(Errno::INVAL) => return Err(unmapped("gid", account.gid)),
+        other => other.at(&format!("become group {}", account.gid))?,
+    }
+    match rustix::thread::set_thread_res_uid(uid, uid, uid) {
+        Err(Errno::INVAL) => return Err(unmapped("uid", account.uid)),
+        other => other.at(&format!("become user {}", account.uid))?,
+    }
     rustix::thread::set_keep_capabilities(false).at("stop keeping capabilities")?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at("forbid new privileges")?;

@@ -70,10 +70,12 @@ impl Streams {
 }
 
 /// First acts of every stage: nothing of the parent's stays open, no signal setting is inherited, and
-/// nobody in the container can look inside. `preserved` descriptors from 3 on stay.
-pub(super) fn begin(keep: &[BorrowedFd<'_>], preserved: u32) -> Result<(), Failure> {
+/// nobody in the container can look inside (`hide`). `preserved` descriptors from 3 on stay.
+pub(super) fn begin(keep: &[BorrowedFd<'_>], preserved: u32, hide: bool) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("follow the parent's death")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+    if hide {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hide the stage")?;
+    }
     sys::close_others(3 + preserved, keep).at("close inherited descriptors")?;
     sys::reset_signals();
     rustix::process::umask(Mode::empty());

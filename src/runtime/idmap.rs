@@ -2,7 +2,7 @@
 
 use super::channel::{self, Channel};
 use super::error::{At, Failure};
-use super::init::write_proc;
+use super::id_map::write_proc;
 use super::plan::Maps;
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;

@@ -3,9 +3,10 @@
 //! Invariant: nothing of the caller's is open in a process that the container can see.
 
 use super::channel::{self, Answer, Channel};
+use super::enter;
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::init::{become_root, bury, hidden, outcome, score};
+use super::init::{bury, hidden, outcome, score};
 use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
@@ -40,7 +41,7 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
-            let (pid, pidfd) = await_birth(&ours, door.as_fd())?;
+            let (pid, pidfd) = behind(&ours, door)?;
             match attend(&ours, pid, &plan, group, agent.as_ref()) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
@@ -49,11 +50,14 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     }
 }
 
-/// The stage proper, once `door`, the process that made it, has ended.
-pub(super) fn await_birth(channel: &Channel, door: BorrowedFd<'_>) -> Result<(i32, OwnedFd), Error> {
-    let stage = birth(channel).map_err(|error| bury(door, error))?;
-    reap(door)?;
-    Ok(stage)
+/// The stage proper that a first stage, which is reaped, has made.
+///
+/// # Errors
+/// Why there is none; no process is left then.
+pub(super) fn behind(channel: &Channel, door: OwnedFd) -> Result<(i32, OwnedFd), Error> {
+    let born = birth(channel).map_err(|error| bury(door.as_fd(), error))?;
+    reap(door.as_fd())?;
+    Ok(born)
 }
 
 /// Waits until the stage proper is there; a failure of its own may be heard before.
@@ -143,7 +147,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     let Door { plan, namespaces, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
-    entry::begin(&keep, preserved)?;
+    entry::begin(&keep, preserved, true)?;
     // The caller's own standard streams may be files of the host, too.
     match streams {
         Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
@@ -159,7 +163,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     // Of its pid namespace only what is born later is part.
     move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
-        become_root()?;
+        enter::become_owner()?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -1,4 +1,4 @@
-//! The parent's part in a user namespace: the mounts that its root could not make.
+//! The parent's part in a new user namespace: the mounts that its root could not make.
 //!
 //! Root and sources of binds are opened by the parent, who may pass every directory of the host on the way, and are
 //! handed over as detached mounts. The layers and the upper of an overlay are shown to it through id-mapped mounts
@@ -7,7 +7,7 @@
 use super::channel::Channel;
 use super::error::{At, Failure};
 use super::plan::{Maps, MountStep, Plan, Source, Step};
-use super::{Overlay, Root, crossing, idmap, root};
+use super::{Overlay, Root, idmap, root};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -17,8 +17,8 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a user
-/// namespace, whose maps are written already.
+/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a new
+/// user namespace, whose maps are written already.
 pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleThreaded) -> Result<(), Failure> {
     let mut own = None;
     let mut made: Vec<(&Maps, OwnedFd)> = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
         }
         channel.hand_over(tree.as_fd())?;
     }
-    if !plan.namespaces.foreign() {
+    if !plan.namespaces.handed_over {
         return Ok(());
     }
     let hears = plan.steps.iter().any(|step| matches!(step, Step::OpenRoot(_)));
@@ -59,8 +59,7 @@ pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleT
                     tree
                 }
                 Root::Overlay(overlay) => {
-                    let owner = plan.namespaces.owner.map_or_else(|| crossing::root_of(pid), |owner| Ok(Some(owner)))?;
-                    let owner = owner.ok_or_else(|| Failure::invalid("the joined user namespace has no root"))?;
+                    let owner = plan.namespaces.owner.ok_or_else(|| Failure::unsupported("an overlay in a joined user namespace"))?;
                     mount(overlay, container_namespace(&mut own, pid, plan)?, owner)?
                 }
             };

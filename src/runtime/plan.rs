@@ -17,6 +17,7 @@ pub(super) use namespaces::{Namespaces, owner};
 
 use super::error::Error;
 use super::hooks::{self, Hooks};
+use super::net_devices::{self, Device};
 use super::options::Propagation;
 use super::process::{self, ProcessPlan};
 use super::{Root, User};
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     pub namespaces: Namespaces,
     pub steps: Vec<Step>,
     pub process: ProcessPlan,
+    /// Moved by the parent before it says [`Step::Joined`].
+    pub net_devices: Vec<Device>,
     /// None without hooks.
     pub hooks: Option<Box<Hooks>>,
 }
@@ -59,6 +62,7 @@ pub(super) enum Step {
     ReadOnly(PathBuf),
     /// Waits until the parent has moved the stage into its groups.
     Joined,
+    /// Made, or joined.
     CgroupNamespace,
     /// Waits until the parent has run the prestart and createRuntime hooks.
     RuntimeHooks,
@@ -100,6 +104,7 @@ impl Plan {
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
+        let net_devices = net_devices::compile(linux, namespaces.own(libc::CLONE_NEWNET, request.netns))?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
         let process =
             process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
@@ -123,9 +128,9 @@ impl Plan {
             finish.extend(paths(linux.masked_paths()).map(Step::Mask));
             finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
         }
-        // Sysctls of a network device need the hook that makes it, and masks must cover what hooks mount.
-        let hooked = hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
-        let finish = if hooked {
+        // Sysctls of a network device need the device, and masks must cover what hooks mount.
+        let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
+        let finish = if late_finish {
             Some(finish)
         } else {
             steps.extend(finish);
@@ -134,7 +139,7 @@ impl Plan {
         steps.push(Step::Joined);
         steps.extend(late.into_iter().map(Step::Mount));
         // After the mounts: they find the groups by their names on the host.
-        if namespaces.cgroup {
+        if namespaces.own(libc::CLONE_NEWCGROUP, namespaces.cgroup) {
             steps.push(Step::CgroupNamespace);
         }
         if let Some(hooks) = &hooks {
@@ -149,7 +154,7 @@ impl Plan {
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {
             namespaces::require_own_uts(&namespaces)?;
         }
-        Ok(Plan { namespaces, steps, process, hooks })
+        Ok(Plan { namespaces, steps, process, net_devices, hooks })
     }
 }
 
@@ -158,9 +163,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     if let Some(linux) = spec.linux() {
         if linux.intel_rdt().is_some() {
             asked.push("linux.intelRdt");
-        }
-        if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-            asked.push("linux.netDevices");
         }
         if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
             asked.push("linux.mountLabel");

@@ -7,6 +7,7 @@ mod mounts;
 mod rootfs;
 
 use super::devices::{Directory, host_null};
+use super::enter::Join;
 use super::error::{At, Failure};
 use super::options::Setting;
 use super::plan::{Plan, Step};
@@ -46,11 +47,13 @@ pub(super) struct Stage<'a> {
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
+    /// To join instead of making one.
+    cgroup: Option<&'a Join>,
     proof: SingleThreaded,
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, proof: SingleThreaded) -> Self {
+    pub fn new(channel: &'a Channel, size: Option<(u16, u16)>, cgroup: Option<&'a Join>, proof: SingleThreaded) -> Self {
         Stage {
             channel,
             size,
@@ -63,6 +66,7 @@ impl<'a> Stage<'a> {
             null: None,
             empty: None,
             pty: None,
+            cgroup,
             proof,
         }
     }
@@ -100,7 +104,10 @@ impl<'a> Stage<'a> {
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Joined => self.channel.expect(channel::JOINED),
-            Step::CgroupNamespace => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            Step::CgroupNamespace => match self.cgroup {
+                Some(join) => join.enter(),
+                None => unshare(UnshareFlags::NEWCGROUP).at("unshare cgroup namespace"),
+            },
             Step::RuntimeHooks => {
                 self.channel.say(channel::HOOKS)?;
                 self.channel.expect(channel::HOOKS)

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 mod hooks;
 mod listener;
+mod namespaces;
+mod net_devices;
 mod process;
 
 const STAGE: &str = "RCON_TEST_STAGE";

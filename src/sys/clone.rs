@@ -11,6 +11,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// How often a thread count above one is looked at again.
+const EXITING_CHECKS: u32 = 50;
+
 /// Proof that the process had one thread when it was made. The stages that hold one start no threads
 /// that outlive the call which started them.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +22,15 @@ pub struct SingleThreaded(());
 impl SingleThreaded {
     /// None when there are other threads, or when `/proc` cannot tell.
     pub fn check() -> Option<Self> {
-        // The link count of the task directory is 2 + threads (fs/proc/base.c, proc_task_getattr).
-        let links = rustix::fs::stat("/proc/self/task").ok()?.st_nlink;
-        (links == 3).then_some(SingleThreaded(()))
+        for _ in 0..EXITING_CHECKS {
+            // The link count of the task directory is 2 + threads (fs/proc/base.c, proc_task_getattr).
+            match rustix::fs::stat("/proc/self/task").ok()?.st_nlink {
+                3 => return Some(SingleThreaded(())),
+                // A thread that was joined may still be on its way out: pthread_join(3) waits for less than that.
+                _ => std::thread::sleep(std::time::Duration::from_micros(100)),
+            }
+        }
+        None
     }
 }
 

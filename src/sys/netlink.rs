@@ -4,6 +4,8 @@
 //! request; a dump the kernel calls inconsistent (`NLM_F_DUMP_INTR`) is reported as such, never used.
 #![allow(unsafe_code)]
 
+pub mod message;
+
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};

@@ -207,6 +207,11 @@ pub(super) fn signal_all(files: &Files<'_>, unified: bool, signal: i32) -> Resul
     let frozen_before = is_frozen(files, unified);
     let held = frozen_before || hold(files, unified);
     let sent = pids(files).and_then(|pids| pids.into_iter().try_for_each(|pid| kill(pid, signal, files.group)));
+    if frozen_before && unified {
+        // A signal stirs a frozen process for a moment; nobody should see a paused container run.
+        let settled = wait_for_event(&files.dir, "frozen", 1, Instant::now() + HOLD_DEADLINE);
+        settled.map_err(|source| read_error(files, "cgroup.events", source))?;
+    }
     // A v1 freezer keeps even the killed.
     if held && (!frozen_before || (!unified && signal == libc::SIGKILL)) {
         thaw_if_there(files, unified)?;

@@ -67,6 +67,8 @@ pub enum Error {
     },
     #[error("cannot limit {controller} for {group}: this host has no {controller} cgroup controller")]
     Controller { controller: String, group: String },
+    #[error("cannot set unified resources of {controller} for {group}: that controller is not on cgroup v2 here")]
+    NotUnified { controller: String, group: String },
     #[error("cannot enable the {controller} cgroup controller in {}", dir.display())]
     Enable {
         controller: String,
@@ -123,7 +125,12 @@ impl Error {
                 ErrorKind::Invalid
             }
             Error::NotEmpty(_) | Error::Frozen(_) => ErrorKind::Conflict,
-            Error::NoHierarchy | Error::Controller { .. } | Error::Unsupported { .. } | Error::Absent | Error::NoSystemd => ErrorKind::Unsupported,
+            Error::NoHierarchy
+            | Error::Controller { .. }
+            | Error::NotUnified { .. }
+            | Error::Unsupported { .. }
+            | Error::Absent
+            | Error::NoSystemd => ErrorKind::Unsupported,
             Error::Set { source, .. } => match source.raw_os_error() {
                 Some(libc::ENOENT | libc::EOPNOTSUPP) => ErrorKind::Unsupported,
                 Some(libc::EINVAL | libc::ERANGE | libc::ENODEV) => ErrorKind::Invalid,

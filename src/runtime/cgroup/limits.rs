@@ -13,7 +13,7 @@ pub(super) fn demanded(resources: &LinuxResources, live: bool) -> Vec<&'static s
     let mut controllers = Vec::new();
     let counts = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0 || (live && limit < 0));
     if let Some(memory) = resources.memory() {
-        let limits = [memory.limit(), memory.reservation(), memory.swap(), memory.kernel(), memory.kernel_tcp()];
+        let limits = [memory.limit(), memory.reservation(), memory.swap(), memory.kernel_tcp()];
         if limits.into_iter().any(counts) || memory.swappiness().is_some() || memory.disable_oom_killer() == Some(true) {
             controllers.push("memory");
         }
@@ -105,6 +105,13 @@ fn refuse(option: &'static str, asked: bool, why: &'static str) -> Result<(), Er
     if asked { Err(Error::Unsupported { option, why }) } else { Ok(()) }
 }
 
+/// `kernel` is not recommended by the specification, ineffective since Linux 5.16, and passed on by older callers all the same.
+pub(super) fn disregard_kernel(group: &str, resources: &LinuxResources) {
+    if resources.memory().as_ref().is_some_and(|memory| positive(memory.kernel())) {
+        tracing::warn!(group, "the kernel memory limit has no effect: kernels since 5.16 have none");
+    }
+}
+
 fn positive(limit: Option<i64>) -> bool {
     limit.is_some_and(|limit| limit > 0)
 }
@@ -123,7 +130,6 @@ pub(super) fn check_usage(files: &Files<'_>, memory: &LinuxMemory, unified: bool
 
 fn memory_v2(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
     let gone = "cgroup v2 has no such limit";
-    refuse("kernel memory limit", positive(memory.kernel()), gone)?;
     refuse("kernel TCP memory limit", positive(memory.kernel_tcp()), gone)?;
     refuse("memory swappiness", memory.swappiness().is_some(), gone)?;
     refuse("disabling the OOM killer", memory.disable_oom_killer() == Some(true), gone)?;
@@ -149,7 +155,6 @@ fn memory_v2(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
 }
 
 fn memory_v1(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
-    refuse("kernel memory limit", positive(memory.kernel()), "kernels since 5.16 have no such limit")?;
     check_usage(files, memory, false)?;
     let limit = memory.limit().filter(|limit| *limit != 0);
     let swap = match memory.swap().filter(|swap| *swap != 0) {
@@ -157,7 +162,7 @@ fn memory_v1(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
         None if limit == Some(-1) && files.has("memory.memsw.limit_in_bytes") => Some(-1),
         other => other,
     };
-    let set_limit = || limit.map_or(Ok(()), |limit| files.set("memory.limit_in_bytes", &limit.to_string()));
+    let set_limit = || limit.map_or(Ok(()), |limit| limit_v1(files, limit));
     let set_swap = || swap.map_or(Ok(()), |swap| swap_v1(files, limit, swap));
     // The kernel keeps the total at or above the limit at all times, so the one that makes room goes first.
     let current = files.number("memory.limit_in_bytes").unwrap_or(u64::MAX);
@@ -183,6 +188,18 @@ fn memory_v1(files: &Files<'_>, memory: &LinuxMemory) -> Result<(), Error> {
     }
 }
 
+/// The kernel refuses a limit below what it cannot reclaim, with an error number that says nothing.
+fn limit_v1(files: &Files<'_>, limit: i64) -> Result<(), Error> {
+    let file = "memory.limit_in_bytes";
+    match files.try_set(file, &limit.to_string()) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            let usage = files.number("memory.usage_in_bytes").unwrap_or(0);
+            Err(Error::BelowUsage { limit, usage, group: files.group.to_owned() })
+        }
+        other => other.map_err(|source| files.failed(file, &limit.to_string(), source)),
+    }
+}
+
 /// The total of memory and swap. Without swap accounting only what Docker sets by itself (twice the limit), no swap at all and
 /// no limit at all pass.
 fn swap_v1(files: &Files<'_>, limit: Option<i64>, swap: i64) -> Result<(), Error> {
@@ -202,7 +219,8 @@ fn cpu_v2(files: &Files<'_>, cpu: &LinuxCpu) -> Result<(), Error> {
     if let Some(idle) = cpu.idle() {
         files.set("cpu.idle", &idle.to_string())?;
     }
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+    // An idle group has the least weight and refuses another.
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
         files.set("cpu.weight", &convert::cpu_weight(shares).to_string())?;
     }
     let burst = cpu.burst().map(|burst| burst.to_string());
@@ -233,11 +251,12 @@ fn quota_and_burst(files: &Files<'_>, file: &str, burst: Option<&str>, quota: im
 }
 
 fn cpu_v1(files: &Files<'_>, cpu: &LinuxCpu) -> Result<(), Error> {
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        files.set("cpu.shares", &shares.to_string())?;
-    }
     if let Some(idle) = cpu.idle() {
         files.set("cpu.idle", &idle.to_string())?;
+    }
+    // As on v2.
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1)) {
+        files.set("cpu.shares", &shares.to_string())?;
     }
     pair(files, ("cpu.rt_period_us", text(cpu.realtime_period())), ("cpu.rt_runtime_us", text(cpu.realtime_runtime())))?;
     let burst = text(cpu.burst());
@@ -336,11 +355,18 @@ fn hugetlb(files: &Files<'_>, limit: &LinuxHugepageLimit, unified: bool) -> Resu
     if files.has(&reserved) { files.set(&reserved, &value) } else { Ok(()) }
 }
 
+/// Only what is said is written: the other of the two stays as it is.
 fn rdma(files: &Files<'_>, resources: &LinuxResources) -> Result<(), Error> {
-    for (device, limits) in resources.rdma().iter().flatten() {
-        let part = |key: &str, value: Option<u32>| value.map_or_else(|| format!("{key}=max"), |value| format!("{key}={value}"));
-        let handles = part("hca_handle", limits.hca_handles());
-        files.set("rdma.max", &format!("{device} {handles} {}", part("hca_object", limits.hca_objects())))?;
+    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
+    devices.sort_by_key(|(device, _)| device.as_str());
+    for (device, limits) in devices {
+        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
+        let parts = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
+        if parts.is_empty() {
+            let why = "expected hcaHandles, hcaObjects or both";
+            return Err(Error::Invalid { option: "RDMA limit of device", value: device.clone(), why });
+        }
+        files.set("rdma.max", &format!("{device}{parts}"))?;
     }
     Ok(())
 }
@@ -353,24 +379,6 @@ fn network_v1(files: &Files<'_>, resources: &LinuxResources) -> Result<(), Error
     if files.has("net_prio.ifpriomap") {
         for priority in network.priorities().iter().flatten() {
             files.set("net_prio.ifpriomap", &format!("{} {}", priority.name(), priority.priority()))?;
-        }
-    }
-    Ok(())
-}
-
-/// The `unified` map: v2 files by name.
-///
-/// # Errors
-/// A key that is no file name, or what the kernel refuses.
-pub(super) fn apply_unified(files: &Files<'_>, resources: &LinuxResources) -> Result<(), Error> {
-    let mut entries: Vec<_> = resources.unified().iter().flatten().collect();
-    entries.sort();
-    for (key, value) in entries {
-        if key.contains('/') || !key.contains('.') || key.starts_with('.') {
-            return Err(Error::Invalid { option: "unified resource", value: key.clone(), why: "expected the name of a cgroup file" });
-        }
-        for line in value.lines() {
-            files.set(key, line)?;
         }
     }
     Ok(())

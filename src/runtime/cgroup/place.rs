@@ -5,7 +5,7 @@
 
 use super::files::Files;
 use super::hierarchy::{Layout, Legacy, Mount};
-use super::{Error, control, devices, limits};
+use super::{Error, control, devices, limits, unified};
 use crate::sys::bpf;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use rustix::fs::XattrFlags;
@@ -118,15 +118,16 @@ impl<'a> Place<'a> {
     fn enable(&self, resources: Option<&LinuxResources>, live: bool) -> Result<(), Error> {
         let Some(mount) = &self.layout.v2 else { return Ok(()) };
         let demanded = resources.map(|resources| limits::demanded(resources, live)).unwrap_or_default();
+        let named = resources.map(unified::controllers).unwrap_or_default();
         let wanted = ALWAYS_ENABLED.iter().chain(&demanded).filter(|name| self.layout.legacy(name).is_none());
-        let mut wanted: Vec<_> = wanted.map(|name| unified_name(name)).collect();
+        let mut wanted: Vec<_> = wanted.map(|name| unified_name(name)).chain(named.iter().copied()).collect();
         if wanted.is_empty() {
             return Ok(());
         }
         wanted.sort_unstable();
         wanted.dedup();
         let mut dir = mount.base.clone();
-        let necessary = |controller: &str| demanded.iter().any(|name| unified_name(name) == controller);
+        let necessary = |controller: &str| named.contains(controller) || demanded.iter().any(|name| unified_name(name) == controller);
         for component in self.path_in(mount).trim_start_matches('/').split('/') {
             let mut refused = hand_down(&dir, &wanted);
             let busy = |(controller, error): &(&str, io::Error)| necessary(controller) && error.raw_os_error() == Some(libc::EBUSY);
@@ -154,6 +155,7 @@ impl<'a> Place<'a> {
         if live {
             self.enable(Some(resources), live)?;
         }
+        limits::disregard_kernel(self.path, resources);
         for controller in limits::demanded(resources, live) {
             let missing = || Error::Controller { controller: controller.to_owned(), group: self.path.to_owned() };
             let (files, unified) = self.home(controller).ok_or_else(missing)?;
@@ -164,7 +166,7 @@ impl<'a> Place<'a> {
         }
         if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
             let unsupported = Error::Unsupported { option: "unified resources", why: "this host has no cgroup v2" };
-            limits::apply_unified(&self.unified().ok_or(unsupported)?, resources)?;
+            unified::apply(&self.unified().ok_or(unsupported)?, resources)?;
         }
         Ok(())
     }

@@ -358,7 +358,32 @@ fn v2_refusals_name_what_is_missing() {
     assert_eq!(below, "cannot set the memory limit to 1024 for /rcon/x: 4096 bytes are in use");
     // No swap accounting: "no swap" and "unlimited" are what the group has anyway.
     host.place().prepare(Some(&resources(r#"{"memory":{"limit":64,"swap":64}}"#))).unwrap();
-    assert!(refused(r#"{"unified":{"../memory.max":"1"}}"#).starts_with("invalid unified resource"));
+    for key in ["../memory.max", "max", ".memory", "cgroup.kill", "cgroup.procs"] {
+        assert!(refused(&format!(r#"{{"unified":{{"{key}":"1"}}}}"#)).starts_with("invalid unified resource"), "{key}");
+    }
+    let missing = "cannot set unified resources of hugetlb for /rcon/x: that controller is not on cgroup v2 here";
+    assert_eq!(refused(r#"{"unified":{"hugetlb.2MB.max":"1"}}"#), missing);
+}
+
+#[test]
+fn unified_files_get_their_controller_and_each_line_its_write() {
+    let host = Imitation::new(&[("io.max", ""), ("misc.max", ""), ("memory.high", ""), ("cgroup.max.depth", "")]);
+    for dir in ["", "rcon", "rcon/x"] {
+        fs::write(host.base.join(dir).join("cgroup.controllers"), "io memory misc").unwrap();
+    }
+    let limits = r#"{"memory":{"kernel":1000},"unified":{"io.max":"8:0 rbps=1\n8:16 wiops=2","misc.max":"res_a 3","memory.high":"77","cgroup.max.depth":"1"}}"#;
+    host.place().prepare(Some(&resources(limits))).unwrap();
+    assert_eq!(host.read("rcon/cgroup.subtree_control"), "+io +memory +misc");
+    // Plain files keep the last of two writes.
+    for (file, value) in [("io.max", "8:16 wiops=2"), ("misc.max", "res_a 3"), ("memory.high", "77"), ("cgroup.max.depth", "1")] {
+        assert_eq!(host.read(&format!("rcon/x/{file}")), value, "{file}");
+    }
+    let host = Imitation::new(&[("rdma.max", ""), ("cpu.weight", ""), ("cpu.idle", "")]);
+    for dir in ["", "rcon", "rcon/x"] {
+        fs::write(host.base.join(dir).join("cgroup.controllers"), "rdma cpu").unwrap();
+    }
+    host.place().prepare(Some(&resources(r#"{"rdma":{"mlx":{"hcaObjects":4}},"cpu":{"idle":1,"shares":512}}"#))).unwrap();
+    assert_eq!((host.read("rcon/x/rdma.max"), host.read("rcon/x/cpu.weight")), ("mlx hca_object=4".to_owned(), String::new()));
 }
 
 #[test]
@@ -464,4 +489,30 @@ fn a_further_process_may_enter_a_group_below() {
     assert!(matches!(scratch.group.sub(&["../x"]), Err(Error::Path(_))));
     assert!(matches!(scratch.group.sub(&["nothing:/a"]), Err(Error::Controller { .. })));
     assert!(scratch.group.sub(&["/"]).unwrap().exact);
+}
+
+#[test]
+fn oom_kills_are_told_and_then_the_end() {
+    let limit = resources(r#"{"memory":{"limit":16777216,"swap":16777216}}"#);
+    let mut scratch = Scratch::new(Some(&limit));
+    scratch.spawn("head -c 200000000 /dev/zero | tail -n 1; exec sleep 1000");
+    let mut watch = scratch.group.oom_watch().unwrap();
+    assert_eq!(watch.wait(Duration::from_secs(20)).unwrap(), OomEvent::Oom);
+    // Both ends of the pipe may have been killed.
+    eventually("quiet", || watch.wait(Duration::from_millis(300)).unwrap() == OomEvent::Quiet);
+    scratch.group.kill_all(Duration::from_secs(10)).unwrap();
+    assert_eq!(watch.wait(Duration::from_secs(20)).unwrap(), OomEvent::Gone);
+}
+
+#[test]
+fn full_statistics_come_from_the_kernel() {
+    let mut scratch = Scratch::new(Some(&resources(r#"{"memory":{"limit":67108864},"pids":{"limit":40}}"#)));
+    scratch.spawn("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 1000");
+    scratch.group.full_stats().unwrap();
+    eventually("some CPU time", || scratch.group.full_stats().unwrap().cpu.usage.total > 0);
+    let stats = scratch.group.full_stats().unwrap();
+    assert_eq!((stats.memory.usage.limit, stats.pids.current, stats.pids.limit), (67_108_864, 1, 40));
+    assert!(stats.memory.raw.len() > 10);
+    assert!(scratch.group.place().unwrap().unified().is_none_or(|files| !files.has("cpu.pressure")) || stats.cpu.psi.is_some());
+    assert!(matches!(Group::absent().full_stats(), Err(Error::Absent)));
 }

@@ -148,6 +148,29 @@ impl Container {
         self.group()?.update(resources).map_err(Error::Cgroup)
     }
 
+    /// Everything that its group counts.
+    ///
+    /// # Errors
+    /// `Unsupported`: it has no group. `Conflict`: it has stopped.
+    pub fn stats(&self) -> Result<cgroup::FullStats, Error> {
+        self.running_group()?.full_stats().map_err(Error::Cgroup)
+    }
+
+    /// Watches for OOM kills from now on.
+    ///
+    /// # Errors
+    /// As [`Container::stats`].
+    pub fn oom_watch(&self) -> Result<cgroup::OomWatch, Error> {
+        self.running_group()?.oom_watch().map_err(Error::Cgroup)
+    }
+
+    fn running_group(&self) -> Result<&cgroup::Group, Error> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        self.group()
+    }
+
     /// The processes of the container, as this process counts them.
     ///
     /// # Errors

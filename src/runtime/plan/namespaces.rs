@@ -14,13 +14,24 @@ pub(in crate::runtime) struct Namespaces {
     pub cgroup: bool,
     /// Made with offsets (`monotonic 1 0` lines) before anything enters it.
     pub time: Option<String>,
-    /// Joined in this order: `CLONE_NEW*` flag and path. A pid namespace is the parent's business.
+    /// `CLONE_NEW*` flag and path; the order is the business of `runtime::enter`.
     pub join: Vec<(u64, PathBuf)>,
     /// `inside outside count` lines.
     pub uid_map: String,
     pub gid_map: String,
-    /// Host ids of the new user namespace's root.
+    /// Host ids of the new user namespace's root, or of the first ids that it has.
     pub owner: Option<(u32, u32)>,
+    /// The caller has no rights over the host (found out when there is a new user namespace).
+    pub rootless: bool,
+    /// The parent opens root and sources of binds, where the user namespace's root may have no way to them.
+    pub handed_over: bool,
+}
+
+impl Namespaces {
+    /// Whether the container has a namespace of this kind that is not simply ours; `given` for one by descriptor.
+    pub fn own(&self, kind: i32, given: bool) -> bool {
+        given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
 }
 
 impl Namespaces {
@@ -35,19 +46,13 @@ impl Namespaces {
 
     /// True if the parent opens this bind and hands it over: the stage could not open or map it.
     pub fn handed(&self, idmap: Option<&Idmap>) -> bool {
-        self.foreign() || idmap.is_some()
-    }
-
-    /// True if the container is in a user namespace that is not the caller's.
-    pub fn foreign(&self) -> bool {
-        self.has(libc::CLONE_NEWUSER)
+        self.handed_over || idmap.is_some()
     }
 }
 
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
-    let uts = libc::CLONE_NEWUTS as u64;
-    if namespaces.new & uts != 0 || namespaces.join.iter().any(|(kind, _)| *kind == uts) {
+    if namespaces.own(libc::CLONE_NEWUTS, false) {
         return Ok(());
     }
     Err(Error::Invalid("a hostname or domainname needs a UTS namespace of the container's own".to_owned()))
@@ -65,12 +70,15 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         }
         seen |= kind;
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        if let Some(path) = path.filter(|path| !path.is_absolute()) {
+            return Err(Error::Invalid(format!("path \"{}\" of namespace \"{}\" must be absolute", path.display(), namespace.typ())));
+        }
         match (namespace.typ(), path) {
             (LinuxNamespaceType::Network, _) if netns => {}
             (_, Some(path)) => result.join.push((kind, path.clone())),
             (LinuxNamespaceType::Cgroup, None) => result.cgroup = true,
             (LinuxNamespaceType::Time, None) => {
-                result.time = Some(time_offsets(linux.and_then(|linux| linux.time_offsets().as_ref())));
+                result.time = Some(time_offsets(linux.and_then(|linux| linux.time_offsets().as_ref()))?);
             }
             (_, None) => result.new |= kind,
         }
@@ -88,7 +96,10 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         return Err(Error::Invalid("a new user namespace needs uidMappings and gidMappings".to_owned()));
     }
     if new_user {
-        result.owner = Some(owner(linux).ok_or_else(|| Error::Invalid("uidMappings and gidMappings must map the container's id 0".to_owned()))?);
+        result.owner = owner(linux);
+    }
+    if result.time.is_none() && linux.and_then(|linux| linux.time_offsets().as_ref()).is_some_and(|offsets| !offsets.is_empty()) {
+        return Err(Error::Invalid("linux.timeOffsets needs a new time namespace".to_owned()));
     }
     if !new_user && seen & libc::CLONE_NEWUSER as u64 == 0 && !(result.uid_map.is_empty() && result.gid_map.is_empty()) {
         return Err(Error::Invalid("uidMappings and gidMappings need a user namespace".to_owned()));
@@ -101,18 +112,28 @@ pub(super) fn map_lines(list: Option<&Vec<LinuxIdMapping>>) -> String {
     list.into_iter().flatten().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
 }
 
-/// The host's ids of what is root inside; None without id maps.
+/// The host's ids of what is root inside, or of the first ids where there is no root (as `enter::become_owner`); None without id maps.
 pub(in crate::runtime) fn owner(linux: Option<&Linux>) -> Option<(u32, u32)> {
-    let root = |list: &Option<Vec<LinuxIdMapping>>| list.iter().flatten().find(|m| m.container_id() == 0).map(LinuxIdMapping::host_id);
+    let root = |list: &Option<Vec<LinuxIdMapping>>| {
+        let list = list.as_deref().unwrap_or_default();
+        list.iter().find(|m| m.container_id() == 0).or(list.first()).map(LinuxIdMapping::host_id)
+    };
     Some((root(linux?.uid_mappings())?, root(linux?.gid_mappings())?))
 }
 
-fn time_offsets(offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>) -> String {
-    let mut lines: Vec<String> = offsets
-        .into_iter()
-        .flatten()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)))
-        .collect();
+/// As `/proc/PID/timens_offsets` takes them (time_namespaces(7)).
+fn time_offsets(offsets: Option<&HashMap<String, oci_spec::runtime::LinuxTimeOffset>>) -> Result<String, Error> {
+    let mut lines = Vec::new();
+    for (clock, offset) in offsets.into_iter().flatten() {
+        if !["monotonic", "boottime"].contains(&clock.as_str()) {
+            return Err(Error::Invalid(format!("linux.timeOffsets has the clock \"{clock}\": only monotonic and boottime can be set")));
+        }
+        let nanosecs = offset.nanosecs().unwrap_or(0);
+        if nanosecs >= 1_000_000_000 {
+            return Err(Error::Invalid(format!("linux.timeOffsets: {nanosecs} nanosecs of \"{clock}\" are a second or more")));
+        }
+        lines.push(format!("{clock} {} {nanosecs}\n", offset.secs().unwrap_or(0)));
+    }
     lines.sort();
-    lines.concat()
+    Ok(lines.concat())
 }

@@ -19,10 +19,10 @@ pub(super) struct Opened {
 }
 
 impl Stage<'_> {
-    /// For a root that hears of the host's mounts but never tells of its own. One in a user namespace comes from
+    /// For a root that hears of the host's mounts but never tells of its own. One in a new user namespace comes from
     /// the parent; an overlay is new and has no peers.
     pub(super) fn open_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
-        if let (Root::Directory(path), false) = (source, plan.namespaces.foreign()) {
+        if let (Root::Directory(path), false) = (source, plan.namespaces.handed_over) {
             let place = directory(path)?;
             let tree = root::clone_fd(place.as_fd(), true).at_path("clone the root", path)?;
             root::follow(tree.as_fd(), libc::MS_SLAVE).at_path("set propagation of", path)?;
@@ -34,7 +34,7 @@ impl Stage<'_> {
     /// A directory is covered by its own clone, so that hooks find the container at the path they know; what else has
     /// no path is put on top of "/". Both are reached by descriptor only.
     pub(super) fn attach_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
-        let mapped = plan.namespaces.foreign();
+        let mapped = plan.namespaces.handed_over;
         let (tree, place) = match (self.opened.take(), source) {
             (Some(Opened { place, tree }), _) => (tree, Some(place)),
             // See `mapped.rs`.

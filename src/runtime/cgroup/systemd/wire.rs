@@ -86,7 +86,7 @@ impl Writer {
         self.byte(0);
     }
 
-    fn signature(&mut self, signature: &str) {
+    pub(super) fn signature(&mut self, signature: &str) {
         self.byte(u8::try_from(signature.len()).expect("invariant: signatures are short"));
         self.bytes.extend(signature.as_bytes());
         self.byte(0);
@@ -267,8 +267,19 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn align(&mut self, to: usize) {
+    pub(super) fn align(&mut self, to: usize) {
         self.at = self.at.next_multiple_of(to);
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    #[cfg(test)]
+    pub(super) fn long(&mut self) -> Option<u64> {
+        self.align(8);
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
     fn take(&mut self, count: usize) -> Option<&[u8]> {

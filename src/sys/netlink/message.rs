@@ -3,15 +3,15 @@
 //! Invariant: lengths are filled in when a message or nest closes, everything is padded to 4 bytes;
 //! the reader never looks past a length the kernel gave.
 
-use crate::sys::netlink::{self, Ending, HEADER, MOST_MESSAGES, NetlinkError};
+use super::{self as netlink, Ending, HEADER, MOST_MESSAGES, NetlinkError};
 use std::os::fd::BorrowedFd;
 
-pub(super) const REQUEST: u16 = 0x1;
-pub(super) const ACK: u16 = 0x4;
-pub(super) const EXCLUSIVE: u16 = 0x200;
-pub(super) const REPLACE: u16 = 0x100;
-pub(super) const CREATE: u16 = 0x400;
-pub(super) const APPEND: u16 = 0x800;
+pub const REQUEST: u16 = 0x1;
+pub const ACK: u16 = 0x4;
+pub const EXCLUSIVE: u16 = 0x200;
+pub const REPLACE: u16 = 0x100;
+pub const CREATE: u16 = 0x400;
+pub const APPEND: u16 = 0x800;
 const DUMP: u16 = 0x300;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
@@ -19,7 +19,7 @@ const TYPE_MASK: u16 = 0x3fff;
 const DUMP_ATTEMPTS: usize = 16;
 
 /// Messages that travel in one datagram.
-pub(super) struct Batch {
+pub struct Batch {
     bytes: Vec<u8>,
     first: u32,
     count: u32,
@@ -27,12 +27,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Batch { bytes: Vec::with_capacity(1024), first: netlink::reserve_sequence(), count: 0, last_start: 0 }
     }
 
     /// Appends a message: fixed `header` of its family, then the attributes `body` writes.
-    pub(super) fn message(&mut self, kind: u16, flags: u16, header: &[u8], body: impl FnOnce(&mut Attributes<'_>)) {
+    pub fn message(&mut self, kind: u16, flags: u16, header: &[u8], body: impl FnOnce(&mut Attributes<'_>)) {
         assert!(self.count < MOST_MESSAGES, "invariant: callers split batches of unbounded length");
         let start = self.bytes.len();
         self.last_start = start;
@@ -50,34 +50,34 @@ impl Batch {
     }
 
     /// Asks for an acknowledgement of the message written last.
-    pub(super) fn acknowledge_last(&mut self) {
+    pub fn acknowledge_last(&mut self) {
         let at = self.last_start + 6;
         let flags = u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]) | ACK;
         self.bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
     }
 
     /// Sends the messages, each of which asks for an acknowledgement, and returns the data answers.
-    pub(super) fn run(self, fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    pub fn run(self, fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, NetlinkError> {
         let last = self.first.wrapping_add(self.count - 1);
         netlink::exchange(fd, &self.bytes, self.first, last, Ending::LastAck)
     }
 
     /// Sends a transaction whose last-but-one message (before the end marker) asks for the acknowledgement.
-    pub(super) fn run_transaction(self, fd: BorrowedFd<'_>) -> Result<(), NetlinkError> {
+    pub fn run_transaction(self, fd: BorrowedFd<'_>) -> Result<(), NetlinkError> {
         let last = self.first.wrapping_add(self.count - 2);
         netlink::exchange(fd, &self.bytes, self.first, last, Ending::Transaction).map(drop)
     }
 }
 
 /// One message with an acknowledgement; returns its data answers.
-pub(super) fn request(fd: BorrowedFd<'_>, kind: u16, header: &[u8], body: impl FnOnce(&mut Attributes<'_>)) -> Result<Vec<Vec<u8>>, NetlinkError> {
+pub fn request(fd: BorrowedFd<'_>, kind: u16, header: &[u8], body: impl FnOnce(&mut Attributes<'_>)) -> Result<Vec<Vec<u8>>, NetlinkError> {
     let mut batch = Batch::new();
     batch.message(kind, ACK, header, body);
     batch.run(fd)
 }
 
 /// A consistent dump: begun anew when the kernel says that the table changed meanwhile.
-pub(super) fn dump(fd: BorrowedFd<'_>, kind: u16, header: &[u8], body: impl Fn(&mut Attributes<'_>)) -> Result<Vec<Vec<u8>>, NetlinkError> {
+pub fn dump(fd: BorrowedFd<'_>, kind: u16, header: &[u8], body: impl Fn(&mut Attributes<'_>)) -> Result<Vec<Vec<u8>>, NetlinkError> {
     for _ in 0..DUMP_ATTEMPTS {
         let mut batch = Batch::new();
         batch.message(kind, DUMP, header, &body);
@@ -90,10 +90,10 @@ pub(super) fn dump(fd: BorrowedFd<'_>, kind: u16, header: &[u8], body: impl Fn(&
 }
 
 /// Writes attributes into the open message.
-pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
+pub struct Attributes<'a>(&'a mut Vec<u8>);
 
 impl Attributes<'_> {
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
         let length = u16::try_from(value.len() + 4).expect("invariant: our attributes are below 64 KiB");
         self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -102,23 +102,23 @@ impl Attributes<'_> {
     }
 
     /// A number in host byte order (rtnetlink).
-    pub(super) fn number(&mut self, kind: u16, value: u32) {
+    pub fn number(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_ne_bytes());
     }
 
     /// A number in network byte order (nfnetlink).
-    pub(super) fn network_number(&mut self, kind: u16, value: u32) {
+    pub fn network_number(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
 
     /// A text with its closing NUL.
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
+    pub fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.put(kind, &bytes);
     }
 
-    pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Attributes<'_>)) {
+    pub fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Attributes<'_>)) {
         let start = self.0.len();
         self.put(kind | NESTED, &[]);
         body(&mut Attributes(self.0));
@@ -127,7 +127,7 @@ impl Attributes<'_> {
     }
 
     /// A fixed structure in the middle of a nest (the peer's `ifinfomsg`).
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
         pad(self.0);
     }
@@ -138,43 +138,43 @@ fn pad(bytes: &mut Vec<u8>) {
 }
 
 /// The attributes of a message behind a family header of `header` bytes.
-pub(super) fn attributes(message: &[u8], header: usize) -> Reader<'_> {
+pub fn attributes(message: &[u8], header: usize) -> Reader<'_> {
     Reader(message.get(HEADER + header..).unwrap_or_default())
 }
 
 /// The fixed family header of a message.
-pub(super) fn family_header(message: &[u8]) -> &[u8] {
+pub fn family_header(message: &[u8]) -> &[u8] {
     message.get(HEADER..).unwrap_or_default()
 }
 
 /// Iterates over attributes: (type without flags, value).
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The attributes within an attribute.
-    pub(super) fn within(value: &'a [u8]) -> Self {
+    pub fn within(value: &'a [u8]) -> Self {
         Reader(value)
     }
 
-    pub(super) fn find(mut self, kind: u16) -> Option<&'a [u8]> {
+    pub fn find(mut self, kind: u16) -> Option<&'a [u8]> {
         self.find_map(|(k, value)| (k == kind).then_some(value))
     }
 
-    pub(super) fn find_nested(self, kind: u16) -> Option<Reader<'a>> {
+    pub fn find_nested(self, kind: u16) -> Option<Reader<'a>> {
         self.find(kind).map(Reader)
     }
 
-    pub(super) fn find_text(self, kind: u16) -> Option<&'a str> {
+    pub fn find_text(self, kind: u16) -> Option<&'a str> {
         let value = self.find(kind)?;
         std::str::from_utf8(value.split(|&b| b == 0).next()?).ok()
     }
 
-    pub(super) fn find_number(self, kind: u16) -> Option<u32> {
+    pub fn find_number(self, kind: u16) -> Option<u32> {
         self.find(kind).and_then(|v| v.try_into().ok()).map(u32::from_ne_bytes)
     }
 
-    pub(super) fn find_network_number(self, kind: u16) -> Option<u32> {
+    pub fn find_network_number(self, kind: u16) -> Option<u32> {
         self.find(kind).and_then(|v| v.try_into().ok()).map(u32::from_be_bytes)
     }
 }
