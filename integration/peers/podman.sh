@@ -13,6 +13,7 @@ lock_type = "file"
 runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
 init_path = "/usr/bin/tini-static"
 [network]
+network_backend = "netavark"
 network_config_dir = "$work/networks"
 CONF
 export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf BUILDAH_ISOLATION=oci
@@ -125,6 +126,20 @@ health() {
     engine rm -f -t 0 healthy > /dev/null
 }
 
+# Podman's builder as a program of its own.
+buildah_runs() {
+    local buildah=(timeout --foreground 60 buildah --root "$work/podman" --runroot /run/peer-containers)
+    printf 'FROM %s\nRUN id -u > /who && exit 0\n' "$IMAGE" > "$work/Containerfile"
+    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/bind"
+    local container
+    container=$("${buildah[@]}" from peer-buildah)
+    prints "buildah run" "0 built" "${buildah[@]}" run --runtime "$runtime" --isolation oci "$container" sh -c 'echo $(cat /who) built'
+    prints "with a user and a directory" "1000 /usr" "${buildah[@]}" run --runtime "$runtime" --isolation oci --user 1000 --workingdir /usr "$container" sh -c 'echo $(id -u) $(pwd)'
+    expect "on a terminal" "/dev/pts/0" "$(pty 80x24 '' "${buildah[@]}" run -t --runtime "$runtime" --isolation oci "$container" tty | tail -n 1)"
+    "${buildah[@]}" rm "$container" > /dev/null
+    "${buildah[@]}" rmi peer-buildah > /dev/null
+}
+
 # The runtime's errors are read from its log as JSON instead of stderr.
 json_errors() {
     sed "s|^events_logger|runtime_supports_json = [\"$runtime\", \"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
@@ -185,7 +200,7 @@ checkpoints() {
 mkdir "$work/rootfs" && tar -xf "$FIXTURES/busybox.tar" -C "$work" ./layer1.tar && tar -xpf "$work/layer1.tar" -C "$work/rootfs"
 echo passed > "$work/word"
 for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces limits executions terminals lifecycle many building
-    default_network pods user_namespaces own_words json_errors health hooks attaching monitor_killed checkpoints}; do
+    default_network pods user_namespaces own_words json_errors buildah_runs health hooks attaching monitor_killed checkpoints}; do
     echo " -- $group"
     $group
 done
