@@ -31,7 +31,7 @@ pub use oom::{OomEvent, OomWatch};
 pub use stats::Stats;
 
 use hierarchy::Layout;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use place::Place;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -57,12 +57,46 @@ pub struct Group {
     /// Processes enter this very group, whatever the container has made below it.
     #[serde(skip)]
     exact: bool,
+    /// Device rules that the first process brings into force by joining.
+    #[serde(skip)]
+    confinement: Option<Confinement>,
+}
+
+/// Device rules of a new group. Loading their program takes as long as half of the mounts: it is done while the stage mounts,
+/// before the stage hears that it has joined and goes on.
+#[derive(Debug, Clone, PartialEq)]
+struct Confinement {
+    rules: Vec<LinuxDeviceCgroup>,
+    /// The group was there before and may carry older rules.
+    reused: bool,
+    unprivileged: bool,
+}
+
+impl Confinement {
+    fn of(resources: Option<&LinuxResources>, reused: bool, unprivileged: bool) -> Self {
+        let rules = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
+        Confinement { rules, reused, unprivileged }
+    }
+
+    /// # Errors
+    /// [`Error::DeviceProgram`]; the container must not start then.
+    fn enforce(&self, place: &Place<'_>) -> Result<(), Error> {
+        match place.restrict(&self.rules, self.reused) {
+            // Who is nobody on the host can neither make device nodes, nor use those that file permissions do not open, nor load
+            // the program: rules that only take everything away first are then as good as kept. One that names a device is not.
+            Err(error @ (Error::DeviceProgram { .. } | Error::Set { .. })) if self.unprivileged && !devices::refuses_by_name(&self.rules) => {
+                tracing::debug!(%error, "device rules are left to file permissions");
+                Ok(())
+            }
+            other => other,
+        }
+    }
 }
 
 impl Group {
     /// The group of that path in every hierarchy; nothing is made or checked.
     pub fn at(path: &str) -> Self {
-        Group { path: path.to_owned(), elsewhere: BTreeMap::new(), unit: None, pending: None, exact: false }
+        Group { path: path.to_owned(), elsewhere: BTreeMap::new(), unit: None, pending: None, exact: false, confinement: None }
     }
 
     /// No group: processes stay in the caller's. What needs a group answers [`Error::Absent`]; joining and deleting do nothing.
@@ -75,7 +109,7 @@ impl Group {
         self.path.is_empty()
     }
 
-    /// Makes the groups and applies limits and device rules. The container's init then starts inside
+    /// Makes the groups and applies limits; device rules come into force with [`Group::join`]. The container's init then starts inside
     /// ([`Group::clone_fd`]) and joins the v1 hierarchies ([`Group::join`]).
     ///
     /// Without device rules only the default devices may be used. A leftover group of that path is replaced when nothing runs in it.
@@ -83,16 +117,18 @@ impl Group {
     /// # Errors
     /// What could not be made or set; nothing is left behind then.
     pub fn create(path: &str, resources: Option<&LinuxResources>) -> Result<Self, Error> {
-        let group = Group::at(path);
+        let mut group = Group::at(path);
         let place = group.place()?;
         place.clear()?;
-        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-        if let Err(error) = place.prepare(resources).and_then(|()| place.restrict(devices, false)) {
+        let confinement = Confinement::of(resources, false, false);
+        let made = place.prepare(resources).and_then(|()| if place.layout.v2.is_some() { Ok(()) } else { confinement.enforce(&place) });
+        if let Err(error) = made {
             if let Err(leftover) = group.delete() {
                 tracing::warn!(%leftover, "cannot remove a cgroup after a failed creation");
             }
             return Err(error);
         }
+        group.confinement = place.layout.v2.is_some().then_some(confinement);
         Ok(group)
     }
 
@@ -140,6 +176,9 @@ impl Group {
             return Ok(());
         }
         let place = self.place()?;
+        if let Some(confinement) = &self.confinement {
+            confinement.enforce(&place)?;
+        }
         match &self.unit {
             Some(unit) => systemd::join(&place, unit, self.pending.as_deref(), pid, self.exact)?,
             None => place.join(pid, self.exact)?,

@@ -6,7 +6,7 @@
 use super::files::Files;
 use super::hierarchy::Layout;
 use super::place::Place;
-use super::{Error, Group, control, devices, limits, systemd};
+use super::{Confinement, Error, Group, control, limits, systemd};
 use crate::base::ErrorKind;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Frozen`] for a group in which nothing could run; what could not be made or set. Nothing is left behind then.
-    pub fn make(self, spec: &Spec) -> Result<Self, Error> {
+    pub fn make(mut self, spec: &Spec) -> Result<Self, Error> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let owner = owner(spec);
         if self.is_absent() {
@@ -78,7 +78,10 @@ impl Group {
         }
         let unprivileged = unprivileged();
         match self.place().and_then(|place| establish(&place, resources, owner, unprivileged)) {
-            Ok(()) => Ok(self),
+            Ok(confinement) => {
+                self.confinement = confinement;
+                Ok(self)
+            }
             Err(error) if unprivileged && error.kind() == ErrorKind::Forbidden && !resources.is_some_and(limits::asks) => {
                 tracing::warn!(path = self.path, %error, "the container runs without a cgroup of its own");
                 Ok(Group::absent())
@@ -88,9 +91,12 @@ impl Group {
     }
 }
 
-fn establish(place: &Place<'_>, resources: Option<&LinuxResources>, owner: Option<u32>, unprivileged: bool) -> Result<(), Error> {
+/// Answers with the device rules that are still to be enforced.
+fn establish(place: &Place<'_>, resources: Option<&LinuxResources>, owner: Option<u32>, unprivileged: bool) -> Result<Option<Confinement>, Error> {
     let before = place.dirs().into_iter().filter(|dir| dir.exists()).collect::<Vec<_>>();
-    let made = place.prepare(resources).and_then(|()| finish(place, resources, owner, !before.is_empty(), unprivileged));
+    let confinement = Confinement::of(resources, !before.is_empty(), unprivileged);
+    let later = place.layout.v2.is_some();
+    let made = place.prepare(resources).and_then(|()| finish(place, (!later).then_some(&confinement), owner));
     if let Err(error) = made {
         let new = place.dirs().into_iter().filter(|dir| !before.contains(dir)).collect::<Vec<_>>();
         if let Err(leftover) = control::remove(&new) {
@@ -98,30 +104,15 @@ fn establish(place: &Place<'_>, resources: Option<&LinuxResources>, owner: Optio
         }
         return Err(error);
     }
-    Ok(())
+    Ok(later.then_some(confinement))
 }
 
-/// What is left to do for a group that has its limits. `reused`: it may carry older device rules, so even "everything" must
-/// be said.
-pub(super) fn finish(
-    place: &Place<'_>,
-    resources: Option<&LinuxResources>,
-    owner: Option<u32>,
-    reused: bool,
-    unprivileged: bool,
-) -> Result<(), Error> {
+/// What is left to do for a group that has its limits.
+pub(super) fn finish(place: &Place<'_>, confinement: Option<&Confinement>, owner: Option<u32>) -> Result<(), Error> {
     if control::is_frozen(&place.tracking()?, place.layout.v2.is_some()) {
         return Err(Error::Frozen(place.path.to_owned()));
     }
-    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    match place.restrict(rules, reused) {
-        // Who is nobody on the host can neither make device nodes, nor use those that file permissions do not open, nor load
-        // the program: rules that only take everything away first are then as good as kept. One that names a device is not.
-        Err(error @ (Error::DeviceProgram { .. } | Error::Set { .. })) if unprivileged && !devices::refuses_by_name(rules) => {
-            tracing::debug!(%error, "device rules are left to file permissions");
-        }
-        other => other?,
-    }
+    confinement.map_or(Ok(()), |confinement| confinement.enforce(place))?;
     owner.map_or(Ok(()), |owner| hand_over(place, owner))
 }
 

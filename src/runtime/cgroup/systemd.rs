@@ -18,7 +18,7 @@ mod wire;
 pub use bus::BusError;
 
 use super::place::Place;
-use super::{Error, Group, devices, placement};
+use super::{Confinement, Error, Group, devices, placement};
 use manager::{Manager, Property};
 use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,8 @@ fn start(manager: &mut Manager, place: &Place<'_>, unit: &Unit, pending: &Pendin
     let properties = properties(manager, place, unit, pending, pid)?;
     manager.start(&unit.name, &properties).map_err(unit.failed("start"))?;
     let resources = pending.resources.as_ref();
-    let made = place.prepare(resources).and_then(|()| placement::finish(place, resources, pending.owner, false, placement::unprivileged()));
+    let confinement = Confinement::of(resources, false, placement::unprivileged());
+    let made = place.prepare(resources).and_then(|()| placement::finish(place, Some(&confinement), pending.owner));
     if made.is_err()
         && let Err(leftover) = manager.stop(&unit.name)
     {
