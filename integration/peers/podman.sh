@@ -197,10 +197,55 @@ checkpoints() {
     engine rm -f -t 0 check > /dev/null
 }
 
+# Podman of an ordinary user, who has subordinate ids in here; control groups are not his on cgroup v1.
+rootless() {
+    local own=$work/rootless command=$work/rootless-command
+    mkdir -p "$own/home" "$own/run" && chmod 700 "$own/run" && chown -R 65534:65534 "$own"
+    chmod 711 "$work"
+    echo nobody:100000:65536 > "$work/ranges"
+    mount --bind "$work/ranges" /etc/subuid
+    mount --bind "$work/ranges" /etc/subgid
+    # The runtime and its configuration are reached whatever directory they are in.
+    install -m 755 "$(readlink -f "$RUNTIME")" "$own/$(basename "$RUNTIME")"
+    sed '/^network_config_dir/d; /^lock_type/d; /^runtime_supports/d' "$CONTAINERS_CONF" > "$own/containers.conf"
+    cat > "$command" << COMMAND
+#!/bin/sh
+cd '$own' || exit 1
+exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u CONTAINERS_STORAGE_CONF HOME='$own/home' XDG_RUNTIME_DIR='$own/run' \\
+    CONTAINERS_CONF='$own/containers.conf' timeout --foreground 60 podman --runtime '$own/$(basename "$RUNTIME")' "\$@"
+COMMAND
+    chmod 755 "$command"
+    "$command" load -q < "$FIXTURES/busybox.tar" > /dev/null 2>&1
+    local image=localhost/busybox:latest
+    says "rootless: run" "^ +0 +65534 +1$" "$command" run --rm --network none "$image" cat /proc/self/uid_map
+    ends "rootless: the exit code" 3 "$command" run --rm --network none "$image" sh -c 'exit 3'
+    ends "rootless: an unknown command gives 127" 127 "$command" run --rm --network none "$image" no-such-command
+    says "rootless: another user" "^uid=1000\(example\)" "$command" run --rm --network none -u example "$image" id
+    says "rootless: the host's network" "$(readlink /proc/self/ns/net | grep -o '[0-9]*')" "$command" run --rm --network host "$image" readlink /proc/self/ns/net
+    says "rootless: one's own id inside" "^65534$" "$command" run --rm --network none --userns keep-id "$image" id -u
+    says "rootless: --uidmap" "^ +0 +1 +1000$" "$command" run --rm --network none --uidmap 0:1:1000 "$image" cat /proc/self/uid_map
+    ends "rootless: a volume" 0 "$command" run --rm --network none -v vol:/vol "$image" touch /vol/file
+    says "rootless: a read-only root" "Read-only file system" "$command" run --rm --network none --read-only "$image" touch /file
+    says "rootless: --privileged" "Seccomp:.0" "$command" run --rm --network none --privileged "$image" grep Seccomp: /proc/self/status
+    says "rootless: a terminal" "/dev/pts/0" pty 80x24 '' "$command" run --rm -it --network none "$image" tty
+    "$command" run -d --name target --network none "$image" sleep 1000 > /dev/null 2>&1
+    says "rootless: exec" "^uid=0\(root\)" "$command" exec target id
+    says "rootless: exec -t" "/dev/pts/0" pty 80x24 '' "$command" exec -it target tty
+    ends "rootless: exec of an unknown command gives 127" 127 "$command" exec target no-such-command
+    says "rootless: joining another's namespaces" "sleep 1000" "$command" run --rm --network container:target --pid container:target --userns container:target "$image" ps
+    says "rootless: top" "sleep 1000" "$command" top target
+    ends "rootless: stop" 0 "$command" stop -t 1 target
+    ends "rootless: rm" 0 "$command" rm target
+    printf 'FROM %s\nRUN id -u > /who\n' "$image" > "$own/home/Dockerfile"
+    ends "rootless: build" 0 "$command" build -q --network none --isolation oci --runtime "$own/$(basename "$RUNTIME")" -t built "$own/home"
+    "$command" rm -fa -t 0 > /dev/null 2>&1
+    umount /etc/subuid /etc/subgid
+}
+
 mkdir "$work/rootfs" && tar -xf "$FIXTURES/busybox.tar" -C "$work" ./layer1.tar && tar -xpf "$work/layer1.tar" -C "$work/rootfs"
 echo passed > "$work/word"
 for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces limits executions terminals lifecycle many building
-    default_network pods user_namespaces own_words json_errors buildah_runs health hooks attaching monitor_killed checkpoints}; do
+    default_network pods user_namespaces own_words json_errors buildah_runs health hooks attaching monitor_killed checkpoints rootless}; do
     echo " -- $group"
     $group
 done

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod foreground;
 mod kill;
+mod privilege;
 mod report;
 mod start;
 mod state;
@@ -148,7 +149,7 @@ fn help() -> Result<ExitCode, Failure> {
 
 /// `/run/rcon-runtime`, or a directory below the user's own run directory.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && !rustix::process::geteuid().is_root());
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && privilege::is_ordinary_user());
     own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(NAME)
 }
 
