@@ -1,7 +1,7 @@
 //! Prints, as one JSON object, what this process sees: ids, namespaces, capabilities, seccomp, mounts, limits, cgroups,
 //! devices and open files. Standard library only, linked statically, so that it runs in an empty root.
 //!
-//! Further verbs: `udp-echo PORT`, `syscall CALL...` (makes system calls), `spy MILLISECONDS` (looks into other processes),
+//! Further verbs: `udp-echo PORT`, `syscall CALL...` (makes system calls), `spy MILLISECONDS [MARK]` (looks into other processes),
 //! `grab PATH_END MILLISECONDS` (tries to write to a running program).
 
 use std::fmt::Write as _;
@@ -209,19 +209,22 @@ fn origin(path: &std::path::Path, mounted: &std::collections::HashSet<String>) -
     Some(if mounted.contains(&mount) { "own" } else { "foreign" })
 }
 
-/// `probe spy MILLISECONDS`: what can be seen of other processes through /proc, each sight once: open files, root, working
-/// directory and program, each with whether its mount is one of ours.
-fn spy(milliseconds: &str) {
+/// `probe spy MILLISECONDS [MARK]`: what can be seen of other processes through /proc, each sight once: open files, names of variables,
+/// root, working directory and program, the last four with whether their mount is one of ours.
+/// A directory in which the path MARK exists is "marked".
+fn spy(milliseconds: &str, mark: Option<&String>) {
     let end = std::time::Instant::now() + std::time::Duration::from_millis(number(milliseconds));
     let mounted = mounted();
     let mut seen = std::collections::BTreeSet::new();
     let mut sights = 0u64;
+    let mut variables = std::collections::BTreeSet::new();
     let mut look = |kind: &str, path: &std::path::Path| {
         let Ok(target) = fs::read_link(path) else { return };
         let target = target.display().to_string();
         seen.insert(match target.split_once(":[") {
             Some((what, _)) => format!("{kind} {what}"),
             None => match origin(path, &mounted) {
+                Some(origin) if mark.is_some_and(|mark| path.join(mark).exists()) => format!("{kind} {origin} {target} marked"),
                 Some(origin) => format!("{kind} {origin} {target}"),
                 None => return,
             },
@@ -236,10 +239,13 @@ fn spy(milliseconds: &str) {
             for fd in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
                 look("fd", &fd.path());
             }
+            for variable in text(&format!("/proc/{pid}/environ")).split('\0').filter_map(|entry| entry.split_once('=')) {
+                variables.insert(format!("environ {}", variable.0));
+            }
         }
     }
     println!("sights {sights}");
-    for line in seen {
+    for line in seen.iter().chain(&variables) {
         println!("{line}");
     }
 }
@@ -280,7 +286,7 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         Some("syscall") => return calls(&words[2..]),
-        Some("spy") => return spy(&words[2]),
+        Some("spy") => return spy(&words[2], words.get(3)),
         Some("grab") => return grab(&words[2], &words[3]),
         _ => {}
     }

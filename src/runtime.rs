@@ -10,10 +10,21 @@
 //! ## Decisions
 //! - Overlay roots are mounted through `fsopen` as a *detached* mount (one `lowerdir+` per layer), with
 //!   `mount(2)` from inside the layers directory on kernels before 6.8; nothing appears in the host's mount table.
-//! - The root is attached on top of the stage's own "/" and reached by descriptor until the pivot: no mount point on
-//!   the host is needed, and what a path names is never asked twice.
-//! - A pid namespace is joined by the parent, around its clone, and left again: the process is the caller's own child
-//!   without a process in between (rejected: an intermediate with CLONE_PARENT, one clone more per exec).
+//! - An overlay root is attached on top of the stage's own "/", a directory on itself (hooks look for the container at the
+//!   path they know); both are reached by descriptor until the pivot, and what a path names is never asked twice.
+//!   Rejected: the directory on "/", too, one call less, where hooks of GPUs find nothing.
+//! - A root that is to hear of the host's mounts is cloned before the mounts become private, and as a slave, also for
+//!   `shared`: the container never mounts anything on the host through its root (config-linux.md: "does not mean that it's
+//!   shared with the host"). The reference runtime lets it.
+//! - Maps of a mount's own are a user namespace of a throw-away child of the parent, which opens and maps such sources and
+//!   hands them over. Rejected: the stage, whose /proc counts pids of another namespace.
+//! - `ro` of a recursive bind is for its top mount alone, as the specification has it; who wants all says `rro`.
+//!   A remount changes what it names and nothing else, as mount(8); mount(2) would drop `nosuid` silently.
+//! - File systems are mounted through `fsopen`, which says what it refuses; through mount(2), in a mount namespace of a
+//!   throw-away thread, only for values of over 255 bytes and `iversion`.
+//! - Into a pid namespace that others are in, a process is born only when nothing of the host is left in it: a first stage
+//!   outside clones it with CLONE_PARENT, as the caller's own child, and ends. Rejected: joining around the parent's
+//!   clone, one clone less, but a tracer inside reaches the host through the stage (CVE-2016-9962).
 //! - Groups of v1 hierarchies are shown by binds of the host's mounts (rejected: mounting each hierarchy anew, four
 //!   system calls each, and only after the cgroup namespace exists).
 //! - In a new user namespace the parent opens root and bind sources and hands them over as detached mounts; layers, upper
@@ -36,6 +47,7 @@ pub mod hooks;
 pub mod seccomp;
 
 mod attributes;
+mod birth;
 mod channel;
 mod command;
 mod credentials;
@@ -46,7 +58,6 @@ mod error;
 mod exe;
 mod fresh;
 mod hierarchy;
-mod id_map;
 mod idmap;
 mod init;
 mod join;
@@ -59,6 +70,7 @@ mod options;
 mod plan;
 mod process;
 mod reaper;
+pub mod resctrl;
 mod root;
 mod stage;
 mod terminal;
@@ -66,6 +78,7 @@ mod terminal;
 mod tests;
 mod tree;
 mod user;
+mod userns;
 
 pub use error::Error;
 pub use exe::{protected_exe, run_protected};
@@ -149,6 +162,8 @@ pub struct Create<'a> {
     /// The container's id: its processes share a session keyring of that name. None: the caller's is kept (`--no-new-keyring`).
     pub keyring: Option<&'a str>,
     pub stdio: Stdio,
+    /// Made of `linux.intelRdt` ([`resctrl::Group::make`]); None: a config with that is refused.
+    pub resctrl: Option<&'a resctrl::Group>,
     /// Joined instead of the spec's `network` namespace entry, if given.
     pub netns: Option<BorrowedFd<'a>>,
     /// `--init`: run a built-in reaper as PID 1.
@@ -174,6 +189,7 @@ impl<'a> Create<'a> {
             user: None,
             keyring: None,
             stdio,
+            resctrl: None,
             netns: None,
             reaper: false,
             cgroup,
@@ -238,6 +254,8 @@ pub struct Exec<'a> {
     pub spec: &'a Spec,
     pub stdio: Stdio,
     pub cgroup: &'a cgroup::Group,
+    /// As in [`Create`].
+    pub resctrl: Option<&'a resctrl::Group>,
     /// As in [`Create`].
     pub preserve_fds: u32,
     /// As in [`Create`], for the seccomp agent.

@@ -20,6 +20,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod netns;
+pub mod own_strings;
 pub mod peer;
 pub mod pidfd_signal;
 pub mod private_mounts;

@@ -49,6 +49,6 @@ control("CVE-2019-5736", "it did get hold of that program, and was refused", "gr
 bundle.delete()
 
 # What the trick does to a binary that nobody protects: the container's own.
-result = run("busybox", "sh", "-c", "cp /bin/busybox /bin/victim; /bin/victim sleep 1 & exec probe grab victim 3000")
+result = run("busybox", "sh", "-c", "cp /bin/probe /bin/victim; /bin/victim spy 1000 >/dev/null & exec probe grab victim 3000")
 control("CVE-2019-5736", "the same trick overwrites an unprotected program", "written" in result.out, result)
 finish()

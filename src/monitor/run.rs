@@ -160,6 +160,7 @@ impl Containers {
             reaper: config.reaper,
             cgroup: group,
             gate: runtime::Gate::Caller,
+            resctrl: None,
             preserve_fds: 0,
             accounting: false,
             state: Some(&state),

@@ -16,6 +16,9 @@ pub struct Read<T> {
 /// The specification's names for scheduler flags, and those of the document types.
 const SCHEDULER_FLAGS: [(&str, &str); 2] = [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
 
+/// Keys of `linux.intelRdt` that the document types know by other names, and would ignore.
+const MONITORS: [(&str, &str); 2] = [("enableCMT", "enableCmt"), ("enableMBM", "enableMbm")];
+
 /// A `config.json`.
 ///
 /// # Errors
@@ -34,25 +37,32 @@ pub fn read_process(text: &[u8]) -> Result<Read<Process>, Error> {
 
 fn document<T: DeserializeOwned>(text: &[u8], process: fn(&mut Value) -> Option<&mut Value>) -> Result<Read<T>, Error> {
     let first = match serde_json::from_slice(text) {
-        Ok(document) => return Ok(Read { document, warnings: Vec::new() }),
-        Err(error) => error,
+        Ok(document) if !names_monitor(text) => return Ok(Read { document, warnings: Vec::new() }),
+        Ok(_) => None,
+        Err(error) => Some(error),
     };
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(first) };
+    let mut value = serde_json::from_slice::<Value>(text)?;
     let mut warnings = Vec::new();
+    if let Some(monitoring) = value.pointer_mut("/linux/intelRdt").and_then(Value::as_object_mut) {
+        for (name, own) in MONITORS {
+            if let Some(asked) = monitoring.remove(name) {
+                monitoring.insert(own.to_owned(), asked);
+            }
+        }
+    }
     if let Some(process) = process(&mut value) {
         mend(process, &mut warnings);
     }
-    match serde_json::from_value(value) {
-        Ok(document) => Ok(Read { document, warnings }),
+    match (serde_json::from_value(value), first) {
+        (Ok(document), _) => Ok(Read { document, warnings }),
         // The error of the text itself names line and column, if it is not about what was mended.
-        Err(error) if warnings.is_empty() && error.to_string() == without_place(&first) => Err(first),
-        Err(error) => Err(error),
+        (Err(error), Some(first)) if first.to_string().starts_with(&error.to_string()) => Err(first),
+        (Err(error), _) => Err(error),
     }
 }
 
-fn without_place(error: &Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
+fn names_monitor(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| MONITORS.iter().any(|(name, _)| text.contains(name)))
 }
 
 fn mend(process: &mut Value, warnings: &mut Vec<String>) {
@@ -87,7 +97,7 @@ mod tests {
         let text = r#"{"ociVersion": "1.2.0", "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"],
             "capabilities": {"bounding": ["CAP_KILL", "CAP_FUTURE"], "ambient": ["CAP_FUTURE"]},
             "scheduler": {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY"]},
-            "execCPUAffinity": {"initial": "", "final": "0"}}}"#;
+            "execCPUAffinity": {"initial": "", "final": "0"}}, "linux": {"intelRdt": {"enableMBM": true}}}"#;
         let read = read(text.as_bytes()).unwrap();
         assert_eq!(
             read.warnings,
@@ -96,6 +106,9 @@ mod tests {
                 "process.capabilities.ambient: unknown capability \"CAP_FUTURE\" is ignored"
             ]
         );
+        #[allow(deprecated)]
+        let monitor = read.document.linux().as_ref().and_then(|linux| *linux.intel_rdt().as_ref()?.enable_mbm());
+        assert_eq!(monitor, Some(true));
         let process = read.document.process().clone().unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         let flags = process.scheduler().as_ref().and_then(|s: &Scheduler| s.flags().clone()).unwrap();

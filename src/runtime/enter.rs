@@ -2,15 +2,18 @@
 //!
 //! Joining needs rights over the namespace's owner and CAP_SYS_ADMIN where one is at that moment (setns(2)), and what is
 //! made later belongs to the user namespace that one is in then. Hence three ways:
-//! - without a user namespace the stage joins by itself, the pid namespace excepted: that is the parent's, around the clone;
+//! - without a user namespace the stage joins by itself;
 //! - before a *new* user namespace everything is joined by the parent, around the clone: inside, the rights are gone;
 //! - a *joined* user namespace is entered by a first stage (the door), and the stage proper is born from it as the
 //!   caller's child, so that its new namespaces belong to that user namespace.
+//!
+//! A pid namespace is the last that is joined, before a new user namespace excepted: others are in it, and find nothing of the
+//! host in what is born there (`birth.rs`).
 
 use super::error::{At, Error, Failure};
 use super::plan::Namespaces;
 use crate::sys::clone::Forked;
-use crate::sys::namespace::unshare;
+use crate::sys::namespace::{owner, unshare};
 use rustix::fs::{Mode, OFlags, fstat, stat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal};
@@ -19,6 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
 const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
 pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
@@ -39,6 +43,10 @@ pub(super) struct Joins {
     inside: Vec<Join>,
     /// The door's.
     user: Option<Join>,
+    /// By the stage after all others: paths mean something else there.
+    mount: Option<Join>,
+    /// The pid namespace into which the process proper is born.
+    last: Option<Join>,
     /// By the stage, when its groups have been found by their names on the host.
     cgroup: Option<Join>,
 }
@@ -60,30 +68,47 @@ impl Joins {
                     return Err(Error::Unsupported("joining a cgroup namespace by path together with a user namespace".to_owned()));
                 }
                 CGROUP => joins.cgroup = Some(join),
+                MOUNT if new_user => {
+                    let text = "a mount namespace to join together with a new user namespace, which has no rights in it,";
+                    return Err(Error::Unsupported(text.to_owned()));
+                }
+                MOUNT => {
+                    join.refuse_own()?;
+                    joins.mount = Some(join);
+                }
                 // Nothing to join; setns(2) would refuse it.
                 USER if join.is_ours()? => {}
                 USER => joins.user = Some(join),
                 _ if new_user => joins.around.push(join),
-                PID if !joined_user => joins.around.push(join),
+                PID => joins.last = Some(join),
                 _ => joins.inside.push(join),
             }
         }
-        if joins.user.is_none() {
-            // The user namespace was our own.
-            let (pid, others) = std::mem::take(&mut joins.inside).into_iter().partition(|join| join.kind == PID);
-            joins.inside = others;
-            joins.around.extend::<Vec<Join>>(pid);
+        // Behind the door only the rights over what belongs to that user namespace are left.
+        if let (Some(user), Some(pid)) = (&joins.user, &joins.last)
+            && !pid.belongs_to(user)?
+        {
+            joins.inside.extend(joins.last.take());
         }
         Ok(joins)
     }
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inside.iter().chain(&self.user).chain(&self.cgroup).map(|join| join.fd.as_fd())
+        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.last).chain(&self.cgroup).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
         self.around.iter().chain(&self.inside).find(|join| join.kind == kind).map(|join| join.fd.as_fd())
+    }
+
+    pub fn mount(&self) -> Option<&Join> {
+        self.mount.as_ref()
+    }
+
+    /// See `birth.rs`.
+    pub fn last(&self) -> Option<&Join> {
+        self.last.as_ref()
     }
 
     pub fn cgroup(&self) -> Option<&Join> {
@@ -156,9 +181,29 @@ impl Join {
         }
     }
 
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn belongs_to(&self, user: &Join) -> Result<bool, Failure> {
+        let owner = owner(self.fd.as_fd()).at_path("find the owner of", &self.path)?;
+        let (theirs, it) = (fstat(&owner).at_path("examine", &self.path)?, fstat(&user.fd).at_path("examine", &user.path)?);
+        Ok((theirs.st_dev, theirs.st_ino) == (it.st_dev, it.st_ino))
+    }
+
     fn is_ours(&self) -> Result<bool, Failure> {
-        let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat("/proc/self/ns/user").at("examine our user namespace")?);
+        let own = format!("/proc/self/ns/{}", name(self.kind));
+        let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat(&own).at_path("examine", Path::new(&own))?);
         Ok((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+
+    /// What is mounted and pivoted in the caller's own mount namespace would be so for the caller, and for the whole host.
+    fn refuse_own(&self) -> Result<(), Failure> {
+        if !self.is_ours()? {
+            return Ok(());
+        }
+        let text = format!("the mount namespace {} of linux.namespaces is the runtime's own: give it no path to make a new one", self.path.display());
+        Err(Failure::invalid(text))
     }
 }
 
@@ -178,7 +223,7 @@ fn name(kind: u64) -> &'static str {
         (libc::CLONE_NEWCGROUP, "cgroup"),
         (libc::CLONE_NEWTIME, "time"),
     ];
-    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mnt", |(_, name)| name)
+    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mount", |(_, name)| name)
 }
 
 /// Becomes root of the user namespace; where it has no root (a map without container id 0), the first id that it has.

@@ -8,6 +8,7 @@ use super::process::ProcessPlan;
 use super::user::{self, Account};
 use super::{Stdio, hooks, label, reaper, terminal};
 use crate::sys::clone::SingleThreaded;
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
 use rustix::io::Errno;
@@ -48,10 +49,27 @@ impl Streams {
             let kind = FileType::from_raw_mode(fstat(stream).at("examine a standard stream")?.st_mode);
             if kind == FileType::Fifo {
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-                fchown(stream, Some(uid), Some(gid)).at("hand over a standard stream")?;
+                match fchown(stream, Some(uid), Some(gid)) {
+                    // A caller without rights gives away nothing, and its pipe stays its own.
+                    Err(Errno::PERM) => {}
+                    other => other.at("hand over a standard stream")?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes the place of the caller's own standard streams, which may be files of the host: at once, for a stage that the
+    /// container can see before it is prepared.
+    pub fn settle(&self) -> Result<(), Failure> {
+        match self {
+            Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()),
+            Streams::Terminal { .. } => {
+                let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
+                terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())
+            }
+            Streams::Inherit => Ok(()),
+        }
     }
 
     pub fn size(&self) -> Option<(u16, u16)> {
@@ -176,8 +194,8 @@ fn enter(plan: &ProcessPlan) -> Result<(), Failure> {
 
 impl Prepared {
     /// With a reaper, only its child goes on from here.
-    pub fn reap(&mut self, proof: SingleThreaded, terminal: bool) -> Result<(), Failure> {
-        reaper::split(proof, terminal, &self.rights)
+    pub fn reap(&mut self, proof: SingleThreaded, terminal: bool, strings: &OwnStrings) -> Result<(), Failure> {
+        reaper::split(proof, terminal, &self.rights, strings)
     }
 
     /// The startContainer hooks: each is what the process will be, its rights and filter included.

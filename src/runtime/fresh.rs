@@ -33,6 +33,8 @@ pub(super) struct Fresh<'a> {
     pub attributes: u64,
     /// `MS_I_VERSION`, for which the new interface has no word.
     pub iversion: bool,
+    /// Opened already, for a procfs that is to show another pid namespace than ours.
+    pub context: Option<OwnedFd>,
 }
 
 /// Why a file system cannot be mounted so.
@@ -80,17 +82,18 @@ impl Fresh<'_> {
     pub fn mount(&self) -> Result<OwnedFd, Refusal> {
         let long = |text: &[u8]| text.len() > VALUE_LIMIT;
         let values = self.data.iter().filter_map(|option| option.split_once('=')).any(|(_, value)| long(value.as_bytes()));
-        if self.iversion || values || self.source.is_some_and(|source| long(source.as_encoded_bytes())) {
+        if self.context.is_none() && (self.iversion || values || self.source.is_some_and(|source| long(source.as_encoded_bytes()))) {
             return self.mount_by_call();
         }
-        let context = fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let opened = self.context.is_none().then(|| fsopen(self.kind, FsOpenFlags::FSOPEN_CLOEXEC)).transpose()?;
+        let context = self.context.as_ref().or(opened.as_ref()).ok_or(Errno::INVAL)?;
         if let Some(source) = self.source {
-            fsconfig_set_string(&context, "source", source).map_err(|errno| Refusal::new(context.as_fd(), None, errno))?;
+            fsconfig_set_string(context, "source", source).map_err(|errno| Refusal::new(context.as_fd(), None, errno))?;
         }
         configure(context.as_fd(), self.data)?;
-        fsconfig_create(&context).map_err(|errno| Refusal::new(context.as_fd(), None, errno))?;
+        fsconfig_create(context).map_err(|errno| Refusal::new(context.as_fd(), None, errno))?;
         let attributes = MountAttrFlags::from_bits_retain(u32::try_from(self.attributes).map_err(|_| Errno::INVAL)?);
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| Refusal::new(context.as_fd(), None, errno))
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| Refusal::new(context.as_fd(), None, errno))
     }
 
     /// By mount(2), whose options may be longer: in a mount namespace that nobody else sees, over a directory that every
@@ -135,7 +138,7 @@ fn configure(context: BorrowedFd<'_>, data: &[String]) -> Result<(), Refusal> {
 
 /// A detached mount of a new file system whose options are ours.
 pub(super) fn mount_fresh(kind: &str, source: Option<&OsStr>, data: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
-    Fresh { kind, source, data, attributes, iversion: false }.mount().map_err(|refusal| refusal.errno)
+    Fresh { kind, source, data, attributes, iversion: false, context: None }.mount().map_err(|refusal| refusal.errno)
 }
 
 /// Changes the super block of what is mounted.

@@ -144,7 +144,7 @@ impl Hooks {
         Ok(Some(Box::new(Hooks { state, runtime, create, start })))
     }
 
-    /// Hooks that may look for the container's mounts at the path of its root.
+    /// Hooks that may mount in the container, or make what its sysctls are about.
     pub fn before_pivot(&self) -> bool {
         !(self.runtime.is_empty() && self.create.is_empty())
     }

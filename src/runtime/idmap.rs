@@ -2,8 +2,8 @@
 
 use super::channel::{self, Channel};
 use super::error::{At, Failure};
-use super::id_map::write_proc;
 use super::plan::Maps;
+use super::userns::write_proc;
 use crate::sys::clone::{Forked, SingleThreaded, fork};
 use crate::sys::process as sys;
 use rustix::fs::{Mode, OFlags};

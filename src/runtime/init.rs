@@ -4,12 +4,13 @@ use super::channel::{self, Answer, Channel};
 use super::enter::{self, Joins};
 use super::entry::{self, Streams};
 use super::error::{At, Error, Failure};
-use super::id_map::{self, write_proc};
 use super::listener::{self, Agent};
 use super::plan::{Plan, Request};
 use super::stage::Stage;
-use super::{Create, Gate, Init, cgroup, credentials, hooks, join, label, mapped, net_devices, terminal};
+use super::userns::{self, write_proc};
+use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::ContainerState;
 use rustix::fs::{Mode, OFlags};
@@ -24,6 +25,8 @@ struct Luggage<'a> {
     plan: &'a Plan,
     streams: Streams,
     joins: Joins,
+    /// Where our own arguments and environment are, for a stage that the container can see.
+    strings: Option<OwnStrings>,
     netns: Option<BorrowedFd<'a>>,
     reaper: bool,
     gate: Gate,
@@ -46,19 +49,24 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         netns: request.netns.is_some(),
         state: request.state,
     })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && id_map::is_rootless()?;
-    plan.namespaces.handed_over = (joins.has_door() || plan.namespaces.owner.is_some()) && !plan.namespaces.rootless;
+    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
+    let user = joins.has_door() || plan.namespaces.owner.is_some();
+    plan.namespaces.handed_over = user && !plan.namespaces.rootless && userns::may_clone_mounts()?;
     let streams = Streams::new(request.stdio)?;
-    if !plan.namespaces.rootless {
-        streams.give_to(plan.namespaces.owner)?;
-    }
+    streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
+    let seen = request.reaper || joins.last().is_some();
+    let strings = seen.then(OwnStrings::find).transpose().at("find our arguments")?;
     let luggage = Luggage {
         plan: &plan,
         streams,
         joins,
+        strings,
         netns: request.netns,
         reaper: request.reaper,
         gate: request.gate,
@@ -80,11 +88,22 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
             let (pid, pidfd) = if luggage.joins.has_door() { join::behind(&ours, pidfd)? } else { (pid, pidfd) };
+            let two_stages = luggage.joins.last().is_some();
             drop(luggage);
-            let parent = Parent { channel: &ours, plan: &plan, group, accounting: request.accounting, network: devices_to, proof };
-            match parent.attend(pid) {
-                Ok(console) => Ok(Init { pid, pidfd, console, gate: ours, agent }),
-                Err(error) => Err(bury(pidfd.as_fd(), error)),
+            let parent = Parent {
+                channel: &ours,
+                plan: &plan,
+                group,
+                accounting: request.accounting,
+                classes: request.resctrl,
+                network: devices_to,
+                two_stages,
+                proof,
+            };
+            let mut child = (pid, pidfd);
+            match parent.attend(&mut child) {
+                Ok(console) => Ok(Init { pid: child.0, pidfd: child.1, console, gate: ours, agent }),
+                Err(error) => Err(bury(child.1.as_fd(), error)),
             }
         }
     }
@@ -96,18 +115,22 @@ struct Parent<'a> {
     plan: &'a Plan,
     group: Option<&'a cgroup::Group>,
     accounting: bool,
+    classes: Option<&'a resctrl::Group>,
     /// The network namespace for devices, when the stage joins one.
     network: Option<OwnedFd>,
+    /// The stage that mounts is followed by the process proper (`birth.rs`).
+    two_stages: bool,
     proof: SingleThreaded,
 }
 
 impl Parent<'_> {
     /// The parent's work while the stage mounts: id maps, network devices, groups, OOM score, hooks; then its answer.
-    fn attend(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
-        let (channel, plan) = (self.channel, self.plan);
+    /// `child` is who it is, at any time.
+    fn attend(&self, child: &mut (i32, OwnedFd)) -> Result<Option<OwnedFd>, Error> {
+        let (channel, plan, pid) = (self.channel, self.plan, child.0);
         if plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 {
             credentials::raise_limits(Some(pid), &plan.process);
-            id_map::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
+            userns::write(pid, &plan.namespaces, plan.namespaces.rootless)?;
             channel.say(channel::MAPPED)?;
         }
         mapped::hand_over(channel, pid, plan, self.proof)?;
@@ -118,7 +141,12 @@ impl Parent<'_> {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
             joined.map_err(Error::Cgroup)?;
         }
-        plan.process.attributes.set_on(pid)?;
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
+        }
+        if !self.two_stages {
+            plan.process.attributes.set_on(pid)?;
+        }
         channel.say(channel::JOINED)?;
         let console = loop {
             match (channel.answer()?, &plan.hooks) {
@@ -127,6 +155,12 @@ impl Parent<'_> {
                 (Answer::Hooks, Some(hooks)) => {
                     hooks::run_here(&hooks.runtime, &hooks.state, Some(pid), self.proof)?;
                     channel.say(channel::HOOKS)?;
+                }
+                (Answer::Born(pid, pidfd), _) if self.two_stages => {
+                    let first = std::mem::replace(child, (pid, pidfd));
+                    join::reap(first.1.as_fd())?;
+                    plan.process.attributes.set_on(pid)?;
+                    channel.say(channel::JOINED)?;
                 }
                 (Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_), _) => return Err(Error::Lost(String::new())),
             }
@@ -230,8 +264,8 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
             *channel = Channel::accept(gate.as_fd())?;
         }
     }
-    if luggage.reaper {
-        prepared.reap(luggage.proof, luggage.streams.size().is_some())?;
+    if let (true, Some(strings)) = (luggage.reaper, &luggage.strings) {
+        prepared.reap(luggage.proof, luggage.streams.size().is_some(), strings)?;
     }
     if let Some(hooks) = &luggage.plan.hooks {
         prepared.run_hooks(hooks, luggage.proof, channel)?;
@@ -275,12 +309,25 @@ fn door(luggage: &Luggage<'_>, channel: Channel) -> ! {
 fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Failure> {
     let plan = luggage.plan;
     begin(luggage, channel)?;
-    let labels = label::Attributes::open(&plan.process.labels)?;
+    let procfs = match luggage.joins.last() {
+        Some(namespace) => {
+            luggage.streams.settle()?;
+            birth::prepare(plan, namespace, luggage.proof)?
+        }
+        None => Vec::new(),
+    };
+    // The process proper has attributes of its own.
+    let labels = if luggage.joins.last().is_none() { label::Attributes::open(&plan.process.labels)? } else { label::Attributes::default() };
     enter_namespaces(luggage, channel)?;
     let mut stage = Stage::new(channel, luggage.streams.size(), luggage.joins.cgroup(), luggage.proof);
+    stage.procfs = procfs;
     stage.run(plan)?;
     let pty = stage.pty.take();
     drop(stage);
+    let labels = match luggage.joins.last() {
+        Some(namespace) => inside(luggage, namespace, channel, pty.as_ref())?,
+        None => labels,
+    };
     plan.process.attributes.take()?;
     let prepared = match entry::prepare(&plan.process, &luggage.streams, pty.as_ref().map(|pty| pty.peer.as_fd()), labels, luggage.preserved) {
         Ok(prepared) => prepared,
@@ -291,6 +338,20 @@ fn build(luggage: &Luggage<'_>, channel: &Channel) -> Result<entry::Prepared, Fa
     };
     channel.ready(pty.as_ref().map(|pty| pty.master.as_fd()))?;
     Ok(prepared)
+}
+
+/// Goes on as the process proper, inside the pid namespace, and opens the attributes for its labels.
+fn inside(luggage: &Luggage<'_>, namespace: &enter::Join, channel: &Channel, pty: Option<&terminal::Pty>) -> Result<label::Attributes, Failure> {
+    let mut keep = luggage.streams.fds();
+    keep.push(channel.fd());
+    if let Gate::Socket(gate) = &luggage.gate {
+        keep.push(gate.as_fd());
+    }
+    keep.extend(pty.iter().flat_map(|pty| [pty.master.as_fd(), pty.peer.as_fd()]));
+    let strings = luggage.strings.as_ref().ok_or_else(|| Failure::invalid("the arguments of the stage were not found"))?;
+    namespace.enter()?;
+    birth::inside(&birth::Belongings { channel, keep: &keep, preserved: luggage.preserved, strings }, luggage.proof)?;
+    label::Attributes::open_inside(&luggage.plan.process.labels)
 }
 
 fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
@@ -308,7 +369,8 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
     if let Some(offsets) = &namespaces.time {
         enter::make_time(offsets)?;
     }
-    Ok(())
+    // Last: there may be no /proc in it.
+    luggage.joins.mount().map_or(Ok(()), enter::Join::enter)
 }
 
 /// Opens the gate and waits for the outcome of `execve`.

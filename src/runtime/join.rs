@@ -10,8 +10,10 @@ use super::init::{bury, hidden, outcome, score};
 use super::listener::{self, Agent};
 use super::plan;
 use super::process::{self, ProcessPlan};
-use super::{Exec, Running, cgroup, credentials, label, terminal};
+use super::stage::chroot;
+use super::{Exec, Running, cgroup, credentials, label, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -19,6 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// See [`super::exec`].
 pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<Running, Error> {
@@ -30,6 +33,8 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
         agent.init = Some(listener::pid_of(request.init_pidfd)?);
     }
     let namespaces = listed(request.spec);
+    // Its root is then only its processes' and must be taken over.
+    let chrooted = !namespaces.contains(ThreadNameSpaceType::MOUNT);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
@@ -38,12 +43,13 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     match forked {
         Forked::Child => {
             drop(ours);
-            door(&Door { plan: &plan, namespaces, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
+            door(&Door { plan: &plan, namespaces, chrooted, init: request.init_pidfd, streams: &streams, preserved }, &theirs, proof)
         }
         Forked::Parent { pidfd: door, .. } => {
             drop((theirs, streams));
             let (pid, pidfd) = behind(&ours, door)?;
-            match attend(&ours, pid, &plan, group, agent.as_ref()) {
+            let parent = Parent { channel: &ours, plan: &plan, group, classes: request.resctrl, agent: agent.as_ref() };
+            match parent.attend(pid) {
                 Ok(console) => Ok(Running { pid, pidfd, console }),
                 Err(error) => Err(bury(pidfd.as_fd(), error)),
             }
@@ -76,7 +82,7 @@ fn birth(channel: &Channel) -> Result<(i32, OwnedFd), Error> {
     }
 }
 
-fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).at("wait for the first exec stage")?;
     Ok(())
 }
@@ -115,25 +121,49 @@ fn join_namespaces(init: BorrowedFd<'_>, listed: ThreadNameSpaceType) -> Result<
     joined.at("join the container's namespaces")
 }
 
-fn attend(channel: &Channel, pid: i32, plan: &ProcessPlan, group: Option<&cgroup::Group>, agent: Option<&Agent>) -> Result<Option<OwnedFd>, Error> {
-    score(pid, plan.oom_score_adj)?;
-    if let Some(group) = group {
-        group.join(pid).map_err(Error::Cgroup)?;
+/// The root of the container's first process.
+fn root_of(init: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{}/root", listener::pid_of(init)?);
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at_path("open", Path::new(&path))?;
+    // It has not been reaped meanwhile: the number was its own.
+    listener::pid_of(init).map(|_| root)
+}
+
+/// What the parent does its part with.
+struct Parent<'a> {
+    channel: &'a Channel,
+    plan: &'a ProcessPlan,
+    group: Option<&'a cgroup::Group>,
+    classes: Option<&'a resctrl::Group>,
+    agent: Option<&'a Agent>,
+}
+
+impl Parent<'_> {
+    /// The parent's work while the stage prepares: OOM score, groups, scheduling; then its answers.
+    fn attend(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
+        score(pid, self.plan.oom_score_adj)?;
+        if let Some(group) = self.group {
+            group.join(pid).map_err(Error::Cgroup)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.join(pid)?;
+        }
+        self.plan.attributes.set_on(pid)?;
+        self.channel.say(channel::JOINED)?;
+        let console = match self.channel.answer()? {
+            Answer::Ready(console) => console,
+            Answer::Failed(failure) => return Err(failure.into()),
+            Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
+        };
+        outcome(self.channel, self.agent).map(|()| console)
     }
-    plan.attributes.set_on(pid)?;
-    channel.say(channel::JOINED)?;
-    let console = match channel.answer()? {
-        Answer::Ready(console) => console,
-        Answer::Failed(failure) => return Err(failure.into()),
-        Answer::End | Answer::Born(..) | Answer::Released | Answer::Hooks | Answer::Filter(_) => return Err(Error::Lost(String::new())),
-    };
-    outcome(channel, agent).map(|()| console)
 }
 
 /// What the stages of an exec take with them.
 struct Door<'a> {
     plan: &'a ProcessPlan,
     namespaces: ThreadNameSpaceType,
+    chrooted: bool,
     init: BorrowedFd<'a>,
     streams: &'a Streams,
     preserved: u32,
@@ -160,26 +190,23 @@ fn door(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> ! {
 }
 
 fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Forked, Failure> {
-    let Door { plan, namespaces, init, streams, preserved } = *door;
+    let Door { plan, namespaces, chrooted, init, streams, preserved } = *door;
     let mut keep = streams.fds();
     keep.extend([channel.fd(), init]);
     entry::begin(&keep, preserved, true)?;
-    // The caller's own standard streams may be files of the host, too.
-    match streams {
-        Streams::Pipes([stdin, stdout, stderr]) => terminal::duplicate(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?,
-        Streams::Terminal { .. } => {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open /dev/null")?;
-            terminal::duplicate(null.as_fd(), null.as_fd(), null.as_fd())?;
-        }
-        Streams::Inherit => {}
-    }
+    streams.settle()?;
+    OwnStrings::find().at("find our arguments")?.replace("rcon-exec", proof);
     if namespaces.contains(ThreadNameSpaceType::USER) {
         credentials::raise_limits(None, plan);
     }
+    let root = if chrooted { Some(root_of(init)?) } else { None };
     // Of its pid namespace only what is born later is part.
     join_namespaces(init, namespaces)?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         enter::become_owner()?;
+    }
+    if let Some(root) = root {
+        chroot(root.as_fd())?;
     }
     fork(proof, libc::CLONE_PARENT as u64, None).at("clone the exec stage into the container")
 }

@@ -17,7 +17,7 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a new
+/// Sends the sources of binds that the stage cannot open or map, in the order of their steps, then the root of a
 /// user namespace, whose maps are written already.
 pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleThreaded) -> Result<(), Failure> {
     let mut own = None;

@@ -37,6 +37,8 @@ const RT_SCOPE_UNIVERSE: u8 = 0;
 /// Sizes of the family headers.
 const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
+/// `LOOPBACK_IFINDEX` (include/linux/netdevice.h): the first device of every network namespace.
+const LOOPBACK: u32 = 1;
 /// `IFNAMSIZ` without the closing NUL.
 const NAME_LIMIT: usize = 15;
 
@@ -72,6 +74,16 @@ pub(super) fn compile(linux: Option<&Linux>, own: bool) -> Result<Vec<Device>, E
     }
     devices.sort_by(|a, b| a.host.cmp(&b.host));
     Ok(devices)
+}
+
+/// Brings up the loopback of the network namespace that the caller is in, as the reference runtime does in a new one.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn raise_loopback() -> Result<(), Failure> {
+    let said = |error: NetlinkError| failure("bring up the loopback device", &error);
+    let socket = netlink::open(Family::Route).map_err(said)?;
+    set_up(socket.as_fd(), LOOPBACK, true).map_err(said)
 }
 
 /// What the kernel takes (`dev_valid_name`, net/core/dev.c); a template has one `%d`, for which it finds a number.

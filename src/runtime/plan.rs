@@ -60,6 +60,8 @@ pub(super) enum Step {
     WorkingDirectory(PathBuf),
     Mask(PathBuf),
     ReadOnly(PathBuf),
+    /// Of a new network namespace.
+    Loopback,
     /// Waits until the parent has moved the stage into its groups.
     Joined,
     /// Made, or joined.
@@ -101,15 +103,19 @@ impl Plan {
     pub fn compile(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.spec;
         refuse_unsupported(spec)?;
+        if spec.annotations().as_ref().is_some_and(|all| all.contains_key("")) {
+            return Err(Error::Invalid("annotations has an empty key".to_owned()));
+        }
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;
-        let net_devices = net_devices::compile(linux, namespaces.own(libc::CLONE_NEWNET, request.netns))?;
+        let net_devices = net_devices::compile(linux, request.netns || namespaces.has(libc::CLONE_NEWNET))?;
         let oci_process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
         let process =
             process::compile(&process::Request { process: oci_process, user: request.user, spec, defaults: None, keyring: request.keyring })?;
         let root = rootfs::compile(request, &namespaces)?;
         let mut steps = root.first;
+        steps.extend((namespaces.new & libc::CLONE_NEWNET as u64 != 0).then_some(Step::Loopback));
         let mut mounts = mounts::mounts(spec, request.bundle, &namespaces)?;
         let seal = rootfs::seal_dev(&mut mounts);
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
@@ -125,8 +131,8 @@ impl Plan {
         let mut finish = sysctl::sysctl_steps(linux, namespaces.new, &namespaces.join, request.netns)?;
         finish.push(Step::WorkingDirectory(oci_process.cwd().clone()));
         if let Some(linux) = linux {
-            finish.extend(paths(linux.masked_paths()).map(Step::Mask));
-            finish.extend(paths(linux.readonly_paths()).map(Step::ReadOnly));
+            finish.extend(paths("maskedPaths", linux.masked_paths())?.map(Step::Mask));
+            finish.extend(paths("readonlyPaths", linux.readonly_paths())?.map(Step::ReadOnly));
         }
         // Sysctls of a network device need the device, and masks must cover what hooks mount.
         let late_finish = !net_devices.is_empty() || hooks.as_ref().is_some_and(|hooks| hooks.before_pivot());
@@ -139,7 +145,7 @@ impl Plan {
         steps.push(Step::Joined);
         steps.extend(late.into_iter().map(Step::Mount));
         // After the mounts: they find the groups by their names on the host.
-        if namespaces.own(libc::CLONE_NEWCGROUP, namespaces.cgroup) {
+        if namespaces.cgroup || namespaces.has(libc::CLONE_NEWCGROUP) {
             steps.push(Step::CgroupNamespace);
         }
         if let Some(hooks) = &hooks {
@@ -159,21 +165,17 @@ impl Plan {
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
-    let mut asked: Vec<&str> = Vec::new();
-    if let Some(linux) = spec.linux() {
-        if linux.intel_rdt().is_some() {
-            asked.push("linux.intelRdt");
-        }
-        if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
-            asked.push("linux.mountLabel");
-        }
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    if label.is_some_and(|label| !label.is_empty()) {
+        return Err(Error::Unsupported("linux.mountLabel".to_owned()));
     }
-    match asked.first() {
-        Some(name) => Err(Error::Unsupported((*name).to_owned())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-fn paths(list: &Option<Vec<String>>) -> impl Iterator<Item = PathBuf> + '_ {
-    list.iter().flatten().map(PathBuf::from)
+/// A relative path would mask something else than its author thinks (config-linux.md: they must be absolute).
+fn paths<'a>(field: &str, list: &'a Option<Vec<String>>) -> Result<impl Iterator<Item = PathBuf> + 'a, Error> {
+    if let Some(path) = list.iter().flatten().find(|path| !path.starts_with('/')) {
+        return Err(Error::Invalid(format!("path \"{path}\" of linux.{field} must be absolute")));
+    }
+    Ok(list.iter().flatten().map(PathBuf::from))
 }

@@ -4,11 +4,13 @@
 use super::credentials::Final;
 use super::error::{At, Failure};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::own_strings::OwnStrings;
 use crate::sys::process;
 use rustix::process::WaitOptions;
 
-/// Goes on as the real process (Ok) in the child; the reaper itself never returns.
-pub(super) fn split(proof: SingleThreaded, terminal: bool, rights: &Final) -> Result<(), Failure> {
+/// Goes on as the real process (Ok) in the child; the reaper itself never returns. It executes nothing, so the engine's
+/// arguments and environment would be its own for good: they are erased.
+pub(super) fn split(proof: SingleThreaded, terminal: bool, rights: &Final, strings: &OwnStrings) -> Result<(), Failure> {
     process::block_signals();
     match fork(proof, 0, None).at("fork the container's process")? {
         Forked::Child => {
@@ -22,6 +24,7 @@ pub(super) fn split(proof: SingleThreaded, terminal: bool, rights: &Final) -> Re
         }
         Forked::Parent { pid, pidfd } => {
             drop(pidfd);
+            strings.replace("rcon-init", proof);
             if rights.drop_to_final().is_err() {
                 process::exit(125);
             }

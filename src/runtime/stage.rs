@@ -6,12 +6,14 @@
 mod mounts;
 mod rootfs;
 
+pub(super) use rootfs::chroot;
+
 use super::devices::{Directory, host_null};
 use super::enter::Join;
 use super::error::{At, Failure};
 use super::options::Setting;
 use super::plan::{Plan, Step};
-use super::{channel, channel::Channel, hooks, root, terminal, tree};
+use super::{channel, channel::Channel, hooks, net_devices, root, terminal, tree};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::namespace::unshare;
@@ -44,6 +46,8 @@ pub(super) struct Stage<'a> {
     /// The container's own procfs.
     proc: Option<OwnedFd>,
     null: Option<OwnedFd>,
+    /// Contexts for the procfs mounts, when they are to show another pid namespace than ours (`birth.rs`).
+    pub procfs: Vec<OwnedFd>,
     /// One empty read-only directory, shared by all masked ones.
     empty: Option<OwnedFd>,
     pub pty: Option<terminal::Pty>,
@@ -63,6 +67,7 @@ impl<'a> Stage<'a> {
             foreign: false,
             devices: Directory::default(),
             proc: None,
+            procfs: Vec::new(),
             null: None,
             empty: None,
             pty: None,
@@ -103,6 +108,7 @@ impl<'a> Stage<'a> {
             Step::WorkingDirectory(path) => tree::make(self.root()?, path, tree::Leaf::Directory).map(drop),
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
+            Step::Loopback => net_devices::raise_loopback(),
             Step::Joined => self.channel.expect(channel::JOINED),
             Step::CgroupNamespace => match self.cgroup {
                 Some(join) => join.enter(),

@@ -3,6 +3,8 @@
 //! Cloning needs a process of one thread, which the test harness is not: each test runs its body in a fork of a
 //! second copy of the test binary that runs nothing else.
 
+mod security;
+
 use super::{Create, Error, Exec, Init, Overlay, Root, Stdio, Upper, User, init, join};
 use crate::base::ErrorKind;
 use oci_spec::runtime::Spec;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 
 mod hooks;
 mod listener;
+mod mounts;
 mod namespaces;
 mod net_devices;
 mod process;
@@ -255,6 +258,7 @@ fn exec(init: &Init, spec: &Spec, args: &[&str], stdio: Stdio) -> Result<super::
         spec,
         stdio,
         cgroup: &unused,
+        resctrl: None,
         preserve_fds: 0,
         state: None,
     };
@@ -455,6 +459,7 @@ fn filters_and_groups_hold() {
                 spec: &spec,
                 stdio,
                 cgroup: &group,
+                resctrl: None,
                 preserve_fds: 0,
                 state: None,
             };

@@ -43,10 +43,14 @@ pub(super) fn place(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> Result<Pla
     let (fd, linked, new) = match open_plain(root, path, OFlags::PATH) {
         Ok(fd) => (fd, false, false),
         Err(Errno::LOOP) => match open(root, path, OFlags::PATH) {
-            Err(Errno::NOENT) => (walk(root, path, leaf).at_path("make mount point", path)?, true, true),
+            Err(Errno::NOENT) => (walk_links(root, path, leaf).at_path("make mount point", path)?.0, true, true),
             other => (other.at_path("open mount point", path)?, true, false),
         },
-        Err(Errno::NOENT) => (walk(root, path, leaf).at_path("make mount point", path)?, false, true),
+        Err(Errno::NOENT) => {
+            // A link may have come since.
+            let (fd, linked) = walk(root, path, leaf).at_path("make mount point", path)?;
+            (fd, linked, true)
+        }
         other => (other.at_path("open mount point", path)?, false, false),
     };
     let mode = fstat(&fd).at_path("examine", path)?.st_mode;
@@ -62,9 +66,22 @@ pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode))
 }
 
+/// Makes what is absent of `path`. Mostly it is only the last name, in a directory that no link leads to. And whether a link
+/// was followed.
+fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(OwnedFd, bool)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return walk_links(root, path, leaf) };
+    let Ok(held) = open_plain(root, parent, OFlags::PATH | OFlags::DIRECTORY) else { return walk_links(root, path, leaf) };
+    create(held.as_fd(), name, leaf)?;
+    match open_plain(root, path, OFlags::PATH) {
+        // Somebody made a link of it meanwhile.
+        Err(Errno::LOOP) => walk_links(root, path, leaf),
+        other => other.map(|fd| (fd, false)),
+    }
+}
+
 /// Component by component from the root: what exists is opened without following, links are expanded by
-/// hand, what is absent is made in the directory held by descriptor.
-fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<OwnedFd> {
+/// hand, what is absent is made in the directory held by descriptor. And whether a link was followed.
+fn walk_links(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(OwnedFd, bool)> {
     let mut queue = VecDeque::new();
     push_front(&mut queue, path.as_os_str());
     let mut done = PathBuf::from("/");
@@ -79,11 +96,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<Own
         let next = done.join(&name);
         let opened = match open_plain(root, &next, OFlags::PATH | OFlags::NOFOLLOW) {
             Err(Errno::NOENT) => {
-                if queue.is_empty() && leaf == Leaf::File {
-                    create_file(held.as_fd(), &name)?;
-                } else {
-                    ignore_exist(mkdirat(&held, &name, Mode::from_raw_mode(0o755)))?;
-                }
+                create(held.as_fd(), &name, if queue.is_empty() { leaf } else { Leaf::Directory })?;
                 open_plain(root, &next, OFlags::PATH | OFlags::NOFOLLOW)?
             }
             other => other?,
@@ -104,7 +117,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<Own
             done = next;
         }
     }
-    Ok(held)
+    Ok((held, links > 0))
 }
 
 fn push_front(queue: &mut VecDeque<OsString>, path: &OsStr) {
@@ -115,7 +128,10 @@ fn push_front(queue: &mut VecDeque<OsString>, path: &OsStr) {
     }
 }
 
-fn create_file(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+fn create(directory: BorrowedFd<'_>, name: &OsStr, leaf: Leaf) -> rustix::io::Result<()> {
+    if leaf == Leaf::Directory {
+        return ignore_exist(mkdirat(directory, name, Mode::from_raw_mode(0o755)));
+    }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     ignore_exist(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop))
 }

@@ -61,6 +61,7 @@ impl Engine {
             spec: &spec,
             stdio,
             cgroup: &live.cgroup,
+            resctrl: None,
             preserve_fds: 0,
             state: Some(&state),
         })?)

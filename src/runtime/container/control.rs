@@ -110,6 +110,9 @@ impl Container {
             group.kill_all(PATIENCE).map_err(Error::Cgroup)?;
             group.delete().map_err(Error::Cgroup)?;
         }
+        if let Some(classes) = &self.record.resctrl {
+            classes.remove()?;
+        }
         fs::remove_tree(&self.dir)?;
         if let Some(spec) = hooked {
             lifecycle::poststop(&spec, &self.record.hook_state());

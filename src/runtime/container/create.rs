@@ -7,7 +7,7 @@ use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
 use crate::runtime::listener::Listener;
-use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup};
+use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup, resctrl};
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -53,6 +53,7 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
+        let classes = resctrl::Group::of(spec, id.as_str())?;
         let group = match request.no_group {
             true => cgroup::Group::absent(),
             false => cgroup::Group::of_spec(spec, id.as_str(), request.systemd).map_err(Error::Cgroup)?,
@@ -62,6 +63,7 @@ impl Store {
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         record.keep_keyring = request.keep_keyring;
         record.listener = Listener::of(spec);
+        record.resctrl = classes.clone();
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = (!group.is_absent()).then(|| group.clone());
@@ -85,6 +87,11 @@ impl Store {
         fs::write(&container.path(CONFIG), &bundle.text)?;
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
+        if let Some(classes) = classes {
+            let made = classes.clone();
+            undo.push("the class of service", move || made.remove());
+            classes.make()?;
+        }
         let group = group.make(spec).map_err(Error::Cgroup)?;
         if group.is_absent() {
             container.record.group = None;
@@ -114,6 +121,7 @@ impl Store {
             no_pivot: request.no_pivot,
             keyring: (!request.keep_keyring).then(|| container.id()),
             gate,
+            resctrl: container.record.resctrl.as_ref(),
             preserve_fds: request.preserve_fds,
             accounting: !request.run,
             state: Some(&container.record.hook_state()),

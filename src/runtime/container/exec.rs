@@ -39,6 +39,7 @@ impl Container {
             spec: &spec,
             stdio,
             cgroup: &group,
+            resctrl: self.record.resctrl.as_ref(),
             preserve_fds: process.preserve_fds,
             state: Some(&self.record.hook_state()),
         })

@@ -3,7 +3,7 @@
 use super::Id;
 use crate::base::fs;
 use crate::runtime::listener::Listener;
-use crate::runtime::{Error, cgroup};
+use crate::runtime::{Error, cgroup, resctrl};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +39,9 @@ pub struct Record {
     /// Where the notifications of its filter go.
     #[serde(default)]
     pub listener: Option<Listener>,
+    /// Its groups of a resctrl file system.
+    #[serde(default)]
+    pub resctrl: Option<resctrl::Group>,
     /// Whether it is the first process of a pid namespace of its own: its end ends all others.
     pub own_pid_namespace: bool,
     /// Whether the config has poststart or poststop hooks.
@@ -69,6 +72,7 @@ impl Record {
             group: None,
             init: None,
             keep_keyring: false,
+            resctrl: None,
             listener: None,
             own_pid_namespace: false,
             later_hooks: false,

@@ -58,6 +58,10 @@ fn device_step(device: &LinuxDevice) -> Result<DeviceStep, Error> {
         LinuxDeviceType::P => DeviceKind::Fifo,
         LinuxDeviceType::A => return Err(wrong("no type that can be made")),
     };
+    // Numbers that are left out read as 0, which no device has.
+    if kind != DeviceKind::Fifo && (device.major(), device.minor()) == (0, 0) {
+        return Err(wrong("no major and minor numbers, which only a fifo (type \"p\") does without"));
+    }
     let number = |value: i64| u32::try_from(value).map_err(|_| wrong("an invalid number"));
     let (major, minor) = if kind == DeviceKind::Fifo { (0, 0) } else { (number(device.major())?, number(device.minor())?) };
     Ok(DeviceStep {

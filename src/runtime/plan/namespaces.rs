@@ -32,9 +32,7 @@ impl Namespaces {
     pub fn own(&self, kind: i32, given: bool) -> bool {
         given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
     }
-}
 
-impl Namespaces {
     /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
     pub fn has(&self, kind: i32) -> bool {
         self.new & kind as u64 != 0 || self.joins(kind)
@@ -52,7 +50,7 @@ impl Namespaces {
 
 /// Setting the host's own name would be a change to the host.
 pub(super) fn require_own_uts(namespaces: &Namespaces) -> Result<(), Error> {
-    if namespaces.own(libc::CLONE_NEWUTS, false) {
+    if namespaces.has(libc::CLONE_NEWUTS) {
         return Ok(());
     }
     Err(Error::Invalid("a hostname or domainname needs a UTS namespace of the container's own".to_owned()))

@@ -21,7 +21,7 @@ pub(super) fn sysctl_steps(linux: Option<&Linux>, new: u64, join: &[(u64, PathBu
                 })
                 .collect()
         };
-        if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") || value.contains('\0') {
+        if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") || value.trim_end().contains(['\0', '\n']) {
             return Err(Error::Invalid(format!("sysctl \"{key}\" is malformed")));
         }
         let ipc = [

@@ -62,10 +62,14 @@ fn the_order_of_steps_is_fixed() {
 #[test]
 fn what_would_weaken_or_be_dropped_is_refused() {
     type Case = (&'static str, fn(&mut Value));
-    let cases: [Case; 11] = [
+    let cases: [Case; 15] = [
+        ("empty key", |v| v["annotations"] = json!({"": "x"})),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("/proc/sys/kernel")),
         ("inside /proc", |v| v["mounts"][0]["type"] = json!("tmpfs")),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("a/../../proc//sys/x")),
+        ("\"proc/kcore\" of linux.maskedPaths must be absolute", |v| v["linux"]["maskedPaths"] = json!(["/x", "proc/kcore"])),
+        ("\"\" of linux.readonlyPaths must be absolute", |v| v["linux"]["readonlyPaths"] = json!([""])),
+        ("no major and minor numbers", |v| v["linux"]["devices"] = json!([{"path": "/dev/x", "type": "c"}])),
         ("replace the root", |v| v["mounts"][2]["destination"] = json!("..")),
         ("UTS namespace", |v| v["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}])),
         ("change the host", |v| v["linux"]["sysctl"] = json!({"kernel.core_pattern": "x"})),

@@ -55,7 +55,7 @@ impl Stage<'_> {
     }
 
     /// A new file system and where it belongs.
-    fn fresh(&self, step: &MountStep) -> Result<(OwnedFd, OwnedFd), Failure> {
+    fn fresh(&mut self, step: &MountStep) -> Result<(OwnedFd, OwnedFd), Failure> {
         let Source::Fresh { kind, source, data, copy_up, iversion } = &step.source else { return Err(unattached()) };
         let strict = matches!(kind.as_str(), "proc" | "sysfs");
         let place = if strict { self.plain_directory(&step.target)? } else { self.place(&step.target, tree::Leaf::Directory)? };
@@ -66,7 +66,8 @@ impl Stage<'_> {
         }
         let attributes = step.attributes();
         let writable = if *copy_up { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let fresh = Fresh { kind, source: source.as_deref(), data: &data, attributes: attributes & !writable, iversion: *iversion };
+        let context = if kind == "proc" { self.procfs.pop() } else { None };
+        let fresh = Fresh { kind, source: source.as_deref(), data: &data, attributes: attributes & !writable, iversion: *iversion, context };
         let tree = match fresh.mount() {
             // A user namespace that does not own the network namespace may not mount sysfs anew.
             Err(refusal) if refusal.errno == Errno::PERM && kind == "sysfs" => {

@@ -19,7 +19,7 @@ pub(super) struct Opened {
 }
 
 impl Stage<'_> {
-    /// For a root that hears of the host's mounts but never tells of its own. One in a new user namespace comes from
+    /// For a root that hears of the host's mounts but never tells of its own. One in a user namespace comes from
     /// the parent; an overlay is new and has no peers.
     pub(super) fn open_root(&mut self, source: &Root, plan: &Plan) -> Result<(), Failure> {
         if let (Root::Directory(path), false) = (source, plan.namespaces.handed_over) {
@@ -47,7 +47,7 @@ impl Stage<'_> {
             (None, Root::Overlay(overlay)) => (root::mount_overlay(overlay)?, None),
         };
         // In a directory that nobody inside owns nothing can be made.
-        self.foreign = mapped && fstat(&tree).at("examine the root")?.st_uid == OVERFLOW_ID;
+        self.foreign = (mapped || plan.namespaces.rootless) && fstat(&tree).at("examine the root")?.st_uid == OVERFLOW_ID;
         match place {
             Some(place) => root::attach(tree.as_fd(), place.as_fd()).at("attach the root")?,
             None => move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("attach the root")?,
@@ -86,7 +86,7 @@ pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
 }
 
 /// Without a mount namespace there is nothing to pivot.
-pub(super) fn chroot(root: BorrowedFd<'_>) -> Result<(), Failure> {
+pub(in crate::runtime) fn chroot(root: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::process::fchdir(root).at("enter the root")?;
     rustix::process::chroot(".").at("change the root")?;
     rustix::process::chdir("/").at("enter the root")
@@ -97,7 +97,11 @@ pub(super) fn chroot(root: BorrowedFd<'_>) -> Result<(), Failure> {
 /// (mount_too_revealing(), fs/namespace.c).
 pub(super) fn move_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
     let id = statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).at("identify the root")?.stx_mnt_id;
-    move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("move the root")?;
+    match move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
+        // It is there already: the topmost "/" is the root itself.
+        Err(Errno::LOOP) => {}
+        other => other.at("move the root")?,
+    }
     let table = std::fs::read_to_string("/proc/self/mountinfo").at("read the mount table")?;
     for (point, kind) in foreign_mounts(&table, id).iter().rev() {
         match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {

@@ -96,6 +96,7 @@ fn an_agent_answers_for_an_exec() {
             spec: &spec,
             stdio,
             cgroup: &unused,
+            resctrl: None,
             preserve_fds: 0,
             state: Some(&state),
         };

@@ -46,7 +46,7 @@ fn refused(fixture: &Fixture, spec: &Spec) -> String {
 /// With a directory as root.
 fn run_directory(fixture: &Fixture, spec: &Spec) -> Result<(i32, String), Error> {
     let root = Root::Directory(fixture.base.join("layer"));
-    let unused = crate::runtime::cgroup::Group::at("/unused");
+    let unused = crate::runtime::cgroup::Group::absent();
     let (stdio, output) = pipes();
     let mut container = init::create(Create::new(spec, &root, stdio, &unused), None)?;
     container.start()?;
@@ -332,5 +332,22 @@ fn exec_leaves_namespaces_of_the_host_alone_that_it_may_not_join() {
         let running = exec(&init, &spec, &["sh", "-c", show], stdio).map_err(why).unwrap();
         assert_eq!((wait(&running.pidfd), text(output).as_str()), (3, "inside\n"));
         end(&init);
+    });
+}
+
+#[test]
+fn root_of_a_user_namespace_needs_no_rights_over_the_mounts() {
+    alone("namespaces::root_of_a_user_namespace_needs_no_rights_over_the_mounts", || {
+        let fixture = Fixture::new();
+        become_nobody(&fixture);
+        // As `unshare --user --map-root-user`: all capabilities, but the mount namespace is the host's.
+        crate::sys::namespace::unshare(UnshareFlags::NEWUSER).unwrap();
+        for (file, text) in [("setgroups", "deny"), ("uid_map", "0 1000 1"), ("gid_map", "0 1000 1")] {
+            std::fs::write(format!("/proc/self/{file}"), text).unwrap();
+        }
+        let one = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+        let (code, output) = run_directory(&fixture, &rootless(SHOW, &one)).map_err(why).unwrap();
+        let words: Vec<&str> = output.split_whitespace().collect();
+        assert_eq!((code, &words[..7]), (0, &["0", "0", "0", "1", "deny", "0", "1:3"][..]), "{output}");
     });
 }

@@ -31,6 +31,7 @@ fn exec(init: &Init, spec: &Spec, process: &Value, stdio: Stdio) -> Result<Runni
         spec,
         stdio,
         cgroup: &unused,
+        resctrl: None,
         preserve_fds: 0,
         state: None,
     };

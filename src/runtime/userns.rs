@@ -5,15 +5,25 @@
 
 use super::error::{At, Failure};
 use super::plan::Namespaces;
-use rustix::fs::{Mode, OFlags};
+use super::root::clone_tree;
+use rustix::fs::{Mode, OFlags, stat};
 use rustix::thread::{CapabilitySet, capabilities};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// `PROC_USER_INIT_INO` (include/uapi/linux/nsfs.h): the inode of the initial user namespace.
+const INITIAL: u64 = 0xEFFF_FFFD;
 
 /// Whether this process has no rights over the host: it cannot clone mounts for others, nor write any map.
 pub(super) fn is_rootless() -> Result<bool, Failure> {
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID;
     Ok(!capabilities(None).at("read our capabilities")?.effective.contains(needed))
+}
+
+/// Whether this process may clone mounts for others: root of a user namespace only in a mount namespace of that.
+pub(super) fn may_clone_mounts() -> Result<bool, Failure> {
+    let own = stat("/proc/self/ns/user").at("examine our user namespace")?;
+    Ok(own.st_ino == INITIAL || clone_tree(Path::new("/"), false).is_ok())
 }
 
 /// Writes both maps for the child `pid`.
