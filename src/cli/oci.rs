@@ -120,6 +120,13 @@ const VERBS: &[Verb] = &[
 
 /// The command line. Returns the process's exit code.
 pub fn main(args: &[OsString]) -> ExitCode {
+    // Before anything that would have to be done again. A word that is no verb but looks like one costs time, no more.
+    let clones = |word: &OsString| VERBS.iter().any(|verb| verb.clones && word == verb.name);
+    if args.iter().any(clones)
+        && let Err(error) = crate::runtime::run_protected()
+    {
+        return report::usage(&Failure::from(error));
+    }
     let globals: Globals = match globals(args) {
         Ok(globals) => globals,
         Err(failure) => return report::usage(&failure),
@@ -147,9 +154,6 @@ fn dispatch(mut globals: Globals) -> Result<ExitCode, Failure> {
     let Some(verb) = VERBS.iter().find(|verb| name == verb.name) else {
         return Err(Failure::invalid(format!("no such command: {NAME} {} (see {NAME} help)", name.to_string_lossy())));
     };
-    if verb.clones {
-        crate::runtime::run_protected()?;
-    }
     let root = globals.root.clone().unwrap_or_else(|| default_root(globals.rootless));
     (verb.run)(rest, &Context { store: Store::new(root), globals })
 }
