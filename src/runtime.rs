@@ -38,6 +38,11 @@
 //!   `devices.allow` lines, one more hierarchy to join and one write for each rule; they serve pure v1 hosts.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
+//! - The listener of a filter that notifies is taken out of the stage by its peer (pidfd_getfd), so that the filter has to
+//!   allow no more than `write` and `read`. Rejected: the stage sends it itself (`sendmsg`, `connect`); a helper process
+//!   that shares its descriptors, which the container's program would find as its child.
+//! - Policies and priorities of the scheduler are set by the parent, from outside: real-time ones are the host's to give,
+//!   and a user namespace's root could not take them.
 
 pub mod capability;
 pub mod cgroup;

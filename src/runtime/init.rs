@@ -95,6 +95,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
 }
 
+/// The plan of a request.
 fn compile(request: &Create<'_>) -> Result<Plan, Error> {
     if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
         return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));

@@ -95,6 +95,9 @@ impl Attributes {
 
     /// Puts the labels on, in force from `execve` on.
     pub fn write(self, labels: &[Label]) -> Result<(), Failure> {
+        if self.0.len() != labels.len() {
+            return Err(Failure::invalid("the attributes for the process's labels were not opened"));
+        }
         for (fd, label) in self.0.iter().zip(labels) {
             rustix::io::write(fd, label.text.as_bytes()).at(&format!("set {} \"{}\"", label.field, label.text))?;
         }

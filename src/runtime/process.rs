@@ -105,8 +105,10 @@ pub(super) fn compile(request: &Request<'_>) -> Result<ProcessPlan, Error> {
     }
     let capabilities = process.capabilities().as_ref().or_else(|| defaults.and_then(|own| own.capabilities().as_ref()));
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    // An exec with the container's sets says nothing new; the engine's are wishes.
+    let known = defaults.is_some_and(|own| own.capabilities().as_ref() == capabilities);
     let capabilities = capabilities.map_or_else(Sets::default, Sets::of);
-    if user.is_none() {
+    if user.is_none() && !known {
         capabilities.warn(spec);
     }
     Ok(ProcessPlan {
