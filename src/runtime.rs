@@ -36,6 +36,11 @@
 //!   freezing and v1 hierarchies only where a limit asks for them; joining all of them costs grace periods of 10 ms.
 //! - Device rules are one eBPF program on the v2 group wherever a v2 tree exists, on hybrid hosts too. Rejected there:
 //!   `devices.allow` lines, one more hierarchy to join and one write for each rule; they serve pure v1 hosts.
+//! - systemd is spoken to by a blocking D-Bus client of our own (`cgroup/systemd/{wire,bus}.rs`), for seven methods and nine types.
+//!   Rejected: `rustbus` 0.19 (blocking and pure Rust, but unchanged for years, with an old `nix`, `syn` 1 and a macro crate of its
+//!   own); `zbus` (async at heart: an executor and a thread in a process that must have one thread).
+//! - A systemd unit is made by joining the waiting stage to its group, since systemd wants the process with the unit. Rejected: a
+//!   second way through `create` for that driver.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 //! - The listener of a filter that notifies is taken out of the stage by its peer (pidfd_getfd), so that the filter has to

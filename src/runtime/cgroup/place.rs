@@ -466,6 +466,11 @@ fn hand_down<'c>(dir: &Path, wanted: &[&'c str]) -> Vec<(&'c str, io::Error)> {
     if missing.is_empty() {
         return Vec::new();
     }
+    // A group with processes (the real root apart, which has no type) refuses domain controllers, but takes threaded ones, by
+    // which its children become invalid domains that nothing can enter (cgroup-v2.rst, Threads).
+    if dir.join("cgroup.type").exists() && !list("cgroup.procs").is_empty() {
+        return missing.into_iter().map(|name| (name, io::Error::from_raw_os_error(libc::EBUSY))).collect();
+    }
     let control = dir.join("cgroup.subtree_control");
     let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
     if super::files::write(&control, &all.join(" ")).is_ok() {

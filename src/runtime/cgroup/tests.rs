@@ -366,6 +366,18 @@ fn v2_refusals_name_what_is_missing() {
 }
 
 #[test]
+fn a_group_with_processes_hands_nothing_down() {
+    let host = Imitation::new(&[]);
+    for (file, text) in [("rcon/cgroup.type", "domain\n"), ("rcon/cgroup.procs", "7\n")] {
+        fs::write(host.base.join(file), text).unwrap();
+    }
+    host.place().prepare(None).unwrap();
+    assert_eq!(host.read("rcon/cgroup.subtree_control"), "");
+    let error = host.place().prepare(Some(&resources(r#"{"pids":{"limit":5}}"#))).unwrap_err();
+    assert!(error.to_string().starts_with("cannot enable the pids cgroup controller in "), "{error}");
+}
+
+#[test]
 fn unified_files_get_their_controller_and_each_line_its_write() {
     let host = Imitation::new(&[("io.max", ""), ("misc.max", ""), ("memory.high", ""), ("cgroup.max.depth", "")]);
     for dir in ["", "rcon", "rcon/x"] {
