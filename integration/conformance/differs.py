@@ -16,6 +16,7 @@ RUNC = {
         "net_devices_without_namespace", "net_devices_bad_name", "resource_cpu_burst", "resource_cpu_idle",
         "resource_burst_above_quota"],
     "runc 1.1 does not know time namespaces": ["namespace_time_new", "namespace_time_path", "time_offsets", "features_namespaces"],
+    "runc 1.1 wants the mappings of a user namespace that it is to join": ["namespace_user_path"],
     "runc 1.1 refuses every seccomp flag": ["seccomp_flag_tsync", "seccomp_flag_log", "seccomp_flag_spec_allow"],
     "runc does not look at ociVersion": ["version_missing", "version_not_semver", "version_of_another_major"],
     "runc does not validate this; the paragraph says MUST": [
