@@ -16,6 +16,7 @@ RUNC = {
         "net_devices_without_namespace", "net_devices_bad_name", "resource_cpu_burst", "resource_cpu_idle",
         "resource_burst_above_quota"],
     "runc 1.1 does not know time namespaces": ["namespace_time_new", "namespace_time_path", "time_offsets", "features_namespaces"],
+    "runc 1.1 wants the mappings of a user namespace that it is to join": ["namespace_user_path"],
     "runc 1.1 refuses every seccomp flag": ["seccomp_flag_tsync", "seccomp_flag_log", "seccomp_flag_spec_allow"],
     "runc does not look at ociVersion": ["version_missing", "version_not_semver", "version_of_another_major"],
     "runc does not validate this; the paragraph says MUST": [
@@ -23,7 +24,6 @@ RUNC = {
         "devices_without_path", "masked_relative", "readonly_relative", "seccomp_no_names", "seccomp_errno_of_allow",
         "seccomp_metadata_alone", "device_list_bad_access", "kill_unknown_signal"],
     "runc fails when a capability is withheld from it; the paragraph says SHOULD NOT fail": ["capabilities_not_held"],
-    "runc sets 0022 where the paragraph says that the caller's is kept": ["user_umask_unset"],
     "runc needs a /proc mount of the container; mounts are optional": ["mounts_absent"],
     "runc 1.1 hands `defaults` to the file system as data": ["mount_options_known"],
     "runc 1.1 does not take back a recursive option": ["mount_recursive_opposites"],
@@ -63,7 +63,6 @@ CRUN = {
         "create_id_newline"],
     "crun fails to say it; the paragraph says that it MUST be logged": ["capabilities_unknown"],
     "crun fails when a capability is withheld from it; the paragraph says SHOULD NOT fail": ["capabilities_not_held"],
-    "crun sets 0022 where the paragraph says that the caller's is kept": ["user_umask_unset"],
     "crun ignores a console socket that nothing will be sent to": ["process_socket_without_terminal"],
     "crun's error names the destination without its slash": ["mounts_unknown_type"],
     "crun fails where the link's target does not exist inside the root": ["mounts_destination_link"],

@@ -48,9 +48,11 @@ def _joined(kind):
         flags = [FLAGS[kind]]
         if kind == "pid":
             flags += ["--fork", "--kill-child"]
-        elif kind == "user":
-            flags += ["--map-users=0,100000,1000", "--map-groups=0,100000,1000"]
         pid = t.holder(*flags)
+        if kind == "user":
+            for name in ("uid_map", "gid_map"):
+                with open(f"/proc/{pid}/{name}", "w") as file:
+                    file.write("0 100000 1000")
         if kind == "pid":
             pid = int(subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()[0])
         path = f"/proc/{pid}/ns/{NAMES[kind]}"

@@ -297,7 +297,9 @@ def seccomp_notify_state(t):
     t.equal([["seccompFd"], 1, "MKNOD=/dev/null"], [state.get("fds"), got["fds"], state.get("metadata")])
     t.true(state.get("ociVersion"), "no ociVersion")
     t.true(state.get("pid", 0) > 0, "no pid")
-    t.equal([t.id, "creating", "b"], [state["state"].get("id"), state["state"].get("status"), (state["state"].get("annotations") or {}).get("a")])
+    t.equal([t.id, "b"], [state["state"].get("id"), (state["state"].get("annotations") or {}).get("a")])
+    # runc and crun load the filter at the end of create, rcon as late as can be, in start: each state is true when sent.
+    t.true(state["state"].get("status") in ("creating", "created"), f"status {state['state'].get('status')}")
     t.equal(t.dir, os.path.realpath(state["state"].get("bundle", "/")))
 
 
@@ -309,7 +311,7 @@ def seccomp_notify_closed(t):
 @case("config-linux.md#seccomp", "a listenerPath that nobody listens at is an error")
 def seccomp_notify_nobody(t):
     _seccomp(t, [_rule(MKDIR, "SCMP_ACT_NOTIFY")], listenerPath=os.path.join(t.dir, "nobody"))
-    t.refuses(why="a listenerPath without a listener")
+    t.refuses_by_start("a listenerPath without a listener")
 
 
 @case("config-linux.md#seccomp", "listenerPath is ignored when SCMP_ACT_NOTIFY is not used")
