@@ -5,7 +5,7 @@ RCON := target/$(TRIPLE)/release/rcon
 FIXTURES := target/fixtures
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help run build test lint unit integration test-cgroup2 bench fixtures install clean
+.PHONY: help run build test lint unit integration test-cgroup2 conformance conformance-cgroup2 bench fixtures install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
@@ -35,6 +35,14 @@ integration: build fixtures ## real peers, real registry, kill -9, cgroup v2 gue
 test-cgroup2: build $(FIXTURES)/busybox.tar $(FIXTURES)/kernel/vmlinuz ## limits in a guest with pure cgroup v2
 	@packaging/install-packages.sh test
 	$(SUDO) integration/cgroup2/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
+
+conformance: build $(FIXTURES)/busybox.tar ## the OCI runtime-spec, case by case: runc, crun and rcon side by side
+	@packaging/install-packages.sh test
+	$(SUDO) env RCON=$(CURDIR)/$(RCON) FIXTURES=$(CURDIR)/$(FIXTURES) CONFORMANCE_JSON=$(CURDIR)/target/conformance.json integration/conformance.sh
+
+conformance-cgroup2: build $(FIXTURES)/busybox.tar $(FIXTURES)/guest.ext4 ## the same in a guest with pure cgroup v2
+	@packaging/install-packages.sh test
+	$(SUDO) env GUEST_SECONDS=1500 integration/cgroup2/guest.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES) integration/conformance/in-guest.sh
 
 bench: build $(FIXTURES)/busybox.tar ## against docker and podman, interleaved
 	@packaging/install-packages.sh bench

@@ -36,18 +36,19 @@ class NotHere(Exception):
 
 
 class Case:
-    """One paragraph's demand. `differs` maps a peer's name to why rcon is right where the peer does not pass."""
+    """One paragraph's demand. `differs` maps a peer's name to why rcon is right where the peer does not pass (differs.py)."""
 
-    def __init__(self, function, anchor, demand, differs, name):
-        self.function, self.anchor, self.demand, self.differs = function, anchor, demand, differs
+    def __init__(self, function, anchor, demand, name):
+        self.function, self.anchor, self.demand = function, anchor, demand
         self.name = name or function.__name__
+        self.differs = {}
 
 
-def case(anchor, demand, name=None, **differs):
-    """Registers a case: the paragraph it is from, what that demands, and per peer why that peer may differ."""
+def case(anchor, demand, name=None):
+    """Registers a case: the paragraph it is from and what that demands."""
 
     def register(function):
-        CASES.append(Case(function, anchor, demand, differs, name))
+        CASES.append(Case(function, anchor, demand, name))
         return function
 
     return register

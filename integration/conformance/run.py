@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py --rcon BINARY --rootfs TEMPLATE [--json FILE] [--only REGEXP] [--runtimes runc,crun,rcon] [--jobs 2]
+"""run.py --rcon BINARY --rootfs TEMPLATE [--json FILE] [--only REGEXP] [--except REGEXP] [--runtimes runc,crun,rcon] [--jobs 2]
 
 The conformance table: every case of cases/ against runc, crun and rcon. A case fails the table when rcon does not pass
 it, or when a peer does not pass and the case does not say why rcon is right. Each runtime is tried in a mount, network
@@ -21,10 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import differs  # noqa: E402
 import harness  # noqa: E402
 
 
-def load_cases(only):
+def load_cases(only, leave_out):
     """Every case of the package, in the order of its files."""
     directory = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases")
     for module in sorted(m.name for m in pkgutil.iter_modules([directory])):
@@ -32,7 +33,12 @@ def load_cases(only):
     names = [c.name for c in harness.CASES]
     twice = {n for n in names if names.count(n) > 1}
     assert not twice, f"two cases of one name: {twice}"
-    return [c for c in harness.CASES if re.search(only, c.name)]
+    explained = differs.explanations()
+    strangers = set(explained) - set(names)
+    assert not strangers, f"explanations of no case: {strangers}"
+    for case in harness.CASES:
+        case.differs = explained.get(case.name, {})
+    return [c for c in harness.CASES if re.search(only, c.name) and not (leave_out and re.search(leave_out, c.name))]
 
 
 def runtime_of(name, arguments, work):
@@ -72,7 +78,7 @@ def try_case(runtime, work, template, number, case):
 def worker(name, arguments):
     """All cases with one runtime; one JSON line per case on stdout."""
     harness.become_subreaper()
-    cases = load_cases(arguments.only)
+    cases = load_cases(arguments.only, arguments.leave_out)
     work = tempfile.mkdtemp(prefix="rc.", dir="/tmp")
     os.chmod(work, 0o755)  # a mapped root of a user namespace must get through
     try:
@@ -90,7 +96,7 @@ def worker(name, arguments):
 def in_namespaces(name, arguments):
     """Runs `worker` for one runtime in namespaces of its own; its results by case."""
     again = [sys.executable, "-B", os.path.abspath(__file__), "--worker", name, "--rcon", arguments.rcon,
-             "--rootfs", arguments.rootfs, "--only", arguments.only, "--jobs", str(arguments.jobs)]
+             "--rootfs", arguments.rootfs, "--only", arguments.only, "--except", arguments.leave_out, "--jobs", str(arguments.jobs)]
     setup = "ip link set lo up; "
     env = dict(os.environ)
     if name == "crun" and os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers"):
@@ -134,6 +140,7 @@ def main():
     parser.add_argument("--rootfs", required=True)
     parser.add_argument("--json")
     parser.add_argument("--only", default="")
+    parser.add_argument("--except", dest="leave_out", default="")
     parser.add_argument("--runtimes", default="runc,crun,rcon")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--verbose", action="store_true")
@@ -142,7 +149,7 @@ def main():
     if arguments.worker:
         return worker(arguments.worker, arguments)
     began = time.monotonic()
-    cases = load_cases(arguments.only)
+    cases = load_cases(arguments.only, arguments.leave_out)
     runtimes = arguments.runtimes.split(",")
     results = {name: in_namespaces(name, arguments) for name in runtimes}
     width = max(len(c.name) for c in cases)

@@ -95,8 +95,7 @@ impl Joins {
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let late = [&self.user, &self.mount, &self.last, &self.cgroup].into_iter().flatten();
-        self.inside.iter().chain(late).map(|join| join.fd.as_fd())
+        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.last).chain(&self.cgroup).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
@@ -175,7 +174,8 @@ impl Join {
     }
 
     fn judge(&self, result: rustix::io::Result<()>) -> Result<(), Failure> {
-        let name = name(self.kind);
+        // The configuration's word.
+        let name = if self.kind == MOUNT { "mount" } else { name(self.kind) };
         match result {
             Err(Errno::INVAL) => Err(Failure::invalid(format!("namespace path \"{}\" is not a {name} namespace", self.path.display()))),
             other => other.at_path(&format!("join the {name} namespace"), &self.path),
@@ -224,7 +224,7 @@ fn name(kind: u64) -> &'static str {
         (libc::CLONE_NEWCGROUP, "cgroup"),
         (libc::CLONE_NEWTIME, "time"),
     ];
-    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mount", |(_, name)| name)
+    NAMES.iter().find(|(flag, _)| *flag as u64 == kind).map_or("mnt", |(_, name)| name)
 }
 
 /// Becomes root of the user namespace; where it has no root (a map without container id 0), the first id that it has.

@@ -105,6 +105,9 @@ impl Plan {
     pub fn compile(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.spec;
         refuse_unsupported(spec)?;
+        if spec.annotations().as_ref().is_some_and(|all| all.contains_key("")) {
+            return Err(Error::Invalid("annotations has an empty key".to_owned()));
+        }
         let hooks = Hooks::compile(spec, request.state)?;
         let linux = spec.linux().as_ref();
         let namespaces = namespaces::namespaces(linux, request.netns)?;

@@ -30,6 +30,12 @@ pub enum Error {
     KernelVersion(String),
     #[error("seccomp error number {0} is above 65535")]
     Errno(u32),
+    #[error("seccomp action {action:?} takes no error number, but {number} is given")]
+    ErrnoOfAction { action: LinuxSeccompAction, number: u32 },
+    #[error("a seccomp rule has no \"names\"")]
+    NoNames,
+    #[error("seccomp listenerMetadata is given without listenerPath")]
+    MetadataAlone,
     #[error("seccomp rule for \"{syscall}\" tests argument {index}: there are 0 to 5")]
     Argument { syscall: String, index: usize },
     #[error("seccomp rule for \"{syscall}\" tests {count} arguments: at most 6 are possible")]

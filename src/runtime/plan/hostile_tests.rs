@@ -50,12 +50,66 @@ fn full() -> Value {
 
 /// Values that parsers forget.
 fn nasty() -> Vec<Value> {
-    let texts = ["", "\0", "a\0b", "/", ".", "..", "../../x", "/../x", "//", "/proc/self/fd/3", "/proc/../etc", "-", "-1", "0-4294967295", "4294967295-0", "1-", ",", "0,,1",
-        "0-18446744073709551615", "99999999999999999999", "=", "a=b=c", "\n", "\u{202e}", "é", "r", "rr", "rbind", "idmap=", "CAP_", "all", "LINUX32", "MPOL_F_STATIC_NODES"];
+    let texts = [
+        "",
+        "\0",
+        "a\0b",
+        "/",
+        ".",
+        "..",
+        "../../x",
+        "/../x",
+        "//",
+        "/proc/self/fd/3",
+        "/proc/../etc",
+        "-",
+        "-1",
+        "0-4294967295",
+        "4294967295-0",
+        "1-",
+        ",",
+        "0,,1",
+        "0-18446744073709551615",
+        "99999999999999999999",
+        "=",
+        "a=b=c",
+        "\n",
+        "\u{202e}",
+        "é",
+        "r",
+        "rr",
+        "rbind",
+        "idmap=",
+        "CAP_",
+        "all",
+        "LINUX32",
+        "MPOL_F_STATIC_NODES",
+    ];
     let mut values: Vec<Value> = texts.iter().map(|text| json!(text)).collect();
     values.extend([json!("x".repeat(70_000)), json!(format!("/{}", "x/".repeat(5000))), json!("0-1,".repeat(20_000))]);
-    values.extend([json!(0), json!(-1), json!(1), json!(i64::MAX), json!(i64::MIN), json!(u32::MAX), json!(4_294_967_296_u64), json!(u64::MAX), json!(1e308), json!(0.5)]);
-    values.extend([Value::Null, json!(true), json!([]), json!({}), json!([null]), json!([[]]), json!({"": ""}), json!(vec!["a"; 3000]), json!(vec![json!({}); 300])]);
+    values.extend([
+        json!(0),
+        json!(-1),
+        json!(1),
+        json!(i64::MAX),
+        json!(i64::MIN),
+        json!(u32::MAX),
+        json!(4_294_967_296_u64),
+        json!(u64::MAX),
+        json!(1e308),
+        json!(0.5),
+    ]);
+    values.extend([
+        Value::Null,
+        json!(true),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!([[]]),
+        json!({"": ""}),
+        json!(vec!["a"; 3000]),
+        json!(vec![json!({}); 300]),
+    ]);
     values
 }
 
@@ -166,9 +220,18 @@ fn deep_and_cut_documents_are_refused() {
 
 /// Any JSON, not too deep.
 fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from), "\\PC{0,12}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from)
+    ];
     leaf.prop_recursive(4, 32, 6, |inner| {
-        prop_oneof![prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from), prop::collection::btree_map("[a-zA-Z]{1,12}", inner, 0..6).prop_map(|map| json!(map))]
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map("[a-zA-Z]{1,12}", inner, 0..6).prop_map(|map| json!(map))
+        ]
     })
 }
 
@@ -182,7 +245,7 @@ proptest! {
         pointers(&document, "", &mut places);
         for (index, value) in changes {
             // An earlier change may have taken the place away.
-            if let Some(place) = document.pointer_mut(index.get(&places)) {
+            if let Some(place) = document.pointer_mut(index.get::<String>(&places)) {
                 *place = value;
             }
         }

@@ -62,7 +62,8 @@ fn the_order_of_steps_is_fixed() {
 #[test]
 fn what_would_weaken_or_be_dropped_is_refused() {
     type Case = (&'static str, fn(&mut Value));
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
+        ("empty key", |v| v["annotations"] = json!({"": "x"})),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("/proc/sys/kernel")),
         ("inside /proc", |v| v["mounts"][0]["type"] = json!("tmpfs")),
         ("inside /proc", |v| v["mounts"][2]["destination"] = json!("a/../../proc//sys/x")),

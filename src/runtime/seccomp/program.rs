@@ -55,8 +55,11 @@ struct Policies<'a> {
 /// so that a C library falls back to older calls (runc's behaviour). Names that an architecture lacks are skipped.
 ///
 /// # Errors
-/// A condition or error number that cannot exist, or a program above the kernel's limit.
+/// A condition or error number that cannot exist, what config-linux.md forbids, or a program above the kernel's limit.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
+    if seccomp.listener_metadata().is_some() && seccomp.listener_path().is_none() {
+        return Err(Error::MetadataAlone);
+    }
     let policies = Policies::collect(seccomp)?;
     let native = Abi::native()?;
     let mut abis = vec![native];
@@ -93,9 +96,11 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
     if program.len() > MAX_INSTRUCTIONS { Err(Error::TooLong(program.len())) } else { Ok(program) }
 }
 
-/// A seccomp return value.
+/// A seccomp return value. Only an error and a tracer's message carry a number (config-linux.md: otherwise "MUST … fail").
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Error> {
+    let numbered = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
     match errno {
+        Some(number) if !numbered => Err(Error::ErrnoOfAction { action, number }),
         Some(number) if number > 0xffff => Err(Error::Errno(number)),
         other => Ok(action.as_u32(other)),
     }
@@ -112,6 +117,9 @@ impl<'a> Policies<'a> {
     }
 
     fn add(&mut self, rule: &'a LinuxSyscall) -> Result<(), Error> {
+        if rule.names().is_empty() {
+            return Err(Error::NoNames);
+        }
         let value = action(rule.action(), rule.errno_ret())?;
         let alternatives = alternatives(rule)?;
         for name in rule.names() {

@@ -209,6 +209,19 @@ fn dockers_format_is_resolved_for_caps_arch_and_kernel() {
 }
 
 #[test]
+fn what_config_linux_forbids_is_refused() {
+    for (bad, part) in [
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_ERRNO"}]}"#, "no \"names\""),
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL","errnoRet":1}]}"#, "takes no error number"),
+        (r#"{"defaultAction":"SCMP_ACT_LOG","defaultErrnoRet":1}"#, "takes no error number"),
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"x"}"#, "without listenerPath"),
+    ] {
+        let error = compile(&docker_profile(bad, &[]).unwrap()).unwrap_err();
+        assert!(error.to_string().contains(part), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn kernel_versions_and_names_are_in_order() {
     for (text, wanted) in [("6.18.44-fc-v669", Some((6, 18))), ("4.8", Some((4, 8))), ("5.10-rc1", Some((5, 10))), ("5", None), ("x.y", None)] {
         assert_eq!(profile::parse_version(text), wanted, "{text}");
