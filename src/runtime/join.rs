@@ -90,19 +90,30 @@ pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
 /// True: the container has no mount namespace of its own, so that its root is only its processes' and must be taken over.
 fn namespaces(spec: &Spec) -> (ThreadNameSpaceType, bool) {
     let mut chrooted = true;
-    let mut flags = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::CONTROL_GROUP;
+    // Without rights over the host's namespaces even those that are ours already cannot be joined.
+    let mut flags = if rustix::process::geteuid().is_root() {
+        ThreadNameSpaceType::MOUNT
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::NETWORK
+            | ThreadNameSpaceType::CONTROL_GROUP
+            | ThreadNameSpaceType::PROCESS_ID
+    } else {
+        ThreadNameSpaceType::empty()
+    };
     let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     for namespace in listed.into_iter().flatten() {
-        match namespace.typ() {
-            LinuxNamespaceType::User => flags |= ThreadNameSpaceType::USER,
-            LinuxNamespaceType::Mount => chrooted = false,
-            LinuxNamespaceType::Time => flags |= ThreadNameSpaceType::TIME,
-            _ => {}
-        }
+        flags |= match namespace.typ() {
+            LinuxNamespaceType::User => ThreadNameSpaceType::USER,
+            LinuxNamespaceType::Mount => ThreadNameSpaceType::MOUNT,
+            LinuxNamespaceType::Time => ThreadNameSpaceType::TIME,
+            LinuxNamespaceType::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+            LinuxNamespaceType::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+            LinuxNamespaceType::Network => ThreadNameSpaceType::NETWORK,
+            LinuxNamespaceType::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+            LinuxNamespaceType::Pid => ThreadNameSpaceType::PROCESS_ID,
+        };
+        chrooted &= namespace.typ() != LinuxNamespaceType::Mount;
     }
     (flags, chrooted)
 }
@@ -187,7 +198,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     }
     let root = if chrooted { Some(root_of(init)?) } else { None };
     // Of its pid namespace only what is born later is part.
-    move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
+    move_into_thread_name_spaces(init, namespaces).at("join the container's namespaces")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         enter::become_owner()?;
     }
