@@ -157,6 +157,12 @@ impl Plan {
         steps.extend(finish.into_iter().flatten());
         steps.extend(seal);
         steps.extend(root.last);
+        for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+            // uname(2): the kernel keeps 64 bytes, and whoever reads them stops at a NUL.
+            if name.as_ref().is_some_and(|name| name.len() > 64 || name.contains('\0')) {
+                return Err(Error::Invalid(format!("{field} must be at most 64 bytes without NUL")));
+            }
+        }
         steps.extend(spec.hostname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Hostname));
         steps.extend(spec.domainname().iter().filter(|name| !name.is_empty()).cloned().map(Step::Domainname));
         if steps.iter().any(|step| matches!(step, Step::Hostname(_) | Step::Domainname(_))) {

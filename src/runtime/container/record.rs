@@ -89,11 +89,38 @@ impl Record {
         if record.version > VERSION {
             return Err(Error::Unsupported(format!("version {} of {}", record.version, path.display())));
         }
+        // 0 and negative numbers mean groups of processes to kill(2).
+        if let Some(pid) = record.init.map(|init| init.pid).filter(|pid| *pid <= 0) {
+            return Err(Error::Invalid(format!("{} names {pid} as its init process", path.display())));
+        }
         Ok(record)
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
         let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
         Ok(fs::replace(path, &text, 0o600)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Id, Init, Record};
+
+    #[test]
+    fn a_record_of_no_process_is_refused() {
+        let path = std::env::temp_dir().join(format!("rcon-record-{}", crate::base::random_hex(8)));
+        let id = Id::parse("a").unwrap();
+        let mut record = Record::new(&id, "1.2.0", "/b".into(), "/r".into());
+        for (pid, good) in [(7, true), (0, false), (-1, false), (i32::MIN, false)] {
+            record.init = Some(Init { pid, start_ticks: 1 });
+            record.write(&path).unwrap();
+            let read = Record::read(&path, &id);
+            assert_eq!(read.is_ok(), good, "{pid}");
+        }
+        for text in ["", "{", "[]", "null", &"[".repeat(100_000)] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Record::read(&path, &id).is_err(), "{text:.20}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

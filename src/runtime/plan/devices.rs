@@ -62,6 +62,10 @@ fn device_step(device: &LinuxDevice) -> Result<DeviceStep, Error> {
     if kind != DeviceKind::Fifo && (device.major(), device.minor()) == (0, 0) {
         return Err(wrong("no major and minor numbers, which only a fifo (type \"p\") does without"));
     }
+    // -1 is nobody's: chown(2) would leave the owner as it is.
+    if device.uid() == Some(u32::MAX) || device.gid() == Some(u32::MAX) {
+        return Err(wrong("an owner that no user or group can be"));
+    }
     let number = |value: i64| u32::try_from(value).map_err(|_| wrong("an invalid number"));
     let (major, minor) = if kind == DeviceKind::Fifo { (0, 0) } else { (number(device.major())?, number(device.minor())?) };
     Ok(DeviceStep {

@@ -143,7 +143,10 @@ fn judge(text: &[u8], what: &str) {
             state: Some(&state),
         };
         match Plan::compile(&request) {
-            Ok(plan) => plan.steps.iter().for_each(|step| sound(step, what)),
+            Ok(plan) => {
+                assert!(plan.namespaces.owner.is_none_or(|(uid, gid)| uid != u32::MAX && gid != u32::MAX), "{what}");
+                plan.steps.iter().for_each(|step| sound(step, what));
+            }
             Err(error) => assert!(!error.to_string().is_empty(), "{what}"),
         }
         for systemd in [false, true] {
@@ -164,7 +167,11 @@ fn sound(step: &Step, what: &str) {
             inside(target);
             assert!(!target.components().any(|part| part.as_os_str() == ".."), "{what}: {step:?}");
         }
-        Step::Device(device) => inside(&device.path),
+        Step::Device(device) => {
+            inside(&device.path);
+            assert!(device.uid != u32::MAX && device.gid != u32::MAX, "{what}");
+        }
+        Step::Hostname(name) | Step::Domainname(name) => assert!(name.len() <= 64 && !name.contains('\0'), "{what}"),
         Step::Mask(path) | Step::ReadOnly(path) | Step::WorkingDirectory(path) => inside(path),
         Step::Sysctl(path, value) => {
             let allowed = ["net/", "fs/mqueue/", "kernel/", "user/"].iter().any(|prefix| path.starts_with(prefix));

@@ -98,6 +98,7 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         libc::CLONE_NEWNS => 2,
         _ => 1,
     });
+    check_maps(linux)?;
     result.uid_map = map_lines(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     result.gid_map = map_lines(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     let new_user = result.new & libc::CLONE_NEWUSER as u64 != 0;
@@ -114,6 +115,20 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
         return Err(Error::Invalid("uidMappings and gidMappings need a user namespace".to_owned()));
     }
     Ok(result)
+}
+
+/// The last id that a map may name is the one before -1, which is nobody's.
+fn check_maps(linux: Option<&Linux>) -> Result<(), Error> {
+    let Some(linux) = linux else { return Ok(()) };
+    for (field, list) in [("uidMappings", linux.uid_mappings()), ("gidMappings", linux.gid_mappings())] {
+        let beyond = |first: u32, size: u32| u64::from(first) + u64::from(size) > u64::from(u32::MAX);
+        let wrong = |map: &&LinuxIdMapping| beyond(map.container_id(), map.size()) || beyond(map.host_id(), map.size()) || map.size() == 0;
+        if let Some(map) = list.iter().flatten().find(wrong) {
+            let (inside, outside, size) = (map.container_id(), map.host_id(), map.size());
+            return Err(Error::Invalid(format!("linux.{field}: containerID {inside}, hostID {outside}, size {size} is no range of ids")));
+        }
+    }
+    Ok(())
 }
 
 /// `inside outside count` lines.
