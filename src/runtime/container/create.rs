@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to an init stage at its gate.
 
 use super::record::Init as Process;
-use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle, taken};
+use super::{Bundle, CONFIG, Container, GATE, Id, NOTIFY, RECORD, Record, Store, lifecycle, taken};
 use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
@@ -26,6 +26,8 @@ pub struct Request {
     pub run: bool,
     /// As in [`Create`].
     pub no_pivot: bool,
+    /// Make a directory for the socket of `NOTIFY_SOCKET`, to which a mount of the config leads.
+    pub notify: bool,
     /// The control group is a unit of systemd.
     pub systemd: bool,
 }
@@ -84,6 +86,9 @@ impl Store {
         let mut container = Container { dir, held, record };
         let _lock = container.lock()?;
         fs::write(&container.path(CONFIG), &bundle.text)?;
+        if request.notify {
+            fs::create_dir_all(&container.path(NOTIFY), 0o755)?;
+        }
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
         if let Some(classes) = classes {
