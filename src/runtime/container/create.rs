@@ -54,11 +54,7 @@ impl Store {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
-        let group = match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
-            // A group in use is then the other container's: the id is what is wrong.
-            Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
-            other => other.map_err(Error::Cgroup)?,
-        };
+        let group = self.group(spec, id, request)?;
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -114,6 +110,15 @@ impl Store {
         failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
         undo.commit();
         Ok(Outcome { container, init })
+    }
+
+    /// The group that the container will have.
+    fn group(&self, spec: &Spec, id: &Id, request: &Request) -> Result<cgroup::Group, Error> {
+        match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
+            // A group in use is then the other container's: the id is what is wrong.
+            Err(_) if self.root.join(id.as_str()).exists() => Err(taken(id)),
+            other => other.map_err(Error::Cgroup),
+        }
     }
 
     fn clone_init(&self, container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group) -> Result<Init, Error> {
