@@ -16,6 +16,7 @@ mod kill;
 mod list;
 mod notify;
 mod pause;
+mod privilege;
 mod ps;
 mod report;
 mod spec;
@@ -57,6 +58,9 @@ pub struct Globals {
     /// Make control groups through systemd; cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
+    /// How control groups are made: cgroupfs, systemd (as --systemd-cgroup) or disabled (none; the config's limits do not hold)
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    cgroup_manager: CgroupManager,
     /// Whether this is an unprivileged user's runtime, with state below $XDG_RUNTIME_DIR: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     rootless: Rootless,
@@ -75,6 +79,14 @@ enum Rootless {
     False,
     // Where this process is not root.
     Auto,
+}
+
+/// `--cgroup-manager`, which podman passes on for `--cgroups disabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 /// What every verb gets.
@@ -180,7 +192,7 @@ fn default_root(rootless: Rootless) -> PathBuf {
     let own = match rootless {
         Rootless::True => true,
         Rootless::False => false,
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => privilege::is_ordinary_user(),
     };
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| own && !dir.is_empty());
     own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(NAME)

@@ -3,7 +3,7 @@
 use super::foreground::{self, Signals};
 use super::inherited::Inherited;
 use super::notify::{self, Notify};
-use super::{Context, console, parse};
+use super::{CgroupManager, Context, console, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
 use crate::runtime::container::{Bundle, Id, NOTIFY, Outcome, Request};
@@ -132,7 +132,8 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
         run,
         no_pivot: flags.no_pivot,
         notify: notify::host().is_some(),
-        systemd: context.globals.systemd_cgroup,
+        systemd: context.globals.systemd_cgroup || context.globals.cgroup_manager == CgroupManager::Systemd,
+        no_group: context.globals.cgroup_manager == CgroupManager::Disabled,
     };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {
