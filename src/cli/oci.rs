@@ -14,6 +14,7 @@ mod foreground;
 mod inherited;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod privilege;
 mod ps;

@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 const GATE: &str = "gate";
+/// Directory of the socket on which the container says that it is ready; only when its creator asked for it.
+pub const NOTIFY: &str = "notify";
 
 /// Longest id: it becomes a file name and part of cgroup names.
 const ID_LIMIT: usize = 200;
@@ -65,6 +67,15 @@ pub struct Store {
 impl Store {
     pub fn new(root: PathBuf) -> Self {
         Store { root }
+    }
+
+    /// Where the state directory of a container is; absolute.
+    ///
+    /// # Errors
+    /// The current directory is gone.
+    pub fn dir(&self, id: &Id) -> Result<PathBuf, Error> {
+        let dir = self.root.join(id.as_str());
+        Ok(std::path::absolute(&dir).on("find", &dir)?)
     }
 
     /// # Errors
@@ -134,6 +145,11 @@ impl Container {
 
     pub fn id(&self) -> &str {
         &self.record.id
+    }
+
+    /// The state directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The config that the container was created with.

@@ -85,6 +85,9 @@ fn detached_processes_have_pid_files() {
     eventually("the process runs", || line() == "sleep\x00603\0");
     let pids: Vec<i64> = serde_json::from_str(&lab.run(&["ps", "-f", "json", "web"]).ok()).unwrap();
     assert!(pids.iter().any(|number| number.to_string() == pid));
+    // One that nobody is told of is not left behind.
+    lab.run(&["exec", "-d", "--pid-file", "/none/pid", "web", "sleep", "607"]).fails(255, "/none/pid");
+    eventually("it is gone", || !lab.run(&["ps", "web"]).ok().contains("sleep 607"));
 }
 
 #[test]

@@ -280,3 +280,68 @@ fn sockets_of_systemd_are_handed_on() {
     let done = run("", "1");
     assert!(done.out.starts_with('\n'), "{}", done.out);
 }
+
+/// What systemd would hear; the pipe of a barrier is closed by dropping it.
+fn heard(host: &std::os::unix::net::UnixDatagram) -> String {
+    let mut text = String::new();
+    while !text.contains("BARRIER=1") {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut words = [0; 4096];
+        let message = recvmsg(host, &mut [IoSliceMut::new(&mut words)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        // Whoever gets the pipe lets go of it.
+        control.drain().for_each(drop);
+        text.push_str(&String::from_utf8_lossy(&words[..message.bytes]));
+    }
+    text
+}
+
+#[test]
+fn systemd_is_told_when_the_container_is_ready() {
+    use std::os::unix::net::UnixDatagram;
+    let lab = Lab::with_script("echo $NOTIFY_SOCKET; [ -S $NOTIFY_SOCKET ] && echo there; sleep 600");
+    let path = lab.path("host.sock");
+    let host = UnixDatagram::bind(&path).unwrap();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    // The state directory's socket is the one that the container sees.
+    let speak = |id: &str| {
+        let socket = lab.state_dir().join(id).join("notify/notify.sock");
+        eventually("the container's socket", || socket.exists());
+        let container = UnixDatagram::unbound().unwrap();
+        eventually("it listens", || container.connect(&socket).is_ok());
+        container.send(b"STATUS=starting\n").unwrap();
+        container.send(b"MAINPID=1\nREADY=1\nSTATUS=x").unwrap();
+    };
+    for (verb, words) in [("run", &["run", "--detach"][..]), ("foreground", &["run"]), ("start", &["start"])] {
+        if verb == "start" {
+            lab.name_group(verb);
+            let mut command = lab.command(&["create", verb]);
+            command.env("NOTIFY_SOCKET", &path);
+            lab.finish(command).ok();
+        } else {
+            lab.name_group(verb);
+        }
+        let mut command = lab.command(words);
+        let out = lab.root.join(format!("said.{verb}"));
+        command.arg(verb).env("NOTIFY_SOCKET", &path).stdout(fs::File::create(&out).unwrap());
+        let mut child = Reaped(command.spawn().unwrap());
+        speak(verb);
+        assert_eq!(heard(&host), format!("READY=1\nMAINPID={}\nBARRIER=1", lab.state(verb)["pid"]));
+        if verb == "foreground" {
+            lab.run(&["kill", verb, "KILL"]).ok();
+            assert_eq!(child.0.wait().unwrap().code(), Some(137));
+        } else {
+            assert!(child.0.wait().unwrap().success());
+        }
+        if verb != "start" {
+            eventually("the container looked", || fs::read_to_string(&out).unwrap().lines().count() == 2);
+            assert_eq!(fs::read_to_string(&out).unwrap(), "/run/notify/notify.sock\nthere\n");
+        }
+    }
+    // One that ends unready keeps nobody waiting.
+    lab.edit(|config| config["process"]["args"] = json!(["true"]));
+    lab.name_group("short");
+    let mut command = lab.command(&["run", "-d", "short"]);
+    command.env("NOTIFY_SOCKET", &path);
+    lab.finish(command).ok();
+}

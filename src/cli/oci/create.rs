@@ -2,10 +2,11 @@
 
 use super::foreground::{self, Signals};
 use super::inherited::Inherited;
+use super::notify::{self, Notify};
 use super::{CgroupManager, Context, console, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
-use crate::runtime::container::{Bundle, Id, Outcome, Request};
+use crate::runtime::container::{Bundle, Id, NOTIFY, Outcome, Request};
 use crate::runtime::{Error, Running};
 use clap::Parser;
 use oci_spec::runtime::Spec;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 
 /// Flags that `create` and `run` share.
 #[derive(clap::Args, Debug)]
@@ -75,14 +77,42 @@ pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Run = parse("run", args)?;
     let signals = if flags.detach { None } else { Some(Signals::block(!flags.no_subreaper)?) };
     let (mut outcome, console) = make(&flags.common, context, flags.detach, true)?;
+    let notify = match Notify::bind(outcome.container.dir()) {
+        Ok(notify) => notify,
+        Err(failure) => {
+            outcome.container.delete(true)?;
+            return Err(failure);
+        }
+    };
     outcome.start()?;
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
     let Outcome { container, init } = outcome;
+    let Some(signals) = signals else {
+        if let Some(notify) = notify {
+            notify.forward(init.pid, &init.pidfd)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let told = notify.map(|notify| in_background(notify, &init)).transpose();
     let ended = signals.wait(Running { pid: init.pid, pidfd: init.pidfd, console });
+    // It ends with the process. Hooks are run by a process of one thread.
+    if told?.is_some_and(|thread| thread.join().is_err()) {
+        tracing::warn!("the thread for NOTIFY_SOCKET failed");
+    }
     if !flags.keep || ended.is_err() {
         container.delete(true)?;
     }
     Ok(ExitCode::from(ended?))
+}
+
+/// Tells the host that the container is ready while its terminal is relayed. Nothing is cloned any more: a thread may be.
+fn in_background(notify: Notify, init: &crate::runtime::Init) -> Result<JoinHandle<()>, Failure> {
+    let pid = init.pid;
+    let pidfd = init.pidfd.try_clone().map_err(|error| Failure::caused("cannot watch the container", &error))?;
+    Ok(std::thread::spawn(move || {
+        if let Err(failure) = notify.forward(pid, &pidfd) {
+            tracing::warn!("{}", failure.one_line());
+        }
+    }))
 }
 
 /// The container at its gate, and its terminal when nobody else takes it.
@@ -93,11 +123,15 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
     console::check(terminal, detached, flags.console_socket.as_ref())?;
     let inherited = Inherited::with_sockets(flags.preserve_fds)?;
     adapt(&mut bundle.spec, &inherited, terminal && !detached);
+    if notify::host().is_some() {
+        notify::adapt(&mut bundle.spec, &context.store.dir(&id)?.join(NOTIFY));
+    }
     let request = Request {
         preserve_fds: inherited.count,
         keep_keyring: flags.no_new_keyring,
         run,
         no_pivot: flags.no_pivot,
+        notify: notify::host().is_some(),
         systemd: context.globals.systemd_cgroup || context.globals.cgroup_manager == CgroupManager::Systemd,
         no_group: context.globals.cgroup_manager == CgroupManager::Disabled,
     };

@@ -5,11 +5,12 @@ use super::inherited::Inherited;
 use super::{Context, console, parse_in_order};
 use crate::base::fs::{self, Context as _};
 use crate::cli::failure::Failure;
-use crate::runtime::config;
 use crate::runtime::container::{Container, Process};
+use crate::runtime::{Running, config};
 use clap::Parser;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -93,6 +94,19 @@ fn run(flags: &Exec, context: &Context) -> Result<ExitCode, Failure> {
     let signals = if flags.detach { None } else { Some(Signals::block(false)?) };
     let process = Process { spec, preserve_fds: inherited.count, ignore_paused: flags.ignore_paused, cgroup: flags.cgroup.clone() };
     let mut started = container.exec(&process)?;
+    if let Err(failure) = announce(flags, &mut started) {
+        // Nobody knows of it. One that has just ended needs no signal.
+        drop(crate::sys::pidfd_signal::send(started.pidfd.as_fd(), libc::SIGKILL));
+        return Err(failure);
+    }
+    match signals {
+        Some(signals) => Ok(ExitCode::from(signals.wait(started)?)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tells the caller of the process that runs.
+fn announce(flags: &Exec, started: &mut Running) -> Result<(), Failure> {
     if let Some(socket) = &flags.console_socket
         && let Some(master) = started.console.take()
     {
@@ -104,10 +118,7 @@ fn run(flags: &Exec, context: &Context) -> Result<ExitCode, Failure> {
     if let Some(path) = &flags.pid_file {
         fs::replace(path, started.pid.to_string().as_bytes(), 0o644)?;
     }
-    match signals {
-        Some(signals) => Ok(ExitCode::from(signals.wait(started)?)),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(())
 }
 
 /// The process of `--process`, or the container's own with another command; the flags on top.

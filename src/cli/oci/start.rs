@@ -1,5 +1,6 @@
 //! `start`.
 
+use super::notify::Notify;
 use super::{Context, parse};
 use crate::cli::failure::Failure;
 use clap::Parser;
@@ -14,6 +15,13 @@ struct Start {
 
 pub fn start(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Start = parse("start", args)?;
-    context.open(&flags.id)?.start()?;
+    let container = context.open(&flags.id)?;
+    let notify = Notify::bind(container.dir())?;
+    container.start()?;
+    if let Some(notify) = notify
+        && let Some((pid, pidfd)) = container.init()?
+    {
+        notify.forward(pid, &pidfd)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

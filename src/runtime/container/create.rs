@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to an init stage at its gate.
 
 use super::record::Init as Process;
-use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle, taken};
+use super::{Bundle, CONFIG, Container, GATE, Id, NOTIFY, RECORD, Record, Store, lifecycle, taken};
 use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
@@ -26,6 +26,8 @@ pub struct Request {
     pub run: bool,
     /// As in [`Create`].
     pub no_pivot: bool,
+    /// Make a directory for the socket of `NOTIFY_SOCKET`, to which a mount of the config leads.
+    pub notify: bool,
     /// The control group is a unit of systemd.
     pub systemd: bool,
     /// The container stays in the caller's control group, and the config's limits do not hold.
@@ -54,12 +56,7 @@ impl Store {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
-        let group = match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
-            _ if request.no_group => cgroup::Group::absent(),
-            // A group in use is then the other container's: the id is what is wrong.
-            Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
-            other => other.map_err(Error::Cgroup)?,
-        };
+        let group = self.group(spec, id, request)?;
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
         record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -87,6 +84,9 @@ impl Store {
         let mut container = Container { dir, held, record };
         let _lock = container.lock()?;
         fs::write(&container.path(CONFIG), &bundle.text)?;
+        if request.notify {
+            fs::create_dir_all(&container.path(NOTIFY), 0o755)?;
+        }
         container.record.write(&container.path(RECORD))?;
         failpoint::hit("runtime.create.record").at("pass a failpoint")?;
         if let Some(classes) = classes {
@@ -112,6 +112,16 @@ impl Store {
         failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
         undo.commit();
         Ok(Outcome { container, init })
+    }
+
+    /// The group that the container will have.
+    fn group(&self, spec: &Spec, id: &Id, request: &Request) -> Result<cgroup::Group, Error> {
+        match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
+            _ if request.no_group => Ok(cgroup::Group::absent()),
+            // A group in use is then the other container's: the id is what is wrong.
+            Err(_) if self.root.join(id.as_str()).exists() => Err(taken(id)),
+            other => other.map_err(Error::Cgroup),
+        }
     }
 
     fn clone_init(&self, container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group) -> Result<Init, Error> {
