@@ -1,7 +1,8 @@
 //! # base
 //! ## Lives here
 //! Small domain values that every room shares (ids, names, sizes, times, signals), the `Undo` stack,
-//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, and where this process keeps its data.
+//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, tables of processes, and where
+//! this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
 //! ## Not here
@@ -17,6 +18,7 @@ mod error;
 pub mod failpoint;
 pub mod fs;
 mod id;
+mod process_table;
 pub mod rooted;
 mod roots;
 mod signal;
@@ -27,6 +29,7 @@ pub mod xattr;
 pub use clock::Timestamp;
 pub use error::ErrorKind;
 pub use id::{ContainerId, ContainerName, IdError, VolumeName, random_hex};
+pub use process_table::{ProcessTable, PsError, user_name};
 pub use roots::{Privilege, Roots};
 pub use signal::Signal;
 pub use size::ByteSize;

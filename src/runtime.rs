@@ -43,6 +43,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod config;
 pub mod container;
+pub mod features;
 pub mod hooks;
 pub mod seccomp;
 

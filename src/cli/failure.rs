@@ -83,6 +83,13 @@ impl Failure {
         failure
     }
 
+    /// The same failure as the cause of another operation's.
+    pub fn within(mut self, operation: impl Into<String>) -> Self {
+        let message = std::mem::replace(&mut self.message, operation.into());
+        self.causes.insert(0, message);
+        self
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -15,7 +15,14 @@ use std::ffi::OsString;
 /// # Errors
 /// A usage error (exit code 125); or quietly code 0 after `--help`.
 pub fn parse<A: CommandFactory + FromArgMatches>(path: &str, args: &[OsString]) -> Result<A, Failure> {
-    let mut command = command::<A>(path);
+    parse_as(command::<A>(path), path, args)
+}
+
+/// [`parse`] for a command that was built already.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_as<A: FromArgMatches>(mut command: Command, path: &str, args: &[OsString]) -> Result<A, Failure> {
     let failed = |error: clap::Error| explain(&error, path);
     let mut matches = command.try_get_matches_from_mut(args).map_err(failed)?;
     A::from_arg_matches_mut(&mut matches).map_err(failed)

@@ -3,19 +3,26 @@
 //! Invariants: no engine and no database are touched; whatever fails is written to `--log` in the form that callers read,
 //! and to stderr.
 
-#![allow(dead_code)]
-
+mod checkpoint;
 mod console;
 mod create;
 mod delete;
 mod events;
 mod exec;
+mod features;
 mod foreground;
+mod inherited;
 mod kill;
+mod list;
+mod pause;
 mod privilege;
+mod ps;
 mod report;
+mod spec;
 mod start;
 mod state;
+mod update;
+mod words;
 
 use super::failure::Failure;
 use super::{flags, output};
@@ -30,7 +37,7 @@ use std::process::ExitCode;
 pub const NAME: &str = "rcon-runtime";
 
 /// The version of the runtime-spec that is implemented.
-pub const SPEC_VERSION: &str = "1.2.1";
+pub const SPEC_VERSION: &str = "1.3.0";
 
 /// OCI container runtime.
 #[derive(Parser, Debug)]
@@ -53,14 +60,14 @@ pub struct Globals {
     /// How control groups are made: cgroupfs, systemd (as --systemd-cgroup) or disabled (none; the config's limits do not hold)
     #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
     cgroup_manager: CgroupManager,
-    /// Without the host's root: true, false or auto
+    /// Whether this is an unprivileged user's runtime, with state below $XDG_RUNTIME_DIR: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
-    rootless: String,
+    rootless: Rootless,
     /// Print the version
     #[arg(short = 'v', long)]
     version: bool,
     /// The verb with its flags
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(trailing_var_arg = true, hide = true)]
     words: Vec<OsString>,
 }
 
@@ -70,6 +77,15 @@ enum CgroupManager {
     Cgroupfs,
     Systemd,
     Disabled,
+}
+
+/// `--rootless`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Rootless {
+    True,
+    False,
+    // Where an ordinary user calls (`privilege.rs`).
+    Auto,
 }
 
 /// What every verb gets.
@@ -95,23 +111,40 @@ struct Verb {
 
 /// Every verb.
 const VERBS: &[Verb] = &[
+    Verb { name: "checkpoint", about: "not supported", clones: false, run: checkpoint::checkpoint },
     Verb { name: "create", about: "create a container from a bundle", clones: true, run: create::create },
     Verb { name: "delete", about: "remove a stopped container", clones: false, run: delete::delete },
     Verb { name: "events", about: "show statistics and OOM kills of a container", clones: false, run: events::events },
     Verb { name: "exec", about: "run another process in a container", clones: true, run: exec::exec },
+    Verb { name: "features", about: "print what this runtime supports as JSON", clones: false, run: features::features },
     Verb { name: "kill", about: "send a signal to a container", clones: false, run: kill::kill },
+    Verb { name: "list", about: "list containers", clones: false, run: list::list },
+    Verb { name: "pause", about: "suspend the processes of a container", clones: false, run: pause::pause },
+    Verb { name: "ps", about: "show the processes of a container", clones: false, run: ps::ps },
+    Verb { name: "restore", about: "not supported", clones: false, run: checkpoint::restore },
+    Verb { name: "resume", about: "let the processes of a container run again", clones: false, run: pause::resume },
     Verb { name: "run", about: "create, start and delete a container", clones: true, run: create::run },
+    Verb { name: "spec", about: "write a config.json to start from", clones: false, run: spec::spec },
     Verb { name: "start", about: "start a created container", clones: false, run: start::start },
     Verb { name: "state", about: "print the state of a container", clones: false, run: state::state },
+    Verb { name: "update", about: "change the limits of a container", clones: false, run: update::update },
 ];
 
 /// The command line. Returns the process's exit code.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let globals: Globals = match flags::parse(NAME, args) {
+    // Before anything that would have to be done again. A word that is no verb but looks like one costs time, no more.
+    let clones = |word: &OsString| VERBS.iter().any(|verb| verb.clones && word == verb.name);
+    if args.iter().any(clones)
+        && let Err(error) = crate::runtime::run_protected()
+    {
+        return report::usage(&Failure::from(error));
+    }
+    let globals: Globals = match globals(args) {
         Ok(globals) => globals,
         Err(failure) => return report::usage(&failure),
     };
-    let log = Log::new(globals.log.clone(), globals.log_format);
+    let log = Log::new(globals.log.clone(), globals.log_format, globals.debug);
+    log.install();
     match dispatch(globals) {
         Ok(code) => code,
         Err(failure) => log.report(&failure),
@@ -125,35 +158,64 @@ fn dispatch(mut globals: Globals) -> Result<ExitCode, Failure> {
     }
     let words = std::mem::take(&mut globals.words);
     let Some((name, rest)) = words.split_first() else { return help() };
-    if name == "help" {
-        return help();
-    }
+    let (name, rest) = match rest.split_first() {
+        Some((topic, _)) if name == "help" => (topic, &[OsString::from("--help")][..]),
+        None if name == "help" => return help(),
+        _ => (name, rest),
+    };
     let Some(verb) = VERBS.iter().find(|verb| name == verb.name) else {
         return Err(Failure::invalid(format!("no such command: {NAME} {} (see {NAME} help)", name.to_string_lossy())));
     };
-    if verb.clones {
-        crate::runtime::run_protected()?;
-    }
-    let root = globals.root.clone().unwrap_or_else(default_root);
+    let root = globals.root.clone().unwrap_or_else(|| default_root(globals.rootless));
     (verb.run)(rest, &Context { store: Store::new(root), globals })
 }
 
-fn help() -> Result<ExitCode, Failure> {
-    output::line(format_args!("Usage: {NAME} [flags] COMMAND [arguments]\n\nOCI container runtime. Commands:"))?;
+/// Parses the flags before the verb; `--help` shows the verbs, too.
+fn globals(args: &[OsString]) -> Result<Globals, Failure> {
+    let mut verbs = String::from("Commands:\n");
     for verb in VERBS {
-        output::line(format_args!("  {:<9}{}", verb.name, verb.about))?;
+        verbs.extend(["  ", verb.name, &"            "[verb.name.len()..], verb.about, "\n"]);
     }
-    output::line(format_args!("\nRun '{NAME} COMMAND --help' for the flags of a command."))?;
-    Ok(ExitCode::SUCCESS)
+    verbs.push_str("\nRun 'rcon-runtime COMMAND --help' for the flags of a command.");
+    let command = flags::command::<Globals>(NAME).override_usage("rcon-runtime [flags] COMMAND [arguments]").after_help(verbs);
+    let plain = words::plain(&command, args, true);
+    flags::parse_as(command, NAME, &plain)
+}
+
+fn help() -> Result<ExitCode, Failure> {
+    globals(&["--help".into()]).map(|_| ExitCode::SUCCESS)
 }
 
 /// `/run/rcon-runtime`, or a directory below the user's own run directory.
-fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && privilege::is_ordinary_user());
+fn default_root(rootless: Rootless) -> PathBuf {
+    let own = match rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => privilege::is_ordinary_user(),
+    };
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| own && !dir.is_empty());
     own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(NAME)
 }
 
-/// Parses a verb's flags.
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// Parses a verb's flags, which may stand anywhere.
 fn parse<A: clap::CommandFactory + clap::FromArgMatches>(verb: &str, args: &[OsString]) -> Result<A, Failure> {
-    flags::parse(&format!("{NAME} {verb}"), args)
+    parse_words(&format!("{NAME} {verb}"), args, false)
+}
+
+/// Parses a verb's flags, which end before the first other word.
+fn parse_in_order<A: clap::CommandFactory + clap::FromArgMatches>(verb: &str, args: &[OsString]) -> Result<A, Failure> {
+    parse_words(&format!("{NAME} {verb}"), args, true)
+}
+
+fn parse_words<A: clap::CommandFactory + clap::FromArgMatches>(path: &str, args: &[OsString], in_order: bool) -> Result<A, Failure> {
+    let command = flags::command::<A>(path);
+    let plain = words::plain(&command, args, in_order);
+    flags::parse_as(command, path, &plain)
 }

@@ -8,7 +8,7 @@ mod exec;
 mod terminal;
 
 pub use detach::DetachKeys;
-pub use exec::{ExecIo, relay as relay_exec};
+pub use exec::{ExecIo, relay as relay_exec, relay_signals};
 pub use terminal::{size as terminal_size, stdin_is_tty, stdout_is_tty};
 
 use super::failure::Failure;
@@ -93,7 +93,7 @@ impl End {
 }
 
 /// The signals to catch.
-fn caught(proxied: bool) -> Vec<i32> {
+pub fn caught(proxied: bool) -> Vec<i32> {
     let mut list: Vec<i32> =
         if proxied { (1..=31).chain(34..=64).filter(|number| !OWN_SIGNALS.contains(number)).collect() } else { ENDING_SIGNALS.to_vec() };
     list.push(libc::SIGWINCH);

@@ -1,17 +1,13 @@
 //! Looking at containers: logs, processes, resource use, sizes.
 
 use super::*;
-use crate::base::ErrorKind;
+use crate::base::{ErrorKind, ProcessTable, PsError};
 use crate::monitor::Live;
 use crate::runtime::cgroup;
-use crate::sys::proc_stat::{self, ProcDir};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
-
-/// The columns of `top` without arguments (those of `ps -ef`, as Docker's).
-const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
 
 impl Engine {
     /// Hands the lines of a container's log to `each` until it returns false, or the log ends (with `follow`: the
@@ -42,17 +38,18 @@ impl Engine {
     pub fn top(&self, name: &str, ps_args: &[String]) -> Result<Process> {
         let (view, live) = self.running(name)?;
         let pids = live.cgroup.pids()?;
-        if !ps_args.is_empty() {
-            return ps_of_host(ps_args, &pids);
-        }
-        let uptime = proc_stat::uptime().map_err(|e| failed(format!("list the processes of container \"{name}\""), e))?;
-        let mut pids = pids;
-        pids.sort_unstable();
-        let now = Timestamp::now();
-        let users = host_users();
-        let rows = pids.iter().filter_map(|pid| process_row(*pid, now, uptime, &users)).collect();
+        let table = if ps_args.is_empty() {
+            let mut pids = pids;
+            pids.sort_unstable();
+            ProcessTable::of(&pids).map_err(|e| failed(format!("list the processes of container \"{name}\""), e))?
+        } else {
+            ProcessTable::of_host(ps_args, &pids).map_err(|error| match error {
+                PsError::Run { arguments, source } => failed(format!("run the host's \"ps {arguments}\""), source),
+                refused => Error::invalid(refused.to_string()),
+            })?
+        };
         drop(view);
-        Ok(Process { titles: TITLES.map(str::to_owned).to_vec(), rows })
+        Ok(Process { titles: table.titles, rows: table.rows })
     }
 
     /// Resource use, sampled twice `interval` apart for the CPU rate (zero: since the start of the container). Empty
@@ -181,123 +178,12 @@ pub(super) fn tree_size(path: &Path) -> std::io::Result<u64> {
     Ok(total)
 }
 
-/// One row of the default table; None if the process is gone.
-fn process_row(pid: i32, now: Timestamp, uptime: Duration, users: &HashMap<u32, String>) -> Option<Vec<String>> {
-    let dir = ProcDir::open(pid).ok()?;
-    let stat = dir.stat().ok()?;
-    let uid = dir.effective_uid().ok()?;
-    let command = dir.command_line().ok()?;
-    let command = if command.is_empty() { format!("[{}]", stat.name) } else { command };
-    let hertz = rustix::param::clock_ticks_per_second().max(1);
-    let started = Duration::from_millis(stat.start_ticks.saturating_mul(1000) / hertz);
-    let age = uptime.saturating_sub(started);
-    let used = Duration::from_millis((stat.user_ticks + stat.system_ticks).saturating_mul(1000) / hertz);
-    Some(vec![
-        users.get(&uid).cloned().unwrap_or_else(|| uid.to_string()),
-        pid.to_string(),
-        stat.parent.to_string(),
-        format!("{:.0}", cpu_percent(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), age).floor().min(99.0)),
-        start_time(now, age),
-        proc_stat::terminal_name(stat.terminal),
-        clock(used),
-        command,
-    ])
-}
-
-/// `ps`'s STIME: the time of day within the last day, the date before.
-fn start_time(now: Timestamp, age: Duration) -> String {
-    let at = now.nanos().saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-    let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(at)) else { return "?".to_owned() };
-    let local = at.to_zoned(jiff::tz::TimeZone::system());
-    let format = if age < Duration::from_secs(86_400) { "%H:%M" } else { "%b%d" };
-    local.strftime(format).to_string()
-}
-
-/// `[d-]hh:mm:ss`.
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, hours, minutes, seconds) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let days = if days > 0 { format!("{days}-") } else { String::new() };
-    format!("{days}{hours:02}:{minutes:02}:{seconds:02}")
-}
-
-/// Names of the host's users; ids alone where the file cannot be read.
-fn host_users() -> HashMap<u32, String> {
-    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let user = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        Some((fields.nth(1)?.parse().ok()?, name.to_owned()))
-    };
-    text.lines().filter_map(user).collect()
-}
-
-fn ps_of_host(args: &[String], pids: &[i32]) -> Result<Process> {
-    let run = std::process::Command::new("ps").args(args).stdin(std::process::Stdio::null()).output();
-    let output = run.map_err(|e| failed(format!("run the host's \"ps {}\"", args.join(" ")), e))?;
-    if !output.status.success() {
-        let talk = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::invalid(format!("ps {}: {}", args.join(" "), talk.lines().next().unwrap_or("failed"))));
-    }
-    select_rows(&String::from_utf8_lossy(&output.stdout), pids)
-        .ok_or_else(|| Error::invalid(format!("ps {} shows no PID column: choose a format that does", args.join(" "))))
-}
-
-/// Splits the table of `ps` into the header's columns (the last takes the rest of a line) and keeps the rows of `pids`.
-fn select_rows(table: &str, pids: &[i32]) -> Option<Process> {
-    let mut lines = table.lines();
-    let titles: Vec<String> = lines.next()?.split_ascii_whitespace().map(str::to_owned).collect();
-    let column = titles.iter().position(|t| t == "PID")?;
-    let mut rows = Vec::new();
-    let mut kept = false;
-    for line in lines {
-        let fields = split_fields(line, titles.len());
-        match fields.get(column).map(String::as_str) {
-            // A row without a process id goes on with the row before it (threads, as `ps -m` shows them).
-            Some("-") if kept => rows.push(fields),
-            Some(pid) => {
-                kept = pid.parse::<i32>().is_ok_and(|pid| pids.contains(&pid));
-                if kept {
-                    rows.push(fields);
-                }
-            }
-            None => {}
-        }
-    }
-    Some(Process { titles, rows })
-}
-
-fn split_fields(line: &str, count: usize) -> Vec<String> {
-    let mut fields = Vec::with_capacity(count);
-    let mut rest = line.trim_start();
-    while fields.len() + 1 < count && !rest.is_empty() {
-        let end = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
-        fields.push(rest[..end].to_owned());
-        rest = rest[end..].trim_start();
-    }
-    if !rest.is_empty() {
-        fields.push(rest.trim_end().to_owned());
-    }
-    fields
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ps_rows_are_selected_by_pid() {
-        let table = "UID        PID  PPID CMD\nroot         1     0 /sbin/init a b\nroot        42     1 sleep 10\nroot       420     1 x\n";
-        let process = select_rows(table, &[42]).unwrap();
-        assert_eq!(process.titles, ["UID", "PID", "PPID", "CMD"]);
-        assert_eq!(process.rows, [["root", "42", "1", "sleep 10"]]);
-        assert!(select_rows("USER CMD\n", &[1]).is_none());
-    }
-
-    #[test]
-    fn times_print_like_ps() {
-        assert_eq!(clock(Duration::from_secs(3_725)), "01:02:05");
-        assert_eq!(clock(Duration::from_secs(90_061)), "1-01:01:01");
+    fn rates_are_percents_of_one_processor() {
         assert!((cpu_percent(500_000_000, Duration::from_secs(1)) - 50.0).abs() < 1e-9);
         assert!(cpu_percent(1, Duration::ZERO).abs() < 1e-9);
     }
@@ -312,12 +198,5 @@ mod tests {
         assert_eq!(tree_size(&dir).unwrap(), 1001);
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(tree_size(&dir).is_err());
-    }
-
-    #[test]
-    fn own_process_makes_a_row() {
-        let row = process_row(std::process::id() as i32, Timestamp::now(), proc_stat::uptime().unwrap(), &host_users()).unwrap();
-        assert_eq!(row.len(), TITLES.len());
-        assert_eq!(row[1], std::process::id().to_string());
     }
 }

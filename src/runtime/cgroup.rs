@@ -286,6 +286,11 @@ impl Group {
     }
 }
 
+/// Whether this host has cgroup v2 alone.
+pub fn is_unified() -> bool {
+    Layout::host().is_ok_and(|layout| layout.v2.is_some() && layout.legacy.is_empty())
+}
+
 /// Whether this host can limit swap (`--memory-swap`).
 pub fn supports_swap_limit() -> bool {
     supports("memory", &["memory.memsw.limit_in_bytes"], &["memory.swap.max"])

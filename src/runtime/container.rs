@@ -7,8 +7,6 @@
 //! found and removed; the status is never stored but asked of the kernel, so that it is true at any time; a pid counts only
 //! together with its start time.
 
-#![allow(dead_code)]
-
 mod control;
 mod create;
 mod exec;
@@ -110,10 +108,15 @@ impl Store {
         fs::create_dir_all(&self.root, 0o700)?;
         let dir = self.root.join(id.as_str());
         match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Conflict(format!("container with id exists: {}", id.as_str()))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken(id)),
             other => Ok(other.on("create directory", &dir).map(|()| dir)?),
         }
     }
+}
+
+/// Callers look for these words.
+fn taken(id: &Id) -> Error {
+    Error::Conflict(format!("container with id exists: {}", id.as_str()))
 }
 
 /// One container's state directory, held open, and its record as it was when it was opened.
@@ -144,11 +147,23 @@ impl Container {
     }
 
     /// Waits for other operations on this container; the lock ends with the descriptor.
+    ///
+    /// # Errors
+    /// `NotFound`: one of these was its deletion, whether or not the name is taken again.
     fn lock(&self) -> Result<OwnedFd, Error> {
-        let lock = rustix::fs::open(&self.dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let lock = lock.on("open", &self.dir)?;
+        let gone = || Error::NotFound(self.record.id.clone());
+        // A descriptor of its own: locks of the held one would be shared with whoever holds a copy.
+        let lock = match rustix::fs::openat(&self.held, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Err(gone()),
+            other => other.on("open", &self.dir)?,
+        };
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).on("lock", &self.dir)?;
-        Ok(lock)
+        let held = rustix::fs::fstat(&lock).on("examine", &self.dir)?;
+        match rustix::fs::stat(&self.dir) {
+            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => Ok(lock),
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Err(gone()),
+            Err(error) => Err(error).on("examine", &self.dir)?,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -1,9 +1,11 @@
-//! `--console-socket`: the terminal's master goes to the caller by SCM_RIGHTS.
+//! `--console-socket` and `--pidfd-socket`: descriptors that go to the caller by SCM_RIGHTS.
 
 use crate::cli::failure::Failure;
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendmsg, socket_with,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,20 +25,35 @@ pub fn check(terminal: bool, detached: bool, socket: Option<&PathBuf>) -> Result
     }
 }
 
-/// Sends the master, with its name as the message (as `runc` does).
+/// Sends the terminal's master, with its name as the message (as `runc` does).
 ///
 /// # Errors
 /// Nobody listens on the socket.
 pub fn send(path: &Path, master: &OwnedFd) -> Result<(), Failure> {
-    let failed = |error: rustix::io::Errno| Failure::caused(format!("cannot send the terminal to console socket \"{}\"", path.display()), &error);
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
+    pass(path, b"/dev/ptmx", master)
+        .map_err(|error| Failure::caused(format!("cannot send the terminal to console socket \"{}\"", path.display()), &error))
+}
+
+/// Sends a descriptor of the process, our own child, with the kind of process as the message (as `runc` does): `standard` for a container's
+/// first process, `setns` for a further one.
+///
+/// # Errors
+/// Nobody listens on the socket.
+pub fn send_pidfd(path: &Path, kind: &str, pid: i32) -> Result<(), Failure> {
+    let failed = |error| Failure::caused(format!("cannot send process {pid} to pidfd socket \"{}\"", path.display()), &error);
+    let pid = Pid::from_raw(pid).ok_or_else(|| failed(Errno::SRCH))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+    pass(path, kind.as_bytes(), &pidfd).map_err(failed)
+}
+
+fn pass(path: &Path, message: &[u8], fd: &OwnedFd) -> Result<(), Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
+    let fds = [fd.as_fd()];
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(failed(rustix::io::Errno::NOBUFS));
+        return Err(Errno::NOBUFS);
     }
-    sendmsg(&socket, &[IoSlice::new(b"/dev/pts/ptmx")], &mut control, SendFlags::NOSIGNAL).map_err(failed)?;
-    Ok(())
+    sendmsg(&socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }

@@ -1,11 +1,14 @@
 //! `create` and `run`.
 
-use super::{CgroupManager, Context, console, foreground, parse};
+use super::foreground::{self, Signals};
+use super::inherited::Inherited;
+use super::{CgroupManager, Context, console, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
-use crate::runtime::Error;
 use crate::runtime::container::{Bundle, Id, Outcome, Request};
+use crate::runtime::{Error, Running};
 use clap::Parser;
+use oci_spec::runtime::Spec;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -20,18 +23,21 @@ struct Common {
     /// Unix socket that gets the terminal's master
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
+    /// Unix socket that gets a descriptor of the process
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// File that gets the process's pid
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Pass this number of further descriptors (3, 4, …) to the container
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u32,
     /// Move the root over "/" instead of pivoting to it, on a host that runs from an initramfs
     #[arg(long)]
     no_pivot: bool,
-    /// Keep the caller's session keyring instead of making one for the container
+    /// Keep the caller's session keyring instead of a new one
     #[arg(long)]
     no_new_keyring: bool,
+    /// Pass this number of further descriptors (3, 4, …) to the container, after those of $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
     /// Unique name of the container on this host
     id: String,
 }
@@ -54,6 +60,9 @@ struct Run {
     /// Do not delete the container when it has ended
     #[arg(long)]
     keep: bool,
+    /// Do not become the parent of the container's orphans
+    #[arg(long)]
+    no_subreaper: bool,
 }
 
 pub fn create(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
@@ -64,26 +73,28 @@ pub fn create(args: &[OsString], context: &Context) -> Result<ExitCode, Failure>
 
 pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Run = parse("run", args)?;
-    let signals = if flags.detach { None } else { Some(foreground::Signals::block()?) };
-    let (mut outcome, terminal) = make(&flags.common, context, flags.detach, true)?;
+    let signals = if flags.detach { None } else { Some(Signals::block(!flags.no_subreaper)?) };
+    let (mut outcome, console) = make(&flags.common, context, flags.detach, true)?;
     outcome.start()?;
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
-    let code = foreground::wait(&outcome.init.pidfd, terminal, &signals)?;
-    if !flags.keep {
-        outcome.container.delete(true)?;
+    let Outcome { container, init } = outcome;
+    let ended = signals.wait(Running { pid: init.pid, pidfd: init.pidfd, console });
+    if !flags.keep || ended.is_err() {
+        container.delete(true)?;
     }
-    Ok(ExitCode::from(code))
+    Ok(ExitCode::from(ended?))
 }
 
 /// The container at its gate, and its terminal when nobody else takes it.
 fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<(Outcome, Option<OwnedFd>), Failure> {
     let id = Id::parse(&flags.id)?;
-    let bundle = flags.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
-    let bundle = Bundle::load(&bundle)?;
+    let mut bundle = Bundle::load(&flags.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?;
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     console::check(terminal, detached, flags.console_socket.as_ref())?;
+    let inherited = Inherited::with_sockets(flags.preserve_fds)?;
+    adapt(&mut bundle.spec, &inherited, terminal && !detached);
     let request = Request {
-        preserve_fds: flags.preserve_fds,
+        preserve_fds: inherited.count,
         keep_keyring: flags.no_new_keyring,
         run,
         no_pivot: flags.no_pivot,
@@ -93,8 +104,11 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {
         match (&flags.console_socket, master) {
-            (Some(socket), Some(master)) => console::send(socket, &master).map_err(|failure| Error::Invalid(failure.one_line()))?,
+            (Some(socket), Some(master)) => console::send(socket, &master).map_err(told)?,
             (_, master) => kept = master,
+        }
+        if let Some(socket) = &flags.pidfd_socket {
+            console::send_pidfd(socket, "standard", pid).map_err(told)?;
         }
         match &flags.pid_file {
             Some(path) => Ok(fs::replace(path, pid.to_string().as_bytes(), 0o644)?),
@@ -103,4 +117,21 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
     };
     let outcome = context.store.create(&id, &bundle, &request, &mut announce)?;
     Ok((outcome, kept))
+}
+
+fn told(failure: Failure) -> Error {
+    Error::Invalid(failure.one_line())
+}
+
+/// What this call adds to the config's process.
+fn adapt(spec: &mut Spec, inherited: &Inherited, fit: bool) {
+    let Some(process) = spec.process_mut() else { return };
+    if !inherited.variables.is_empty() {
+        let mut variables = process.env().clone().unwrap_or_default();
+        variables.extend(inherited.variables.iter().cloned());
+        process.set_env(Some(variables));
+    }
+    if fit {
+        foreground::fit(process);
+    }
 }

@@ -19,9 +19,10 @@ struct Delete {
 
 pub fn delete(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Delete = parse("delete", args)?;
-    match context.store.open(&Id::parse(&flags.id)?) {
+    let opened = context.store.open(&Id::parse(&flags.id)?);
+    match opened.and_then(|container| container.delete(flags.force)) {
         Err(Error::NotFound(_)) if flags.force => {}
-        other => other?.delete(flags.force)?,
+        other => other?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,7 +21,15 @@ struct Kill {
 
 pub fn kill(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Kill = parse("kill", args)?;
+    let container = context.open(&flags.id)?;
+    if flags.signal == "0" {
+        // kill(2): no signal, but the answer whether there is somebody to get one.
+        return match container.init()? {
+            Some(_) => Ok(ExitCode::SUCCESS),
+            None => Err(Failure::invalid("container not running")),
+        };
+    }
     let signal: Signal = flags.signal.parse().map_err(|error: String| Failure::invalid(error))?;
-    context.open(&flags.id)?.kill(signal, flags.all)?;
+    container.kill(signal, flags.all)?;
     Ok(ExitCode::SUCCESS)
 }

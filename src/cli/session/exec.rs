@@ -60,6 +60,11 @@ impl ExecIo {
         let stdin = if interactive { Some(console.try_clone().map_err(failed)?) } else { None };
         Ok(ExecIo { stdin, outputs: [Some(console), None] })
     }
+
+    /// Nothing to relay: the process has our own streams.
+    pub fn inherited() -> ExecIo {
+        ExecIo { stdin: None, outputs: [None, None] }
+    }
 }
 
 fn null() -> Result<OwnedFd, Failure> {
@@ -71,17 +76,26 @@ fn null() -> Result<OwnedFd, Failure> {
 ///
 /// # Errors
 /// Our own streams fail, or the process cannot be waited for.
-pub fn relay(running: &Running, mut io: ExecIo, tty: bool) -> Result<End, Failure> {
+pub fn relay(running: &Running, io: ExecIo, tty: bool) -> Result<End, Failure> {
     let mut list = super::ENDING_SIGNALS.to_vec();
     list.push(libc::SIGWINCH);
     let signals = SignalFd::block(&list).map_err(|e| Failure::caused("cannot catch signals", &e))?;
+    relay_signals(running, io, tty, &signals, &|| {})
+}
+
+/// [`relay`] with signals that were blocked before the process was made. At SIGCHLD, if that is among them, `children` is
+/// called, which must leave the process itself to us.
+///
+/// # Errors
+/// As [`relay`].
+pub fn relay_signals(running: &Running, mut io: ExecIo, tty: bool, signals: &SignalFd, children: &dyn Fn()) -> Result<End, Failure> {
     let raw = if tty && io.stdin.is_some() { RawMode::enter()? } else { None };
-    let end = run(running, &mut io, tty, &signals);
+    let end = run(running, &mut io, tty, signals, children);
     drop(raw);
     end
 }
 
-fn run(running: &Running, io: &mut ExecIo, tty: bool, signals: &SignalFd) -> Result<End, Failure> {
+fn run(running: &Running, io: &mut ExecIo, tty: bool, signals: &SignalFd, children: &dyn Fn()) -> Result<End, Failure> {
     let mut pending: Vec<u8> = Vec::new();
     let mut reading = io.stdin.is_some();
     loop {
@@ -114,7 +128,7 @@ fn run(running: &Running, io: &mut ExecIo, tty: bool, signals: &SignalFd) -> Res
             }
         }
         if ready[1] {
-            take_signals(signals, running, io, tty)?;
+            take_signals(signals, running, io, tty, children)?;
         }
         if ready[0] {
             return finish(running, io);
@@ -146,17 +160,20 @@ fn forward(outputs: &mut [Option<OwnedFd>; 2], stream: usize) -> Result<bool, Fa
     Ok(true)
 }
 
-fn take_signals(signals: &SignalFd, running: &Running, io: &ExecIo, tty: bool) -> Result<(), Failure> {
+fn take_signals(signals: &SignalFd, running: &Running, io: &ExecIo, tty: bool, children: &dyn Fn()) -> Result<(), Failure> {
     while let Some(number) = signals.next().map_err(|e| Failure::caused("cannot read signals", &e))? {
-        if number != libc::SIGWINCH {
-            if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
-                // A process that has just ended needs no signal; the next turn sees its end.
-                rustix::process::pidfd_send_signal(&running.pidfd, signal).ok();
+        match number {
+            libc::SIGCHLD => children(),
+            libc::SIGWINCH if tty => {
+                if let (Some(console), Some((columns, rows))) = (&io.outputs[0], terminal::size()) {
+                    let size = rustix::termios::Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+                    // The console may just have hung up; then its size matters to nobody.
+                    rustix::termios::tcsetwinsize(console, size).ok();
+                }
             }
-        } else if tty && let (Some(console), Some((columns, rows))) = (&io.outputs[0], terminal::size()) {
-            let size = rustix::termios::Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-            // The console may just have hung up; then its size matters to nobody.
-            rustix::termios::tcsetwinsize(console, size).ok();
+            libc::SIGWINCH => {}
+            // A process that has just ended needs no signal; the next turn sees its end.
+            number => drop(crate::sys::pidfd_signal::send(running.pidfd.as_fd(), number)),
         }
     }
     Ok(())

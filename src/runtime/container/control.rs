@@ -19,12 +19,14 @@ impl Container {
     /// # Errors
     /// `Conflict` when there is nothing to start; or why the program could not be executed.
     pub fn start(&self) -> Result<(), Error> {
+        if self.record.init.is_none() && self.status()? == Status::Creating {
+            return Err(Error::Conflict("cannot start a container that is being created".to_owned()));
+        }
         let _lock = self.lock()?;
         let gate = if self.init()?.is_some() { Channel::connect(self.held.as_fd(), GATE)? } else { None };
         let Some(gate) = gate else {
             return Err(Error::Conflict(match self.status()? {
                 Status::Stopped => "cannot start a container that has stopped".to_owned(),
-                Status::Creating => "cannot start a container that is being created".to_owned(),
                 _ => "cannot start an already running container".to_owned(),
             }));
         };
@@ -71,7 +73,7 @@ impl Container {
     ///
     /// # Errors
     /// `Conflict` when it runs; what cannot be removed.
-    pub fn delete(self, force: bool) -> Result<(), Error> {
+    pub fn delete(mut self, force: bool) -> Result<(), Error> {
         if !force {
             match self.status()? {
                 Status::Stopped | Status::Created => {}
@@ -80,6 +82,10 @@ impl Container {
         }
         self.kill_init()?;
         let _lock = self.lock()?;
+        // A creation that held the lock may have gone on since the record was read.
+        let id = super::Id::parse(&self.record.id)?;
+        self.record = super::Record::read(&self.path(super::RECORD), &id)?;
+        self.kill_init()?;
         self.remove()
     }
 

@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to an init stage at its gate.
 
 use super::record::Init as Process;
-use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle};
+use super::{Bundle, CONFIG, Container, GATE, Id, RECORD, Record, Store, lifecycle, taken};
 use crate::base::fs::{self, Context};
 use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
@@ -54,9 +54,14 @@ impl Store {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
-        let group = match request.no_group {
-            true => cgroup::Group::absent(),
-            false => cgroup::Group::of_spec(spec, id.as_str(), request.systemd).map_err(Error::Cgroup)?,
+        let placed = match request.no_group {
+            true => Ok(cgroup::Group::absent()),
+            false => cgroup::Group::of_spec(spec, id.as_str(), request.systemd),
+        };
+        let group = match placed {
+            // A group in use is then the other container's: the id is what is wrong.
+            Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
+            other => other.map_err(Error::Cgroup)?,
         };
         let dir = self.claim(id)?;
         let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);

@@ -48,6 +48,7 @@ pub struct State {
     pub created: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Name of the user who created it; the id where the host has no name for it.
     pub owner: String,
 }
 
@@ -99,7 +100,7 @@ impl Container {
             rootfs: record.rootfs.display().to_string(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
-            owner: String::new(),
+            owner: crate::base::user_name(record.owner).unwrap_or_else(|| record.owner.to_string()),
         })
     }
 
