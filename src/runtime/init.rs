@@ -52,11 +52,11 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
         return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
     }
-    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Creating)?;
     let joins = Joins::open(&plan.namespaces)?;
-    plan.namespaces.rootless = plan.namespaces.new & libc::CLONE_NEWUSER as u64 != 0 && userns::is_rootless()?;
-    let user = joins.has_door() || plan.namespaces.owner.is_some();
-    plan.namespaces.handed_over = user && !plan.namespaces.rootless && userns::may_clone_mounts()?;
+    if joins.has_door() || plan.namespaces.owner.is_some() {
+        plan.namespaces.adapt(userns::Rights::of_caller()?);
+    }
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
     let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
@@ -79,7 +79,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     let clone = || luggage.joins.around(|| fork(proof, flags, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"));
     // Before its map is written, the files of a hidden process are closed to an unprivileged parent. Nobody who could look
     // into the stage is in its user namespace then.
-    let forked = if plan.namespaces.rootless { clone() } else { hidden(clone) }?;
+    let forked = if plan.namespaces.shown { clone() } else { hidden(clone) }?;
     match forked {
         Forked::Child => {
             drop(ours);
@@ -139,7 +139,8 @@ impl Parent<'_> {
         let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
-            joined.map_err(Error::Cgroup)?;
+            // A stage that has ended cannot be moved; why it has ended is what matters.
+            joined.map_err(|error| channel.failed().map_or(Error::Cgroup(error), Error::from))?;
         }
         if let Some(classes) = self.classes {
             classes.join(pid)?;
@@ -282,13 +283,14 @@ fn begin(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
     if let Gate::Socket(gate) = &luggage.gate {
         keep.push(gate.as_fd());
     }
-    entry::begin(&keep, luggage.preserved, !luggage.plan.namespaces.rootless)
+    entry::begin(&keep, luggage.preserved, !luggage.plan.namespaces.shown)
 }
 
 /// A first stage that enters a user namespace, so that the stage proper is born there.
 fn door(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let pass = || {
         begin(luggage, &channel)?;
+        credentials::raise_limits(None, &luggage.plan.process);
         luggage.joins.pass_door()?;
         let flags = luggage.plan.namespaces.new | libc::CLONE_PARENT as u64;
         fork(luggage.proof, flags, None).at("clone the init stage into the user namespace")

@@ -14,16 +14,27 @@ use std::process::{Command, Stdio};
 /// `PROC_USER_INIT_INO` (include/uapi/linux/nsfs.h): the inode of the initial user namespace.
 const INITIAL: u64 = 0xEFFF_FFFD;
 
-/// Whether this process has no rights over the host: it cannot clone mounts for others, nor write any map.
-pub(super) fn is_rootless() -> Result<bool, Failure> {
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID;
-    Ok(!capabilities(None).at("read our capabilities")?.effective.contains(needed))
+/// What a caller with a user namespace may do and has to do otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rights {
+    /// No map but that of its own id can be written without help.
+    pub rootless: bool,
+    /// It may clone mounts for others: root of a user namespace only in a mount namespace of that.
+    pub mounts: bool,
+    /// The files below `/proc` of a hidden child are its own, not those of the initial namespace's root.
+    pub hidden: bool,
 }
 
-/// Whether this process may clone mounts for others: root of a user namespace only in a mount namespace of that.
-pub(super) fn may_clone_mounts() -> Result<bool, Failure> {
-    let own = stat("/proc/self/ns/user").at("examine our user namespace")?;
-    Ok(own.st_ino == INITIAL || clone_tree(Path::new("/"), false).is_ok())
+impl Rights {
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn of_caller() -> Result<Self, Failure> {
+        let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID;
+        let rootless = !capabilities(None).at("read our capabilities")?.effective.contains(needed);
+        let initial = stat("/proc/self/ns/user").at("examine our user namespace")?.st_ino == INITIAL;
+        let mounts = !rootless && (initial || clone_tree(Path::new("/"), false).is_ok());
+        Ok(Rights { rootless, mounts, hidden: !rootless && initial })
+    }
 }
 
 /// Writes both maps for the child `pid`.

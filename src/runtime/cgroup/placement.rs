@@ -109,7 +109,9 @@ fn establish(place: &Place<'_>, resources: Option<&LinuxResources>, owner: Optio
 
 /// What is left to do for a group that has its limits.
 pub(super) fn finish(place: &Place<'_>, confinement: Option<&Confinement>, owner: Option<u32>) -> Result<(), Error> {
-    if control::is_frozen(&place.tracking()?, place.layout.v2.is_some()) {
+    // On a hybrid host a process is in two groups that can be frozen, and either would hold it for ever.
+    let legacy = place.home("freezer");
+    if control::is_frozen(&place.tracking()?, place.layout.v2.is_some()) || legacy.is_some_and(|(files, v2)| control::is_frozen(&files, v2)) {
         return Err(Error::Frozen(place.path.to_owned()));
     }
     confinement.map_or(Ok(()), |confinement| confinement.enforce(place))?;

@@ -1,6 +1,7 @@
 //! Namespaces of the config: made, joined, mapped.
 
 use super::{Error, Idmap};
+use crate::runtime::userns::Rights;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,8 +22,10 @@ pub(in crate::runtime) struct Namespaces {
     pub gid_map: String,
     /// Host ids of the new user namespace's root, or of the first ids that it has.
     pub owner: Option<(u32, u32)>,
-    /// The caller has no rights over the host (found out when there is a new user namespace).
+    /// The caller may write no map but that of its own id.
     pub rootless: bool,
+    /// The stage cannot hide before its map is written: the parent has to reach its files below `/proc`.
+    pub shown: bool,
     /// The parent opens root and sources of binds, where the user namespace's root may have no way to them.
     pub handed_over: bool,
 }
@@ -40,6 +43,14 @@ impl Namespaces {
 
     pub fn joins(&self, kind: i32) -> bool {
         self.join.iter().any(|(joined, _)| *joined == kind as u64)
+    }
+
+    /// What the caller's rights decide, where there is a user namespace.
+    pub fn adapt(&mut self, rights: Rights) {
+        let new = self.new & libc::CLONE_NEWUSER as u64 != 0;
+        self.rootless = new && rights.rootless;
+        self.shown = new && !rights.hidden;
+        self.handed_over = rights.mounts;
     }
 
     /// True if the parent opens this bind and hands it over: the stage could not open or map it.

@@ -62,13 +62,12 @@ fn each_kind_runs_in_its_place() {
             "poststart": [witness(&log, "poststart")],
             "poststop": [shell("exit 3"), witness(&log, "poststop")],
         });
-        let spec = with_hooks("ls /masked /etc; echo process >>/log/order; grep -c /log /proc/self/mountinfo; exec sleep 100", hooks);
+        let spec = with_hooks("ls /masked /etc; echo process >>/log/order; grep -c /log /proc/self/mountinfo", hooks);
         let (stdio, output) = pipes();
         let mut container = create(&fixture, &spec, stdio).unwrap_or_else(|e| panic!("{e}: {:?}", std::error::Error::source(&e)));
         assert_eq!(read(&log.join("order")), "prestart\nfirst\nsecond\ncreateContainer\n");
         container.start().unwrap();
         run(&spec, Kind::Poststart, &state(&fixture), Some(container.pid)).unwrap();
-        rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
         wait(&container.pidfd);
         let warnings = run_poststop(&spec, &state(&fixture));
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
@@ -209,4 +208,34 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
         let plan = compile(nothing, None).unwrap();
         assert_eq!(plan.hooks, None);
     }
+}
+
+/// A program of the container's own root must not get more than its process.
+#[test]
+fn a_start_container_hook_has_the_rights_of_the_process() {
+    alone("hooks::a_start_container_hook_has_the_rights_of_the_process", || {
+        let fixture = Fixture::new();
+        std::fs::create_dir(fixture.base.join("layer/log")).unwrap();
+        std::fs::set_permissions(fixture.base.join("layer/log"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let profile = serde_json::to_value(crate::runtime::seccomp::default_profile(&["CHOWN".to_owned()])).unwrap();
+        let show = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
+        for (uid, nnp) in [(0, false), (0, true), (33, false), (33, true)] {
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("{show} >/log/{uid}{nnp}")], "env": ["PATH=/bin"]});
+            let spec = config(&["sh", "-c", show], |value| {
+                value["hooks"] = json!({"startContainer": [hook]});
+                value["process"]["cwd"] = json!("/");
+                value["process"]["user"] = json!({"uid": uid, "gid": 34, "additionalGids": [29]});
+                value["process"]["noNewPrivileges"] = json!(nnp);
+                value["linux"]["seccomp"] = profile.clone();
+            });
+            let (stdio, output) = pipes();
+            let mut container = create(&fixture, &spec, stdio).unwrap();
+            container.start().unwrap();
+            let output = text(output);
+            assert_eq!(wait(&container.pidfd), 0);
+            let hook = read(&fixture.base.join(format!("layer/log/{uid}{nnp}")));
+            assert_eq!(hook, output);
+            assert!(hook.contains("Seccomp:\t2") && hook.contains(&format!("NoNewPrivs:\t{}", u8::from(nnp))), "{hook}");
+        }
+    });
 }
