@@ -71,14 +71,6 @@ pub struct Globals {
     words: Vec<OsString>,
 }
 
-/// `--cgroup-manager`, which podman passes on for `--cgroups disabled`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum CgroupManager {
-    Cgroupfs,
-    Systemd,
-    Disabled,
-}
-
 /// `--rootless`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Rootless {
@@ -86,6 +78,14 @@ enum Rootless {
     False,
     // Where an ordinary user calls (`privilege.rs`).
     Auto,
+}
+
+/// `--cgroup-manager`, which podman passes on for `--cgroups disabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 /// What every verb gets.

@@ -54,11 +54,8 @@ impl Store {
         let spec = &bundle.spec;
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
-        let placed = match request.no_group {
-            true => Ok(cgroup::Group::absent()),
-            false => cgroup::Group::of_spec(spec, id.as_str(), request.systemd),
-        };
-        let group = match placed {
+        let group = match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
+            _ if request.no_group => cgroup::Group::absent(),
             // A group in use is then the other container's: the id is what is wrong.
             Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
             other => other.map_err(Error::Cgroup)?,

@@ -245,7 +245,7 @@ proptest! {
         pointers(&document, "", &mut places);
         for (index, value) in changes {
             // An earlier change may have taken the place away.
-            if let Some(place) = document.pointer_mut(index.get(&places)) {
+            if let Some(place) = document.pointer_mut(index.get(&places).as_str()) {
                 *place = value;
             }
         }
