@@ -129,9 +129,10 @@ health() {
 
 # Podman's builder as a program of its own.
 buildah_runs() {
+    mkdir -p "$work/empty"
     local buildah=(timeout --foreground 60 buildah --root "$work/podman" --runroot /run/peer-containers)
     printf 'FROM %s\nRUN id -u > /who && exit 0\n' "$IMAGE" > "$work/Containerfile"
-    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/bind"
+    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/empty"
     local container
     container=$("${buildah[@]}" from peer-buildah)
     prints "buildah run" "0 built" "${buildah[@]}" run --runtime "$runtime" --isolation oci "$container" sh -c 'echo $(cat /who) built'
