@@ -85,7 +85,8 @@ user_namespaces() {
     expect "run -t there" /dev/pts/0 "$(pty 80x24 '' "$peer_command" run --rm -it --network none --userns container:mapped "$IMAGE" tty)"
     says "a new user namespace beside a host's network" "$(readlink /proc/self/ns/net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network host "$IMAGE" readlink /proc/self/ns/net
     says "beside a joined network" "$(ns mapped net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network container:mapped "$IMAGE" readlink /proc/self/ns/net
-    engine rm -f -t 0 joined mapped > /dev/null
+    engine rm -f -t 0 joined > /dev/null
+    engine rm -f -t 0 mapped > /dev/null
     ends "a pod with a user namespace" 0 engine pod create --name pod --infra-image "$IMAGE" --infra-command 'sleep 1000' --uidmap 0:200000:65536 --gidmap 0:200000:65536 --cgroup-parent "/$parent" --network none
     "$peer_command" run -d --pod pod --name one "$IMAGE" sleep 1000 > /dev/null
     says "its members are in it" "^ +0 +200000 +65536$" engine exec one cat /proc/self/uid_map
@@ -128,9 +129,10 @@ health() {
 
 # Podman's builder as a program of its own.
 buildah_runs() {
+    mkdir -p "$work/empty"
     local buildah=(timeout --foreground 60 buildah --root "$work/podman" --runroot /run/peer-containers)
     printf 'FROM %s\nRUN id -u > /who && exit 0\n' "$IMAGE" > "$work/Containerfile"
-    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/bind"
+    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/empty"
     local container
     container=$("${buildah[@]}" from peer-buildah)
     prints "buildah run" "0 built" "${buildah[@]}" run --runtime "$runtime" --isolation oci "$container" sh -c 'echo $(cat /who) built'
@@ -200,7 +202,9 @@ checkpoints() {
 # Podman of an ordinary user, who has subordinate ids in here; control groups are not his on cgroup v1.
 rootless() {
     local own=$work/rootless command=$work/rootless-command
-    mkdir -p "$own/home" "$own/run" && chmod 700 "$own/run" && chown -R 65534:65534 "$own"
+    # Where logind makes it; podman's own clean-up knows no other place.
+    local run=/run/user/65534
+    mkdir -p "$own/home" "$run" && chmod 700 "$run" && chown -R 65534:65534 "$own" "$run"
     chmod 711 "$work"
     echo nobody:100000:65536 > "$work/ranges"
     mount --bind "$work/ranges" /etc/subuid
@@ -211,7 +215,7 @@ rootless() {
     cat > "$command" << COMMAND
 #!/bin/sh
 cd '$own' || exit 1
-exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u CONTAINERS_STORAGE_CONF HOME='$own/home' XDG_RUNTIME_DIR='$own/run' \\
+exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u CONTAINERS_STORAGE_CONF HOME='$own/home' XDG_RUNTIME_DIR='$run' \\
     CONTAINERS_CONF='$own/containers.conf' timeout --foreground 60 podman --runtime '$own/$(basename "$RUNTIME")' "\$@"
 COMMAND
     chmod 755 "$command"

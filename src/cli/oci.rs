@@ -77,7 +77,7 @@ pub struct Globals {
 enum Rootless {
     True,
     False,
-    // Where this process is not root.
+    // Where an ordinary user calls (`privilege.rs`).
     Auto,
 }
 
