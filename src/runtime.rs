@@ -36,6 +36,11 @@
 //!   freezing and v1 hierarchies only where a limit asks for them; joining all of them costs grace periods of 10 ms.
 //! - Device rules are one eBPF program on the v2 group wherever a v2 tree exists, on hybrid hosts too. Rejected there:
 //!   `devices.allow` lines, one more hierarchy to join and one write for each rule; they serve pure v1 hosts.
+//! - A startContainer hook is a fork of the stage that takes the process's own rights and filter before its `execve`; the
+//!   stage itself waits unfiltered, so that a filter need not allow a fork. Rejected: the hook before ids and capabilities
+//!   are dropped; its program is the container's, which would get more than its process.
+//! - A caller without rights has its stage open root and sources of binds, and newuidmap and newgidmap write maps of more
+//!   than its own id. Network devices are the parent's to move, and to give back when a create fails.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 

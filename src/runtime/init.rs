@@ -37,21 +37,7 @@ struct Luggage<'a> {
 /// See [`super::create`]; without a group the stage stays in the caller's.
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
-    let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
-    let mut plan = Plan::compile(&Request {
-        spec: request.spec,
-        root: request.root,
-        bundle: request.bundle,
-        no_pivot: request.no_pivot,
-        user: request.user,
-        keyring: request.keyring,
-        terminal,
-        netns: request.netns.is_some(),
-        state: request.state,
-    })?;
-    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
-        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
-    }
+    let mut plan = compile(&request)?;
     let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
     let joins = Joins::open(&plan.namespaces)?;
     if joins.has_door() || plan.namespaces.owner.is_some() {
@@ -107,6 +93,26 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             }
         }
     }
+}
+
+/// The plan of what this caller can have.
+fn compile(request: &Create<'_>) -> Result<Plan, Error> {
+    let terminal = matches!(request.stdio, super::Stdio::Terminal { .. });
+    let plan = Plan::compile(&Request {
+        spec: request.spec,
+        root: request.root,
+        bundle: request.bundle,
+        no_pivot: request.no_pivot,
+        user: request.user,
+        keyring: request.keyring,
+        terminal,
+        netns: request.netns.is_some(),
+        state: request.state,
+    })?;
+    if request.resctrl.is_none() && request.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Unsupported("linux.intelRdt for this container".to_owned()));
+    }
+    Ok(plan)
 }
 
 /// What the parent does its part with.
