@@ -19,7 +19,7 @@ run: build $(FIXTURES)/busybox.tar ## build everything and run a container with 
 	@$(SUDO) packaging/demo.sh $(RCON) $(FIXTURES)/busybox.tar
 
 test: ## all tests: unit, command line, integration, cgroup v2 guest
-	@packaging/install-packages.sh build test
+	@packaging/install-packages.sh build test peers
 	@$(MAKE) --no-print-directory lint unit integration
 
 lint: ## format and lints; the other house rules are tests/tidy.rs

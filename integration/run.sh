@@ -12,7 +12,7 @@ if [ "${RCON_IN_NETNS:-}" != 1 ]; then
 fi
 ip link set lo up
 status=0
-for script in isolation limits tutorial registry ports kill-nine parallel archives conformance; do
+for script in isolation limits tutorial registry ports kill-nine parallel archives nested peers/podman peers/docker peers/containerd conformance; do
     echo "== $script"
     if ! timeout 900 bash "$here/$script.sh"; then
         status=1
@@ -25,11 +25,16 @@ GUEST_SECONDS=1500 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/conf
 cat /tmp/rcon-guest.$$
 sed -n 's/^conformance: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' /tmp/rcon-guest.$$ | grep . >> "$RCON_TALLY" || echo "0 1" >> "$RCON_TALLY"
 rm -f /tmp/rcon-guest.$$
-echo "== systemd"
-out=$(timeout 900 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/cgroup2/systemd.sh" systemd) || status=1
-echo "$out"
-summary=$(sed -n 's/^systemd.sh: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' <<< "$out")
-echo "${summary:-0 1}" >> "$RCON_TALLY"
+guest() { # SCRIPT INIT: a script of cgroup2/ in the Debian guest
+    echo "== $1"
+    local out summary
+    out=$(timeout 900 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/cgroup2/$1.sh" "$2") || status=1
+    echo "$out"
+    summary=$(sed -n "s/^$1.sh: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
+    echo "${summary:-0 1}" >> "$RCON_TALLY"
+}
+guest groups own
+guest systemd systemd
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 rm -f "$RCON_TALLY"

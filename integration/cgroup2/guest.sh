@@ -80,6 +80,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
+ln -s /proc/self/fd /dev/fd
+for n in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${n%:*}" "/dev/${n#*:}"; done
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue 2> /dev/null || { mkdir /dev/mqueue && mount -t mqueue mqueue /dev/mqueue; }
@@ -128,7 +130,7 @@ timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m
     -drive "file=$fixtures/guest.ext4,format=raw,if=virtio,snapshot=on" \
     -drive "file=$work/payload.ext4,format=raw,if=virtio,snapshot=on" \
     -append 'console=ttyS0 quiet panic=-1 loglevel=3 systemd.show_status=0 mitigations=off' < /dev/null 2>&1 |
-    tr -d '\r' | tee "$work/log" | sed -u -n '/^guest: kernel /,/^guest: exit /p' || true
+    stdbuf -o0 tr -d '\r' | tee "$work/log" | sed -u -n '/^guest: kernel /,/^guest: exit /p' || true
 status=$(sed -n 's/^guest: exit \([0-9]*\)$/\1/p' "$work/log" | tail -n 1)
 if [ -z "$status" ]; then
     echo "guest.sh: the guest did not finish within $seconds s; the end of its console:"

@@ -125,6 +125,7 @@ if [ -S /run/user/1234/systemd/private ]; then
         | .linux.uidMappings = [{"containerID": 0, "hostID": 1234, "size": 1}] | .linux.gidMappings = [{"containerID": 0, "hostID": 1234, "size": 1}]
         | .mounts |= map(select(.type != "sysfs" and .type != "cgroup")) | .mounts |= map(if .options then .options |= map(select(test("gid=5") | not)) else . end)'
     chmod -R a+rX "$work/b"
+    chown -R 1234:1234 "$work/b/rootfs"
     user() { setpriv --reuid 1234 --regid 1234 --clear-groups env XDG_RUNTIME_DIR=/run/user/1234 HOME=/home/someone "$@"; }
     urt() { user /payload/rcon-runtime --root /run/user/1234/rt --systemd-cgroup "$@"; }
     urt run -d -b "$work/b" u1 > "$work/out" 2>&1 < /dev/null

@@ -37,7 +37,12 @@ RUNC = {
     "runc binds the root once more, which an unbindable one forbids": ["propagation_unbindable"],
     "runc leaves the connection open until it exits": ["seccomp_notify_closed"],
     "runc 1.1 only warns of a cgroup that is not empty": ["cgroups_not_empty"],
-    "runc does not find the hugetlb controller on the v2 tree of a hybrid host": ["resource_hugepages"],
+    "runc does not find the hugetlb controller on the v2 tree of a hybrid host": ["resource_hugepages@hybrid"],
+    "runc 1.1 shows the host's whole v2 tree without a cgroup namespace; only the container's part is its business": ["cgroup_mount_without_namespace@v2"],
+    "runc 1.1 hands over the ownership with the systemd driver only": ["cgroups_ownership@v2"],
+    "runc ignores on v2 what has no conversion; the paragraph says MUST generate an error": ["resource_network_absent@v2"],
+    "runc 1.1 does not know checkBeforeUpdate": ["update_check_before@v2"],
+    "runc 1.1 leaves processes of a shared PID namespace, and with them the cgroup": ["delete_with_orphans"],
     "runc 1.1 does not know the real-time signals": ["kill_RTMIN_3"],
     "runc 1.1 names options in its features that its own mounts then refuse": ["features_mount_options"],
 }
@@ -95,16 +100,33 @@ CRUN = {
     "crun's list has columns of its own": ["list_table"],
     "crun 1.8 has no features": ["features_versions", "features_hooks", "features_mount_options", "features_namespaces", "features_seccomp", "features_linux"],
     "crun 1.8 writes a rootless config without mappings": ["spec_rootless"],
+    "crun shows the host's whole v2 tree without a cgroup namespace; only the container's part is its business": ["cgroup_mount_without_namespace@v2"],
+    "crun hangs in a frozen cgroup": ["cgroups_frozen"],
+    "crun does not look whether the cgroup is empty": ["cgroups_not_empty"],
+    "crun hands over the ownership for a read-only mount too": ["cgroups_ownership_readonly"],
+    "crun 1.8 does not know burst": ["resource_cpu_burst", "resource_burst_above_quota"],
+    "crun leaves the cgroup behind when create fails": [
+        "resource_hugepages_unknown_size", "resource_cpus_absent", "resource_network_absent", "resource_unified_unknown",
+        "resource_unified_no_controller", "resource_unified_path", "resource_memory_invalid"],
+    "crun refuses the kernel limits on v2, which older callers still pass on": ["resource_kernel_memory"],
+    "crun ignores a limit of a device that is not there": ["resource_rdma_absent"],
+    "crun ignores letters of no meaning": ["device_list_bad_access"],
+    "crun resumes what is not paused without an error": ["pause_twice"],
+    "crun has no events": ["events_stats"],
+    "crun's ps prints process ids only": ["ps_table"],
     "crun has no help verb": ["help_text"],
 }
 
 
-def explanations():
-    """Per case, per peer, why rcon is right."""
+def explanations(v2):
+    """Per case, per peer, why rcon is right. A name with @v2 or @hybrid counts on that cgroup layout only."""
     by_case = {}
     for peer, reasons in (("runc", RUNC), ("crun", CRUN)):
         for why, names in reasons.items():
-            for name in names:
+            for name, _, layout in (entry.partition("@") for entry in names):
+                by_case.setdefault(name, {})
+                if layout and (layout == "v2") != v2:
+                    continue
                 assert peer not in by_case.setdefault(name, {}), f"{name} is explained twice for {peer}"
                 by_case[name][peer] = why
     return by_case

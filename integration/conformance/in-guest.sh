@@ -4,6 +4,7 @@
 # rest of their columns is the same as on the host.
 set -u
 cd /payload/tree || exit 1
+export TMPDIR=/var/tmp # ext4: this kernel cannot map the ids of a tmpfs
 sh ./rootfs.sh /payload/busybox.tar /tmp/rootfs
 layout='^(cgroup|resource|device_list|update|pause|events|kill_all|delete_with|ps_|namespace_cgroup)'
 status=0

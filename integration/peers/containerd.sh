@@ -143,7 +143,7 @@ for group in ${PEERS_ONLY:-runs tasks daemon_killed shim_killed events}; do
     echo " -- $group"
     $group
 done
-nothing_left "no group and no state is left" "/run/containerd/runc/$parent"
+nothing_left "no group and no state is left" "*" "/run/containerd/runc/$parent"
 kill "$daemon"
 wait "$daemon" 2> /dev/null
 umount -R -l "$work/containerd" 2> /dev/null

@@ -14,7 +14,7 @@ start_dockerd() {
     dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "$socket" --bip 172.31.251.1/24 \
         --add-runtime "peer=$runtime" --default-runtime peer --cgroup-parent "/$parent" --live-restore "$@" > "$work/dockerd.log" 2>&1 &
     daemon=$!
-    wait_for 30 engine version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log")"; finish; exit 1; }
+    wait_for 30 engine version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 }
 stop_dockerd() { kill "$daemon" 2> /dev/null; wait "$daemon" 2> /dev/null; }
 
@@ -92,17 +92,25 @@ remapped() {
     stop_dockerd
     # Ranges for a user of every Debian, seen only in here.
     echo nobody:100000:65536 > "$work/ranges"
+    # The ids of the range must be able to pass.
+    chmod o+x "$work"
     mount --bind "$work/ranges" /etc/subuid
     mount --bind "$work/ranges" /etc/subgid
-    start_dockerd --userns-remap nobody
+    start_dockerd --userns-remap nobody:nogroup
     engine load -q -i "$FIXTURES/busybox.tar" > /dev/null
     says "--userns-remap maps ids" "^ +0 +100000 +65536$" run "$IMAGE" cat /proc/self/uid_map
     prints "run" "0 0" run "$IMAGE" sh -c 'echo $(id -u) $(stat -c %u /bin/busybox)'
-    engine run -d --name mapped --network none --memory 64m "$IMAGE" sleep 100 > /dev/null
+    engine run -d --name mapped --network none --ipc shareable --memory 64m "$IMAGE" sleep 100 > /dev/null
     prints "exec" 0 engine exec mapped id -u
     expect "the kernel sees another user" 1 "$(awk '/^Uid:/ {print ($2 > 0)}' "/proc/$(engine inspect -f '{{.State.Pid}}' mapped)/status")"
     expect "run -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" run --rm -it --network none "$IMAGE" tty)"
     expect "exec -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" exec -it mapped tty)"
+    local namespace
+    for namespace in net ipc pid; do
+        flag=--$namespace
+        [ "$namespace" != net ] || flag=--network
+        prints "$flag container:" "$(engine exec mapped readlink /proc/self/ns/$namespace)" engine run --rm $flag container:mapped "$IMAGE" readlink /proc/self/ns/$namespace
+    done
     ends "a file of the host is nobody's" 0 run -v /etc/hostname:/host:ro "$IMAGE" sh -c '[ "$(stat -c %u /host)" = 65534 ]'
     ends "--userns host" 0 run --userns host "$IMAGE" sh -c 'grep -qE "^ +0 +0 +4294967295" /proc/self/uid_map'
     ends "pause" 0 engine pause mapped
@@ -121,7 +129,7 @@ for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces 
     $group
 done
 for id in $(engine ps -aq); do engine rm -f "$id" > /dev/null; done
-nothing_left "no group and no state is left" /run/docker/runtime-runc/moby
+nothing_left "no group and no state is left" "*" /run/docker/runtime-runc/moby
 stop_dockerd
 umount -R -l "$work/docker-data" 2> /dev/null
 finish

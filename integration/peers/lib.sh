@@ -60,11 +60,11 @@ says() {
 # pty COLUMNSxROWS INPUT COMMAND...: the command on a terminal of that size; INPUT is typed once it has printed something.
 pty() { python3 "$here/terminal.py" "$@" | tr -d '\r'; }
 
-# What the runtime may leave behind: control groups, state directories.
-nothing_left() { # NAME STATE_ROOT
+# What the runtime may leave behind: control groups of containers, state directories. A peer's own groups are not its.
+nothing_left() { # NAME GROUPS STATE_ROOT: GROUPS is the pattern of the containers' groups
     local left=
     for _ in $(seq 50); do
-        left="$(find /sys/fs/cgroup -mindepth 2 -type d -path "*/$parent/*" 2> /dev/null | tr '\n' ' ')$(ls -A "$2" 2> /dev/null | tr '\n' ' ')"
+        left="$(find /sys/fs/cgroup -mindepth 2 -type d -path "*/$parent/*" -name "$2" 2> /dev/null | tr '\n' ' ')$(ls -A "$3" 2> /dev/null | tr '\n' ' ')"
         [ -n "$left" ] || break
         sleep 0.1
     done

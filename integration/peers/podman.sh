@@ -10,9 +10,10 @@ default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-runtime_supports_nocgroups = ["$(basename "$runtime")"]
+runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
 init_path = "/usr/bin/tini-static"
 [network]
+network_backend = "netavark"
 network_config_dir = "$work/networks"
 CONF
 export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf BUILDAH_ISOLATION=oci
@@ -76,7 +77,19 @@ user_namespaces() {
     expect "exec -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" exec -it mapped tty)"
     expect "its limit" 67108864 "$(limit_inside mapped memory/memory.limit_in_bytes memory.max)"
     says "another container joins its user namespace" "^ +0 +200000 +65536$" run --userns container:mapped "$IMAGE" cat /proc/self/uid_map
-    engine rm -f -t 0 mapped > /dev/null
+    prints "which has its own network" lo engine run --rm --network none --userns container:mapped "$IMAGE" ls /sys/class/net
+    prints "and may share the other's" "$(ns mapped net)" engine run --rm --network container:mapped --userns container:mapped "$IMAGE" readlink /proc/self/ns/net
+    prints "and its processes" "$(ns mapped pid)" run --pid container:mapped --userns container:mapped "$IMAGE" readlink /proc/self/ns/pid
+    prints "and is root there" "0 0" run --userns container:mapped "$IMAGE" sh -c 'echo $(id -u) $(stat -c %u /bin/busybox)'
+    expect "exec -t there" /dev/pts/0 "$(engine run -d --name joined --network none --userns container:mapped "$IMAGE" sleep 1000 > /dev/null; pty 80x24 '' "$peer_command" exec -it joined tty)"
+    expect "run -t there" /dev/pts/0 "$(pty 80x24 '' "$peer_command" run --rm -it --network none --userns container:mapped "$IMAGE" tty)"
+    says "a new user namespace beside a host's network" "$(readlink /proc/self/ns/net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network host "$IMAGE" readlink /proc/self/ns/net
+    says "beside a joined network" "$(ns mapped net | grep -o '[0-9]*')" engine run --rm "${map[@]}" --network container:mapped "$IMAGE" readlink /proc/self/ns/net
+    engine rm -f -t 0 joined mapped > /dev/null
+    ends "a pod with a user namespace" 0 engine pod create --name pod --infra-image "$IMAGE" --infra-command 'sleep 1000' --uidmap 0:200000:65536 --gidmap 0:200000:65536 --cgroup-parent "/$parent" --network none
+    "$peer_command" run -d --pod pod --name one "$IMAGE" sleep 1000 > /dev/null
+    says "its members are in it" "^ +0 +200000 +65536$" engine exec one cat /proc/self/uid_map
+    engine pod rm -f -t 0 pod > /dev/null
     expect "run -t" "/dev/pts/0" "$(pty 80x24 '' "$peer_command" run --rm -it --network none "${map[@]}" "$IMAGE" tty)"
     says "with a network of its own" eth0 engine run --rm "${map[@]}" "$IMAGE" ls /sys/class/net
 }
@@ -113,9 +126,23 @@ health() {
     engine rm -f -t 0 healthy > /dev/null
 }
 
+# Podman's builder as a program of its own.
+buildah_runs() {
+    local buildah=(timeout --foreground 60 buildah --root "$work/podman" --runroot /run/peer-containers)
+    printf 'FROM %s\nRUN id -u > /who && exit 0\n' "$IMAGE" > "$work/Containerfile"
+    ends "buildah build" 0 "${buildah[@]}" build -q --runtime "$runtime" --isolation oci --network none -t peer-buildah -f "$work/Containerfile" "$work/bind"
+    local container
+    container=$("${buildah[@]}" from peer-buildah)
+    prints "buildah run" "0 built" "${buildah[@]}" run --runtime "$runtime" --isolation oci "$container" sh -c 'echo $(cat /who) built'
+    prints "with a user and a directory" "1000 /usr" "${buildah[@]}" run --runtime "$runtime" --isolation oci --user 1000 --workingdir /usr "$container" sh -c 'echo $(id -u) $(pwd)'
+    expect "on a terminal" "/dev/pts/0" "$(pty 80x24 '' "${buildah[@]}" run -t --runtime "$runtime" --isolation oci "$container" tty | tail -n 1)"
+    "${buildah[@]}" rm "$container" > /dev/null
+    "${buildah[@]}" rmi peer-buildah > /dev/null
+}
+
 # The runtime's errors are read from its log as JSON instead of stderr.
 json_errors() {
-    sed "s|^events_logger|runtime_supports_json = [\"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
+    sed "s|^events_logger|runtime_supports_json = [\"$runtime\", \"$(basename "$runtime")\"]\n&|" "$CONTAINERS_CONF" > "$work/json.conf"
     local CONTAINERS_CONF=$work/json.conf
     ends "an unknown command gives 127" 127 run "$IMAGE" no-such-command
     ends "an unknown path gives 127" 127 run "$IMAGE" /no/such/command
@@ -152,10 +179,15 @@ attaching() {
 
 # What holds a container's streams is killed: the container can still be removed.
 monitor_killed() {
-    engine run -d --name orphan --network none "$IMAGE" sleep 1000 > /dev/null
+    engine run -d --name orphan --network none "$IMAGE" sleep 1234 > /dev/null
+    local id
+    id=$(engine inspect -f '{{.Id}}' orphan)
     kill -9 "$(engine inspect -f '{{.State.ConmonPid}}' orphan)"
     ends "rm -f after the monitor was killed" 0 engine rm -f -t 0 orphan
-    expect "its process is gone" 0 "$(pgrep -fc '^sleep 1000')"
+    wait_for 5 sh -c '! pgrep -f "^sleep 1234"'
+    expect "its process is gone" 0 "$(pgrep -fc '^sleep 1234')"
+    # Without its monitor podman does not ask the runtime to delete it.
+    ends "delete --force of what is left" 0 "$runtime" delete --force "$id"
 }
 
 checkpoints() {
@@ -165,14 +197,59 @@ checkpoints() {
     engine rm -f -t 0 check > /dev/null
 }
 
+# Podman of an ordinary user, who has subordinate ids in here; control groups are not his on cgroup v1.
+rootless() {
+    local own=$work/rootless command=$work/rootless-command
+    mkdir -p "$own/home" "$own/run" && chmod 700 "$own/run" && chown -R 65534:65534 "$own"
+    chmod 711 "$work"
+    echo nobody:100000:65536 > "$work/ranges"
+    mount --bind "$work/ranges" /etc/subuid
+    mount --bind "$work/ranges" /etc/subgid
+    # The runtime and its configuration are reached whatever directory they are in.
+    install -m 755 "$(readlink -f "$RUNTIME")" "$own/$(basename "$RUNTIME")"
+    sed '/^network_config_dir/d; /^lock_type/d; /^runtime_supports/d' "$CONTAINERS_CONF" > "$own/containers.conf"
+    cat > "$command" << COMMAND
+#!/bin/sh
+cd '$own' || exit 1
+exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u CONTAINERS_STORAGE_CONF HOME='$own/home' XDG_RUNTIME_DIR='$own/run' \\
+    CONTAINERS_CONF='$own/containers.conf' timeout --foreground 60 podman --runtime '$own/$(basename "$RUNTIME")' "\$@"
+COMMAND
+    chmod 755 "$command"
+    "$command" load -q < "$FIXTURES/busybox.tar" > /dev/null 2>&1
+    local image=localhost/busybox:latest
+    says "rootless: run" "^ +0 +65534 +1$" "$command" run --rm --network none "$image" cat /proc/self/uid_map
+    ends "rootless: the exit code" 3 "$command" run --rm --network none "$image" sh -c 'exit 3'
+    ends "rootless: an unknown command gives 127" 127 "$command" run --rm --network none "$image" no-such-command
+    says "rootless: another user" "^uid=1000\(example\)" "$command" run --rm --network none -u example "$image" id
+    says "rootless: the host's network" "$(readlink /proc/self/ns/net | grep -o '[0-9]*')" "$command" run --rm --network host "$image" readlink /proc/self/ns/net
+    says "rootless: one's own id inside" "^65534$" "$command" run --rm --network none --userns keep-id "$image" id -u
+    says "rootless: --uidmap" "^ +0 +1 +1000$" "$command" run --rm --network none --uidmap 0:1:1000 "$image" cat /proc/self/uid_map
+    ends "rootless: a volume" 0 "$command" run --rm --network none -v vol:/vol "$image" touch /vol/file
+    says "rootless: a read-only root" "Read-only file system" "$command" run --rm --network none --read-only "$image" touch /file
+    says "rootless: --privileged" "Seccomp:.0" "$command" run --rm --network none --privileged "$image" grep Seccomp: /proc/self/status
+    says "rootless: a terminal" "/dev/pts/0" pty 80x24 '' "$command" run --rm -it --network none "$image" tty
+    "$command" run -d --name target --network none "$image" sleep 1000 > /dev/null 2>&1
+    says "rootless: exec" "^uid=0\(root\)" "$command" exec target id
+    says "rootless: exec -t" "/dev/pts/0" pty 80x24 '' "$command" exec -it target tty
+    ends "rootless: exec of an unknown command gives 127" 127 "$command" exec target no-such-command
+    says "rootless: joining another's namespaces" "sleep 1000" "$command" run --rm --network container:target --pid container:target --userns container:target "$image" ps
+    says "rootless: top" "sleep 1000" "$command" top target
+    ends "rootless: stop" 0 "$command" stop -t 1 target
+    ends "rootless: rm" 0 "$command" rm target
+    printf 'FROM %s\nRUN id -u > /who\n' "$image" > "$own/home/Dockerfile"
+    ends "rootless: build" 0 "$command" build -q --network none --isolation oci --runtime "$own/$(basename "$RUNTIME")" -t built "$own/home"
+    "$command" rm -fa -t 0 > /dev/null 2>&1
+    umount /etc/subuid /etc/subgid
+}
+
 mkdir "$work/rootfs" && tar -xf "$FIXTURES/busybox.tar" -C "$work" ./layer1.tar && tar -xpf "$work/layer1.tar" -C "$work/rootfs"
 echo passed > "$work/word"
 for group in ${PEERS_ONLY:-exit_codes process_fields mounts security namespaces limits executions terminals lifecycle many building
-    default_network pods user_namespaces own_words json_errors health hooks attaching monitor_killed checkpoints}; do
+    default_network pods user_namespaces own_words json_errors buildah_runs health hooks attaching monitor_killed checkpoints rootless}; do
     echo " -- $group"
     $group
 done
 engine rm -fa -t 0 > /dev/null
-nothing_left "no group and no state is left" "${STATE:-/run/rcon-runtime}"
+nothing_left "no group and no state is left" "libpod-*" "${STATE:-/run/rcon-runtime}"
 umount -R -l "$work/podman/overlay" 2> /dev/null
 finish

@@ -37,6 +37,8 @@ for state in ("running", "stopped"):
 
 # CVE-2018-15664: the same while the container swaps the name.
 rcon("start", "box")
+pid = rcon("inspect", "-f", "{{.State.Pid}}", "box").out.strip()
+control("CVE-2018-15664", "who joins paths below the container's root from outside reads the host", read(f"/proc/{pid}/root/abs/secret") == "secret of the host")
 swap = "while true; do mv /swap /was; ln -s %s /swap; rm /swap; mv /was /swap; done" % HOST
 inside("mkdir /swap; echo in > /swap/secret")
 rcon("exec", "-d", "box", "sh", "-c", swap)

@@ -38,6 +38,12 @@ for name, target in [("absolute", HOST + "/file"), ("climbing", CLIMB + "/file")
     try_layers("CVE-2026-17106", f"a hard link {name} to a file of the host, then written", layer(symlink("out", HOST), hardlink("gain", target), entry("gain", data="x")), starts=["cat", "/gain"])
     try_layers("CVE-2021-32760", f"a hard link {name} to a file of the host, then its mode", layer(symlink("out", HOST), hardlink("gain", target), entry("gain", mode=0o777)))
     try_layers("CVE-2026-17106", f"a hard link {name} in the upper layer", layer(symlink("out", HOST)), layer(hardlink("gain", target)), starts=["cat", "/gain"], base=True)
+naive = WORK + "/naive"
+os.makedirs(naive)
+with tarfile.open(fileobj=io.BytesIO(layer(symlink("out", HOST), entry("out/new", data="x")))) as opened:
+    opened.extractall(naive, **({"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}))
+control("CVE-2014-6407", "an ordinary program that unpacks the same layer writes to the host", "new" in os.listdir(HOST))
+os.remove(HOST + "/new")
 chain = [symlink("a", "b"), symlink("b", "c/../.."), symlink("c", "."), symlink("d", "a/../../.." + HOST)]
 try_layers("CVE-2026-50163", "a chain of links, then a hard link and a file through it", layer(*chain, hardlink("gain", "d/file"), entry("d/new", data="x")))
 

@@ -15,6 +15,7 @@ mod inherited;
 mod kill;
 mod list;
 mod pause;
+mod privilege;
 mod ps;
 mod report;
 mod spec;
@@ -56,6 +57,9 @@ pub struct Globals {
     /// Make control groups through systemd; cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
+    /// How control groups are made: cgroupfs, systemd (as --systemd-cgroup) or disabled (none; the config's limits do not hold)
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    cgroup_manager: CgroupManager,
     /// Whether this is an unprivileged user's runtime, with state below $XDG_RUNTIME_DIR: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     rootless: Rootless,
@@ -74,6 +78,14 @@ enum Rootless {
     False,
     // Where this process is not root.
     Auto,
+}
+
+/// `--cgroup-manager`, which podman passes on for `--cgroups disabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 /// What every verb gets.
@@ -179,7 +191,7 @@ fn default_root(rootless: Rootless) -> PathBuf {
     let own = match rootless {
         Rootless::True => true,
         Rootless::False => false,
-        Rootless::Auto => !rustix::process::geteuid().is_root(),
+        Rootless::Auto => privilege::is_ordinary_user(),
     };
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| own && !dir.is_empty());
     own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(NAME)

@@ -35,6 +35,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use place::Place;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -70,17 +71,22 @@ struct Confinement {
     /// The group was there before and may carry older rules.
     reused: bool,
     unprivileged: bool,
+    /// Done, or overtaken by an update.
+    enforced: Cell<bool>,
 }
 
 impl Confinement {
     fn of(resources: Option<&LinuxResources>, reused: bool, unprivileged: bool) -> Self {
         let rules = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
-        Confinement { rules, reused, unprivileged }
+        Confinement { rules, reused, unprivileged, enforced: Cell::new(false) }
     }
 
     /// # Errors
     /// [`Error::DeviceProgram`]; the container must not start then.
     fn enforce(&self, place: &Place<'_>) -> Result<(), Error> {
+        if self.enforced.replace(true) {
+            return Ok(());
+        }
         match place.restrict(&self.rules, self.reused) {
             // Who is nobody on the host can neither make device nodes, nor use those that file permissions do not open, nor load
             // the program: rules that only take everything away first are then as good as kept. One that names a device is not.
@@ -197,7 +203,13 @@ impl Group {
         }
         place.limit(resources, true)?;
         match resources.devices().as_deref() {
-            Some(rules) if !rules.is_empty() => place.restrict(rules, true),
+            Some(rules) if !rules.is_empty() => {
+                place.restrict(rules, true)?;
+                if let Some(confinement) = &self.confinement {
+                    confinement.enforced.set(true);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

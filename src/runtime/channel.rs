@@ -4,6 +4,7 @@
 //! succeeded; before it, that the stage is dead.
 
 use super::error::{At, Failure, REPORT_LIMIT};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
@@ -180,6 +181,16 @@ impl Channel {
                 None => Err(Failure::step("read the stage's report", Errno::PROTO)),
             },
             bytes => Failure::decode(bytes).map(Answer::Failed).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
+        }
+    }
+
+    /// What the stage has reported already, if it has failed.
+    pub fn failed(&self) -> Option<Failure> {
+        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        let said = poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0);
+        match said.then(|| self.answer()) {
+            Some(Ok(Answer::Failed(failure))) => Some(failure),
+            _ => None,
         }
     }
 

@@ -95,7 +95,8 @@ impl Joins {
 
     /// Every descriptor that a stage needs.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.inside.iter().chain(&self.user).chain(&self.mount).chain(&self.last).chain(&self.cgroup).map(|join| join.fd.as_fd())
+        let late = [&self.user, &self.mount, &self.last, &self.cgroup].into_iter().flatten();
+        self.inside.iter().chain(late).map(|join| join.fd.as_fd())
     }
 
     pub fn find(&self, kind: u64) -> Option<BorrowedFd<'_>> {
@@ -192,7 +193,7 @@ impl Join {
     }
 
     fn is_ours(&self) -> Result<bool, Failure> {
-        let own = format!("/proc/self/ns/{}", name(self.kind));
+        let own = format!("/proc/self/ns/{}", if self.kind == MOUNT { "mnt" } else { name(self.kind) });
         let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat(&own).at_path("examine", Path::new(&own))?);
         Ok((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
     }

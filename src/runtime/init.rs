@@ -38,7 +38,7 @@ struct Luggage<'a> {
 pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let mut plan = compile(&request)?;
-    let agent = Agent::of(request.spec, request.state, ContainerState::Created)?;
+    let agent = Agent::of(request.spec, request.state, ContainerState::Creating)?;
     let joins = Joins::open(&plan.namespaces)?;
     if joins.has_door() || plan.namespaces.owner.is_some() {
         plan.namespaces.adapt(userns::Rights::of_caller()?);
@@ -145,7 +145,8 @@ impl Parent<'_> {
         let devices = if plan.net_devices.is_empty() { None } else { Some(self.move_devices(pid)?) };
         if let Some(group) = self.group {
             let joined = if self.accounting { group.join_all(pid) } else { group.join(pid) };
-            joined.map_err(Error::Cgroup)?;
+            // A stage that has ended cannot be moved; why it has ended is what matters.
+            joined.map_err(|error| channel.failed().map_or(Error::Cgroup(error), Error::from))?;
         }
         if let Some(classes) = self.classes {
             classes.join(pid)?;
@@ -295,6 +296,7 @@ fn begin(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Failure> {
 fn door(luggage: &Luggage<'_>, channel: Channel) -> ! {
     let pass = || {
         begin(luggage, &channel)?;
+        credentials::raise_limits(None, &luggage.plan.process);
         luggage.joins.pass_door()?;
         let flags = luggage.plan.namespaces.new | libc::CLONE_PARENT as u64;
         fork(luggage.proof, flags, None).at("clone the init stage into the user namespace")

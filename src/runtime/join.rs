@@ -17,6 +17,7 @@ use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +32,9 @@ pub(super) fn exec(request: Exec<'_>, group: Option<&cgroup::Group>) -> Result<R
     if let Some(agent) = &mut agent {
         agent.init = Some(listener::pid_of(request.init_pidfd)?);
     }
-    let (namespaces, chrooted) = namespaces(request.spec);
+    let namespaces = listed(request.spec);
+    // Its root is then only its processes' and must be taken over.
+    let chrooted = !namespaces.contains(ThreadNameSpaceType::MOUNT);
     let (streams, preserved) = (Streams::new(request.stdio)?, request.preserve_fds);
     streams.give_to(plan::owner(request.spec.linux().as_ref()))?;
     let (ours, theirs) = Channel::pair()?;
@@ -84,27 +87,38 @@ pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// All that the init may have; joining one that is also ours changes nothing. A user namespace that is ours
-/// cannot be joined again, so it must be listed.
-///
-/// True: the container has no mount namespace of its own, so that its root is only its processes' and must be taken over.
-fn namespaces(spec: &Spec) -> (ThreadNameSpaceType, bool) {
-    let mut chrooted = true;
-    let mut flags = ThreadNameSpaceType::MOUNT
+/// Those of the config, which are made or joined for the container. The others are those of who created it: mostly also
+/// ours, and perhaps not ours to join.
+fn listed(spec: &Spec) -> ThreadNameSpaceType {
+    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let kinds = list.into_iter().flatten().map(|namespace| match namespace.typ() {
+        LinuxNamespaceType::Mount => ThreadNameSpaceType::MOUNT,
+        LinuxNamespaceType::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+        LinuxNamespaceType::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        LinuxNamespaceType::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+        LinuxNamespaceType::User => ThreadNameSpaceType::USER,
+        LinuxNamespaceType::Pid => ThreadNameSpaceType::PROCESS_ID,
+        LinuxNamespaceType::Network => ThreadNameSpaceType::NETWORK,
+        LinuxNamespaceType::Time => ThreadNameSpaceType::TIME,
+    });
+    kinds.fold(ThreadNameSpaceType::empty(), |all, kind| all | kind)
+}
+
+/// Joins what the init may have; joining one that is also ours changes nothing. A user namespace that is ours cannot be
+/// joined again, so it must be listed. Who is root in a user namespace only may not join those of the host: there it must
+/// do to be in what is listed.
+fn join_namespaces(init: BorrowedFd<'_>, listed: ThreadNameSpaceType) -> Result<(), Failure> {
+    let mostly = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::CONTROL_GROUP;
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    for namespace in listed.into_iter().flatten() {
-        match namespace.typ() {
-            LinuxNamespaceType::User => flags |= ThreadNameSpaceType::USER,
-            LinuxNamespaceType::Mount => chrooted = false,
-            LinuxNamespaceType::Time => flags |= ThreadNameSpaceType::TIME,
-            _ => {}
-        }
-    }
-    (flags, chrooted)
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::PROCESS_ID;
+    let joined = match move_into_thread_name_spaces(init, listed | mostly) {
+        Err(Errno::PERM) if !listed.is_empty() && !listed.contains(mostly) => move_into_thread_name_spaces(init, listed),
+        other => other,
+    };
+    joined.at("join the container's namespaces")
 }
 
 /// The root of the container's first process.
@@ -187,7 +201,7 @@ fn enter(door: &Door<'_>, channel: &Channel, proof: SingleThreaded) -> Result<Fo
     }
     let root = if chrooted { Some(root_of(init)?) } else { None };
     // Of its pid namespace only what is born later is part.
-    move_into_thread_name_spaces(init, namespaces | ThreadNameSpaceType::PROCESS_ID).at("join the container's namespaces")?;
+    join_namespaces(init, namespaces)?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         enter::become_owner()?;
     }

@@ -12,7 +12,7 @@ use super::channel::Channel;
 use super::error::{At, Error, Failure, REPORT_LIMIT};
 use super::{hooks, seccomp};
 use oci_spec::runtime::{ContainerProcessState, ContainerState, LinuxSeccomp, LinuxSeccompAction, SECCOMP_FD_NAME, Spec};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendmsg, socket_with,
@@ -53,6 +53,7 @@ impl Listener {
 pub(super) struct Agent {
     pub listener: Listener,
     pub state: hooks::State,
+    /// For the init process "creating", as in the specification's example: it is not the user's program yet.
     pub status: ContainerState,
     /// The container's init process; None: the stage is.
     pub init: Option<i32>,
@@ -62,10 +63,15 @@ impl Agent {
     /// None when the config's filter notifies nobody.
     ///
     /// # Errors
-    /// `Unsupported`: the caller gives no state to tell the agent.
+    /// There is no such socket; `Unsupported`: the caller gives no state to tell the agent.
     pub fn of(spec: &Spec, state: Option<&hooks::State>, status: ContainerState) -> Result<Option<Self>, Error> {
         let Some(listener) = Listener::of(spec) else { return Ok(None) };
         let state = state.ok_or_else(|| Error::Unsupported("linux.seccomp.listenerPath for this container".to_owned()))?;
+        let path = &listener.path;
+        let found = rustix::fs::stat(path).at(&format!("find the seccomp agent's socket \"{}\" (linux.seccomp.listenerPath)", path.display()))?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+            return Err(Error::Invalid(format!("linux.seccomp.listenerPath \"{}\" is not a socket", path.display())));
+        }
         Ok(Some(Agent { listener, state: state.clone(), status, init: None }))
     }
 }

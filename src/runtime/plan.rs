@@ -4,6 +4,8 @@
 //! whatever the config asks and this build cannot do is refused here, by name.
 
 mod devices;
+#[cfg(test)]
+mod hostile_tests;
 mod mounts;
 mod namespaces;
 mod rootfs;

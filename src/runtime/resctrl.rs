@@ -79,6 +79,15 @@ impl Group {
         Ok(())
     }
 
+    /// Changes the shares of the class, which other containers may be in, too; what is not given stays.
+    ///
+    /// # Errors
+    /// `Invalid` names the schema; what the kernel refuses.
+    pub fn update(&self, asked: &LinuxIntelRdt, id: &str) -> Result<(), Error> {
+        let schemata = Wish::compile(asked, id)?.schemata;
+        schemata.iter().try_for_each(|text| self.write(&self.class.join("schemata"), text))
+    }
+
     /// Moves a process into the groups; what it clones is born there.
     ///
     /// # Errors
@@ -234,6 +243,18 @@ mod tests {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
+    }
+
+    #[test]
+    fn shares_are_changed() {
+        let fake = Fake::new();
+        let group = fake.examine(&json!({"closID": "there"})).unwrap();
+        let update = |asked: Value| group.update(&serde_json::from_value(asked).unwrap(), "web");
+        update(json!({"l3CacheSchema": "L3:0=ff"})).unwrap();
+        assert_eq!(fake.read("there/schemata"), "L3:0=ff\n");
+        update(json!({"memBwSchema": "MB:0=50"})).unwrap();
+        assert_eq!(fake.read("there/schemata"), "MB:0=50\n");
+        assert!(update(json!({"memBwSchema": "L3:0=50"})).is_err());
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) fn kind_of(fd: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
 }
 
 /// Makes what is absent of `path`. Mostly it is only the last name, in a directory that no link leads to. And whether a link
-/// was followed.
+/// was followed nevertheless.
 fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(OwnedFd, bool)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return walk_links(root, path, leaf) };
     let Ok(held) = open_plain(root, parent, OFlags::PATH | OFlags::DIRECTORY) else { return walk_links(root, path, leaf) };
@@ -75,7 +75,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, leaf: Leaf) -> rustix::io::Result<(Ow
     match open_plain(root, path, OFlags::PATH) {
         // Somebody made a link of it meanwhile.
         Err(Errno::LOOP) => walk_links(root, path, leaf),
-        other => other.map(|fd| (fd, false)),
+        other => other.map(|found| (found, false)),
     }
 }
 

@@ -117,3 +117,12 @@ fn labels_of_absent_modules_are_refused() {
     }
     lab.run(&["exec", "--apparmor", "", "--process-label", "", "web", "true"]).ok();
 }
+
+#[test]
+fn groups_below_the_containers_own_may_be_joined() {
+    let lab = Lab::with_container("web");
+    lab.run(&["exec", "--cgroup", "none", "web", "true"]).fails(255, "none");
+    lab.run(&["exec", "--cgroup", "../..", "web", "true"]).fails(255, "..");
+    // The container's own.
+    lab.run(&["exec", "--cgroup", "/", "web", "true"]).ok();
+}

@@ -184,3 +184,16 @@ fn processes_are_shown() {
     lab.run(&["ps", "web", "-o", "comm"]).fails(1, "shows no PID column");
     lab.run(&["ps", "-f", "bad", "web"]).fails(1, "bad");
 }
+
+#[test]
+fn keyrings_and_roots_are_made_as_asked() {
+    let lab = Lab::with_script("cat /proc/self/mountinfo | head -1 | cut -d' ' -f5; ls / | grep -c rootfs");
+    let done = lab.run(&["run", "--no-pivot", "web"]);
+    assert_eq!((done.err.as_str(), done.out.lines().last()), ("", Some("0")), "{}", done.out);
+    // The name of the session keyring is the container's id; the kernel's list of keys is masked in the example config.
+    lab.edit(|config| {
+        config["linux"]["maskedPaths"] = json!([]);
+        config["process"]["args"] = json!(["sh", "-c", "grep -c web /proc/keys"]);
+    });
+    assert_eq!((lab.run(&["run", "web"]).out.trim(), lab.run(&["run", "--no-new-keyring", "web"]).out.trim()), ("1", "0"));
+}

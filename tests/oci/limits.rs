@@ -48,3 +48,35 @@ fn resources_come_from_a_file_or_stdin() {
     std::fs::write(&file, "{\"memory\": 7}").unwrap();
     lab.run(&["update", "-r", &file, "web"]).fails(1, "resources.json");
 }
+
+#[test]
+fn shares_of_the_cache_need_a_resctrl_file_system() {
+    let lab = Lab::with_container("web");
+    if std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        return;
+    }
+    lab.run(&["update", "--l3-cache-schema", "L3:0=f", "web"]).fails(1, "resctrl");
+    lab.run(&["update", "--mem-bw-schema", "MB:0=50", "web"]).fails(1, "resctrl");
+    lab.run(&["update", "--mem-bw-schema", "L3:0=50", "web"]).fails(1, "memBwSchema");
+}
+
+#[test]
+fn statistics_are_lines_of_json() {
+    let lab = Lab::with_container("web");
+    let event: serde_json::Value = serde_json::from_str(&lab.run(&["events", "--stats", "web"]).ok()).unwrap();
+    assert_eq!((event["type"].as_str(), event["id"].as_str()), (Some("stats"), Some("web")));
+    for field in ["cpu", "memory", "pids", "blkio", "hugetlb", "cpuset", "network_interfaces"] {
+        assert!(!event["data"].get(field).is_none_or(|value| field == "cpu" && value.is_null()), "{field}: {event}");
+    }
+    assert!(event["data"]["pids"]["current"].as_u64().unwrap() >= 1);
+    lab.run(&["events", "--interval", "0", "web"]).fails(1, "duration");
+    let out = lab.root.join("events");
+    let mut command = lab.command(&["events", "--interval", "20ms", "web"]);
+    let mut child = super::lab::Reaped(command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap());
+    super::lab::eventually("three events", || std::fs::read_to_string(&out).unwrap().lines().count() >= 3);
+    lab.run(&["kill", "web", "KILL"]).ok();
+    lab.await_status("web", "stopped");
+    lab.run(&["events", "--stats", "web"]).fails(1, "not running");
+    lab.run(&["delete", "web"]).ok();
+    assert!(child.0.wait().unwrap().success());
+}

@@ -380,7 +380,7 @@ def mount_ridmap(t):
     import subprocess
     data = t.host_dir("data")
     os.mkdir(os.path.join(data, "sub"))
-    subprocess.run(["mount", "-t", "tmpfs", "below", os.path.join(data, "sub")], check=True)
+    subprocess.run(["mount", "--bind", t.host_dir("below"), os.path.join(data, "sub")], check=True)
     try:
         os.chown(t.host_file("data/sub/x"), 1000, 1000)
         t.mount("/m", "bind", data, ["rbind", "ridmap"], uidMappings=_IDS, gidMappings=_IDS)

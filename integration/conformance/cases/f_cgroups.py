@@ -175,7 +175,9 @@ def _resource(name, anchor, controller, resources, v1=None, v2=None):
         _path(t)
         t.resources(**resources)
         pid = t.up()
-        t.equal(wanted[1], t.cgroup_value(pid, wanted[0].split(".")[0], wanted[0]), wanted[0])
+        got = t.cgroup_value(pid, wanted[0].split(".")[0], wanted[0])
+        # Two conversions of shares to a weight are in use: linear (runc 1.1) and, since 2025, one that meets the default.
+        t.true(got in wanted[1].split(" or "), f"{wanted[0]}: wanted «{wanted[1]}», got «{got}»")
 
 
 M = 1 << 20
@@ -189,7 +191,7 @@ _resource("memory_swap_unlimited", "memory", "memory", {"memory": {"limit": 64 *
 _resource("memory_swappiness", "memory", "memory", {"memory": {"swappiness": 37}}, ("memory.swappiness", "37"))
 _resource("memory_disableOOMKiller", "memory", "memory", {"memory": {"limit": 64 * M, "disableOOMKiller": True}},
           ("memory.oom_control", "oom_kill_disable 1\nunder_oom 0\noom_kill 0"))
-_resource("cpu_shares", "cpu", "cpu", {"cpu": {"shares": 2048}}, ("cpu.shares", "2048"), ("cpu.weight", "79"))
+_resource("cpu_shares", "cpu", "cpu", {"cpu": {"shares": 2048}}, ("cpu.shares", "2048"), ("cpu.weight", "79 or 174"))
 _resource("cpu_quota", "cpu", "cpu", {"cpu": {"quota": 40000, "period": 80000}}, ("cpu.cfs_quota_us", "40000"), ("cpu.max", "40000 80000"))
 _resource("cpu_period", "cpu", "cpu", {"cpu": {"period": 80000}}, ("cpu.cfs_period_us", "80000"), ("cpu.max", "max 80000"))
 _resource("cpu_quota_unlimited", "cpu", "cpu", {"cpu": {"quota": -1}}, ("cpu.cfs_quota_us", "-1"), ("cpu.max", "max 100000"))
@@ -287,7 +289,7 @@ def resource_block_weight(t):
     if not found:
         raise NotHere("no weights in this kernel's io")
     # v2: io.weight from 1 to 10000 for a weight from 10 to 1000; bfq takes the value as it is.
-    t.true(any(v in ("400", "default 400", "default 3939") for v in found), f"{found}")
+    t.true(any(v in ("400", "default 400", "default 3939", "default 3940") for v in found), f"{found}")
 
 
 @case("config-linux.md#memory", "a memory limit is enforced: what exceeds it is killed")
@@ -295,10 +297,8 @@ def resource_memory_enforced(t):
     _controller(t, "memory")
     _path(t)
     t.resources(memory={"limit": 24 * M, "swap": 24 * M})
-    t.script("x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}")
-    result = t.run()
-    t.lacks("100000000", result.out)
-    t.true(result.code != 0, "the process lived")
+    t.script("dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null; echo $?")
+    t.equal("137", t.run().out.strip(), "the status of what took 100 MB")
 
 
 @case("config-linux.md#pids", "a pids limit is enforced")
@@ -493,7 +493,8 @@ def update_several(t):
     t.must("update", "--pids-limit", "31", "--cpu-quota", "30000", "--cpu-period", "60000", "--cpu-share", "512", t.id)
     t.equal("31", t.cgroup_value(pid, "pids", "pids.max"))
     if t.v2:
-        t.equal(["30000 60000", "20"], [t.cgroup_value(pid, "cpu", n) for n in ("cpu.max", "cpu.weight")])
+        t.equal("30000 60000", t.cgroup_value(pid, "cpu", "cpu.max"))
+        t.true(t.cgroup_value(pid, "cpu", "cpu.weight") in ("20", "59"), "cpu.weight")
     else:
         t.equal(["30000", "60000", "512"], [t.cgroup_value(pid, "cpu", n) for n in ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares")])
 
@@ -512,7 +513,7 @@ def update_check_before(t):
     _controller(t, "memory")
     _path(t)
     t.resources(memory={"limit": 64 * M, "swap": 64 * M})
-    pid = t.up("x=$(head -c 20000000 /dev/zero | tr '\\0' x); sleep 60")
+    pid = t.up("dd if=/dev/zero of=/dev/shm/x bs=1M count=20; sleep 60")
     name = "memory.current" if t.v2 else "memory.usage_in_bytes"
     until(lambda: int(t.cgroup_value(pid, "memory", name)) > 18000000, "20 MB in use")
     result = t.call("update", "-r", "-", t.id, stdin=b'{"memory": {"limit": 4194304, "swap": 4194304, "checkBeforeUpdate": true}}')

@@ -2,7 +2,7 @@
 
 use super::foreground::{self, Signals};
 use super::inherited::Inherited;
-use super::{Context, console, parse};
+use super::{CgroupManager, Context, console, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
 use crate::runtime::container::{Bundle, Id, Outcome, Request};
@@ -98,7 +98,8 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
         keep_keyring: flags.no_new_keyring,
         run,
         no_pivot: flags.no_pivot,
-        systemd: context.globals.systemd_cgroup,
+        systemd: context.globals.systemd_cgroup || context.globals.cgroup_manager == CgroupManager::Systemd,
+        no_group: context.globals.cgroup_manager == CgroupManager::Disabled,
     };
     let mut kept = None;
     let mut announce = |pid: i32, master: Option<OwnedFd>| {

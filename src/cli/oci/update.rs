@@ -5,7 +5,7 @@ use crate::base::ByteSize;
 use crate::base::fs::Context as _;
 use crate::cli::failure::Failure;
 use clap::Parser;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxIntelRdt, LinuxMemory, LinuxPids, LinuxResources};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,12 @@ struct Update {
     resources: Option<PathBuf>,
     #[command(flatten)]
     limits: Limits,
+    /// Share of the L3 cache (Intel RDT), as L3:0=ff;1=ff; beside --resources, too
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Share of the memory bandwidth (Intel RDT), as MB:0=50;1=50; beside --resources, too
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     id: String,
 }
 
@@ -74,13 +80,18 @@ struct Limits {
 
 pub fn update(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     let flags: Update = parse("update", args)?;
-    let container = context.open(&flags.id)?;
+    let mut container = context.open(&flags.id)?;
     let resources = match &flags.resources {
         Some(_) if flags.limits != Limits::default() => return Err(Failure::invalid("give --resources or single limits, not both")),
         Some(path) => read(path)?,
         None => resources(&flags.limits)?,
     };
     container.update(&swapless(resources))?;
+    if flags.l3_cache_schema.is_some() || flags.mem_bw_schema.is_some() {
+        let mut shares = LinuxIntelRdt::default();
+        shares.set_l3_cache_schema(flags.l3_cache_schema).set_mem_bw_schema(flags.mem_bw_schema);
+        container.update_classes(shares)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -100,6 +100,20 @@ pub(super) fn apply(files: &Files<'_>, controller: &str, resources: &LinuxResour
     }
 }
 
+/// config-linux.md, *Memory*: "the limit in bytes, or -1 for unlimited memory"; another negative number is a mistake.
+///
+/// # Errors
+/// [`Error::Invalid`]
+pub(super) fn bytes_or_unlimited(resources: &LinuxResources) -> Result<(), Error> {
+    let Some(memory) = resources.memory() else { return Ok(()) };
+    for (option, value) in [("memory limit", memory.limit()), ("memory reservation", memory.reservation()), ("swap limit", memory.swap())] {
+        if let Some(value) = value.filter(|value| *value < -1) {
+            return Err(Error::Invalid { option, value: value.to_string(), why: "expected a number of bytes, or -1 for unlimited" });
+        }
+    }
+    Ok(())
+}
+
 /// A v1-only or obsolete memory option.
 fn refuse(option: &'static str, asked: bool, why: &'static str) -> Result<(), Error> {
     if asked { Err(Error::Unsupported { option, why }) } else { Ok(()) }

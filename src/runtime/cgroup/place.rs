@@ -155,6 +155,7 @@ impl<'a> Place<'a> {
         if live {
             self.enable(Some(resources), live)?;
         }
+        limits::bytes_or_unlimited(resources)?;
         limits::disregard_kernel(self.path, resources);
         for controller in limits::demanded(resources, live) {
             let missing = || Error::Controller { controller: controller.to_owned(), group: self.path.to_owned() };

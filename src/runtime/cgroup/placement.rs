@@ -60,13 +60,19 @@ impl Group {
     /// is set to. A systemd unit is made with its first process ([`Group::join`]).
     ///
     /// Without the right to make groups, a caller that asks for no limit gets an absent group ([`Group::is_absent`]) and a
-    /// warning: what such a caller may use is bounded by its own group anyway.
+    /// warning: what such a caller may use is bounded by its own group anyway. A group that is absent already stays so.
     ///
     /// # Errors
     /// [`Error::Frozen`] for a group in which nothing could run; what could not be made or set. Nothing is left behind then.
     pub fn make(mut self, spec: &Spec) -> Result<Self, Error> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let owner = owner(spec);
+        if self.is_absent() {
+            if resources.is_some_and(limits::asks) {
+                tracing::warn!("linux.resources of the config do not hold: control groups are disabled");
+            }
+            return Ok(self);
+        }
         if self.unit.is_some() {
             return self.described(spec, resources, owner);
         }
@@ -103,7 +109,9 @@ fn establish(place: &Place<'_>, resources: Option<&LinuxResources>, owner: Optio
 
 /// What is left to do for a group that has its limits.
 pub(super) fn finish(place: &Place<'_>, confinement: Option<&Confinement>, owner: Option<u32>) -> Result<(), Error> {
-    if control::is_frozen(&place.tracking()?, place.layout.v2.is_some()) {
+    // On a hybrid host a process is in two groups that can be frozen, and either would hold it for ever.
+    let legacy = place.home("freezer");
+    if control::is_frozen(&place.tracking()?, place.layout.v2.is_some()) || legacy.is_some_and(|(files, v2)| control::is_frozen(&files, v2)) {
         return Err(Error::Frozen(place.path.to_owned()));
     }
     confinement.map_or(Ok(()), |confinement| confinement.enforce(place))?;

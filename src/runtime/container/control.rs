@@ -4,8 +4,8 @@ use super::{Container, GATE, Status, lifecycle};
 use crate::base::Signal;
 use crate::base::fs;
 use crate::runtime::channel::Channel;
-use crate::runtime::{Error, cgroup, init};
-use oci_spec::runtime::LinuxResources;
+use crate::runtime::{Error, cgroup, init, resctrl};
+use oci_spec::runtime::{Linux, LinuxIntelRdt, LinuxResources, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -155,6 +155,29 @@ impl Container {
             return Err(not_running());
         }
         self.group()?.update(resources).map_err(Error::Cgroup)
+    }
+
+    /// Changes the share of cache and memory bandwidth; a container without a class of service gets one of its own.
+    ///
+    /// # Errors
+    /// `Unsupported` without a resctrl file system; `Conflict` when it does not run; what the kernel refuses.
+    pub fn update_classes(&mut self, asked: LinuxIntelRdt) -> Result<(), Error> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        if let Some(classes) = &self.record.resctrl {
+            return classes.update(&asked, self.id());
+        }
+        let (mut spec, mut linux) = (Spec::default(), Linux::default());
+        linux.set_intel_rdt(Some(asked));
+        spec.set_linux(Some(linux));
+        let Some(classes) = resctrl::Group::of(&spec, self.id())? else { return Ok(()) };
+        let _lock = self.lock()?;
+        // Recorded first: whatever is made is then found by the delete.
+        self.record.resctrl = Some(classes.clone());
+        self.record.write(&self.path(super::RECORD))?;
+        classes.make()?;
+        self.pids()?.into_iter().try_for_each(|pid| classes.join(pid))
     }
 
     /// Everything that its group counts.

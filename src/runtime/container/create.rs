@@ -28,6 +28,8 @@ pub struct Request {
     pub no_pivot: bool,
     /// The control group is a unit of systemd.
     pub systemd: bool,
+    /// The container stays in the caller's control group, and the config's limits do not hold.
+    pub no_group: bool,
 }
 
 /// A container at its gate.
@@ -53,6 +55,7 @@ impl Store {
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
         let group = match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
+            _ if request.no_group => cgroup::Group::absent(),
             // A group in use is then the other container's: the id is what is wrong.
             Err(_) if self.root.join(id.as_str()).exists() => return Err(taken(id)),
             other => other.map_err(Error::Cgroup)?,
@@ -65,7 +68,7 @@ impl Store {
         record.resctrl = classes.clone();
         record.own_pid_namespace = owns_pid_namespace(spec);
         record.later_hooks = lifecycle::has_later_hooks(spec);
-        record.group = Some(group.clone());
+        record.group = (!group.is_absent()).then(|| group.clone());
         let hooked = Cell::new(false);
         let mut undo = Undo::new();
         if record.later_hooks {

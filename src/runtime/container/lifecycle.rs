@@ -21,7 +21,7 @@ impl Record {
     /// Who gets the listener of the filter that its process loads at the start.
     pub(super) fn agent(&self) -> Option<Agent> {
         let listener = self.listener.clone()?;
-        Some(Agent { listener, state: self.hook_state(), status: ContainerState::Created, init: None })
+        Some(Agent { listener, state: self.hook_state(), status: ContainerState::Creating, init: None })
     }
 }
 

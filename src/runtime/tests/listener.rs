@@ -66,7 +66,7 @@ fn an_agent_answers_for_the_container() {
             let (document, listener) = accept(&agent);
             let pid = document["pid"].as_i64().unwrap();
             assert_eq!(pid == i64::from(init.pid), !reaper);
-            let own = json!({"ociVersion": "1.2.0", "id": "web", "status": "created", "pid": pid, "bundle": "/b", "annotations": {"a": "b"}});
+            let own = json!({"ociVersion": "1.2.0", "id": "web", "status": "creating", "pid": pid, "bundle": "/b", "annotations": {"a": "b"}});
             assert_eq!(document, json!({"ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": pid, "metadata": "hello", "state": own}));
             assert!([libc::SYS_mkdir, libc::SYS_mkdirat].contains(&i64::from(refuse_one(listener.as_fd(), libc::EDQUOT).unwrap())));
             assert_eq!(text(output), "mkdir: can't create directory '/x': Disk quota exceeded\n1\n");
@@ -117,7 +117,12 @@ fn nothing_runs_without_its_agent() {
     alone("listener::nothing_runs_without_its_agent", || {
         let fixture = Fixture::new();
         let (root, unused, state) = (fixture.root(), Group::at("/unused"), state());
-        let spec = spec(&fixture.base.join("nobody"), "echo runs", false);
+        let socket = fixture.base.join("nobody");
+        let spec = spec(&socket, "echo runs", false);
+        let (stdio, _output) = pipes();
+        let error = init::create(Create { state: Some(&state), ..Create::new(&spec, &root, stdio, &unused) }, None).err().unwrap();
+        assert!(error.to_string().starts_with("cannot find the seccomp agent's socket"), "{error}");
+        drop(UnixListener::bind(&socket).unwrap());
         let (stdio, output) = pipes();
         let mut init = init::create(Create { state: Some(&state), ..Create::new(&spec, &root, stdio, &unused) }, None).unwrap();
         let error = init.start().unwrap_err();

@@ -212,6 +212,22 @@ fn mounts_are_made_in_order_and_remounted() {
 }
 
 #[test]
+fn the_unified_hierarchy_can_be_mounted_alone() {
+    alone("mounts::the_unified_hierarchy_can_be_mounted_alone", || {
+        let fixture = private();
+        let mounts = json!([
+            {"destination": "/v2", "type": "cgroup2", "source": "cgroup", "options": ["ro", "nosuid", "shared"]},
+            // On a mount that waits for the groups: it waits, too.
+            {"destination": "/v2", "options": ["bind", "remount", "noexec"]},
+        ]);
+        let table = run(&fixture, &with(&mounts, SHOW));
+        check(&entry(&table, "/v2"), &["ro nosuid noexec", "shared:", ""], "/v2");
+        let line = table.lines().find(|line| line.split(' ').nth(4) == Some("/v2")).unwrap();
+        assert!(line.contains(" / /v2 ") && line.contains(" - cgroup2 "), "its own group: {line}");
+    });
+}
+
+#[test]
 fn what_a_file_system_refuses_is_named() {
     alone("mounts::what_a_file_system_refuses_is_named", || {
         let fixture = private();

@@ -1,8 +1,8 @@
 //! Namespaces by path and their order, time offsets, id maps without rights.
 
 use super::super::{Create, Error, Init, Root};
-use super::{Fixture, alone, config, create, init, pipes, run, text, wait};
-use oci_spec::runtime::Spec;
+use super::{Fixture, alone, config, create, exec, init, pipes, run, text, wait};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::mount::{mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
@@ -297,6 +297,41 @@ fn an_ordinary_user_maps_ranges_with_help() {
         let foreign = json!([{"containerID": 0, "hostID": 200_000, "size": 10}]);
         let error = run_directory(&fixture, &rootless("true", &foreign)).unwrap_err().to_string();
         assert!(error.starts_with("newuidmap refused the container's map (the ids must be yours in /etc/subuid): "), "{error}");
+    });
+}
+
+/// As podman calls its runtime for an ordinary user: as root of a user namespace, in the host's other namespaces.
+#[test]
+fn exec_leaves_namespaces_of_the_host_alone_that_it_may_not_join() {
+    alone("namespaces::exec_leaves_namespaces_of_the_host_alone_that_it_may_not_join", || {
+        let fixture = Fixture::new();
+        become_nobody(&fixture);
+        crate::sys::namespace::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).unwrap();
+        for (file, text) in [("setgroups", "deny"), ("gid_map", "0 1000 1"), ("uid_map", "0 1000 1")] {
+            std::fs::write(format!("/proc/self/{file}"), text).unwrap();
+        }
+        let mut spec = rootless("exec sleep 100", &json!([]));
+        let mut linux = spec.linux().clone().unwrap();
+        let kept = |kind: LinuxNamespaceType| [LinuxNamespaceType::Mount, LinuxNamespaceType::Pid, LinuxNamespaceType::Uts].contains(&kind);
+        let list = linux.namespaces().iter().flatten().filter(|entry| kept(entry.typ())).cloned().collect();
+        linux.set_namespaces(Some(list)).set_uid_mappings(None).set_gid_mappings(None);
+        spec.set_linux(Some(linux));
+        let mut process = spec.process().clone().unwrap();
+        process.set_cwd("/made/here".into());
+        spec.set_process(Some(process));
+        let mounts = spec.mounts().iter().flatten().filter(|mount| mount.destination() != Path::new("/dev/mqueue")).cloned().collect();
+        spec.set_mounts(Some(mounts));
+        let root = Root::Directory(fixture.base.join("layer"));
+        let unused = crate::runtime::cgroup::Group::at("/unused");
+        let (stdio, _output) = pipes();
+        let mut init = init::create(Create::new(&spec, &root, stdio, &unused), None).map_err(why).unwrap();
+        init.start().unwrap();
+        let (stdio, output) = pipes();
+        let show =
+            "for n in mnt pid uts ipc; do test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) || echo $n differs; done; hostname; exit 3";
+        let running = exec(&init, &spec, &["sh", "-c", show], stdio).map_err(why).unwrap();
+        assert_eq!((wait(&running.pidfd), text(output).as_str()), (3, "inside\n"));
+        end(&init);
     });
 }
 

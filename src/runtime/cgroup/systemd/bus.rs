@@ -30,6 +30,8 @@ pub enum BusError {
     Refused(String),
     #[error("lost the connection to the message bus")]
     Lost(#[source] io::Error),
+    #[error("no answer from the message bus within {} s", PATIENCE.as_secs())]
+    Silent,
     #[error("malformed message from the message bus")]
     Malformed,
     #[error("{message} ({name})")]
@@ -62,6 +64,26 @@ impl Bus {
     /// # Errors
     /// [`BusError::Connect`], [`BusError::Refused`].
     pub(super) fn connect(address: &Address) -> Result<Self, BusError> {
+        let uid = rustix::process::geteuid().as_raw().to_string();
+        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut bus = Bus::open(address)?;
+        let mut answer = bus.authenticate(&format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n"), 1)?;
+        // In a user namespace our uid has another number outside: then we are whoever the socket says.
+        if answer.starts_with("REJECTED") {
+            bus = Bus::open(address)?;
+            answer = bus.authenticate("\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", 2)?;
+        }
+        if !answer.starts_with("OK ") {
+            return Err(BusError::Refused(answer));
+        }
+        if !bus.direct {
+            let target = Target { destination: Some(BUS), path: "/org/freedesktop/DBus", interface: BUS, member: "Hello" };
+            bus.call(target, "", &[])?;
+        }
+        Ok(bus)
+    }
+
+    fn open(address: &Address) -> Result<Self, BusError> {
         let (stream, direct) = match address {
             Address::Bus(list) => (open(list)?, false),
             Address::Direct(path) => {
@@ -72,13 +94,7 @@ impl Bus {
         for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
             set(&stream, Some(PATIENCE)).map_err(BusError::Lost)?;
         }
-        let mut bus = Bus { stream, serial: 0, direct, signals: VecDeque::new() };
-        bus.authenticate()?;
-        if !direct {
-            let target = Target { destination: Some(BUS), path: "/org/freedesktop/DBus", interface: BUS, member: "Hello" };
-            bus.call(target, "", &[])?;
-        }
-        Ok(bus)
+        Ok(Bus { stream, serial: 0, direct, signals: VecDeque::new() })
     }
 
     /// Asks the bus for the signals of a rule.
@@ -95,34 +111,27 @@ impl Bus {
         self.call(target, "s", &body.finish()).map(drop)
     }
 
-    /// SASL EXTERNAL: the peer's credentials say who we are (D-Bus specification, *Authentication Protocol*). In a user
-    /// namespace our uid has another number outside, so a refused one is followed by "whoever I am".
-    fn authenticate(&mut self) -> Result<(), BusError> {
-        let uid = rustix::process::geteuid().as_raw().to_string();
-        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.send(b"\0")?;
-        self.send(format!("AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+    /// SASL EXTERNAL: the peer's credentials say who we are (D-Bus specification, *Authentication Protocol*). All is said at
+    /// once, as systemd's own clients do: systemd may sleep over a message that comes in one piece with `BEGIN`, so `BEGIN`
+    /// must be with it before the first message leaves. The last of `answers` lines decides.
+    fn authenticate(&mut self, words: &str, answers: usize) -> Result<String, BusError> {
+        self.send(words.as_bytes())?;
         let mut answer = self.line()?;
-        if answer.starts_with("REJECTED") {
-            self.send(b"AUTH EXTERNAL\r\n")?;
-            answer = self.line()?;
+        for _ in 1..answers {
             if answer.starts_with("DATA") {
-                self.send(b"DATA\r\n")?;
                 answer = self.line()?;
             }
         }
-        if !answer.starts_with("OK ") {
-            return Err(BusError::Refused(answer));
-        }
-        self.send(b"BEGIN\r\n")
+        Ok(answer)
     }
 
+    /// A line of the introduction.
     fn line(&mut self) -> Result<String, BusError> {
         let mut line = Vec::new();
         // Byte by byte, for nothing behind the line may be taken; there are two or three of them in a connection's life.
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
-            self.stream.read_exact(&mut byte).map_err(BusError::Lost)?;
+            self.stream.read_exact(&mut byte).map_err(lost)?;
             line.push(byte[0]);
             if line.len() > 4096 {
                 return Err(BusError::Malformed);
@@ -132,13 +141,13 @@ impl Bus {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), BusError> {
-        self.stream.write_all(bytes).map_err(BusError::Lost)
+        self.stream.write_all(bytes).map_err(lost)
     }
 
     /// Calls a method and waits for its answer. Signals that come meanwhile are kept for [`Bus::signal`].
     ///
     /// # Errors
-    /// [`BusError::Remote`] with the answer's error; [`BusError::Lost`] also when no answer came in time.
+    /// [`BusError::Remote`] with the answer's error; [`BusError::Silent`], [`BusError::Lost`].
     pub(super) fn call(&mut self, target: Target<'_>, signature: &str, body: &[u8]) -> Result<Message, BusError> {
         self.serial += 1;
         let serial = self.serial;
@@ -167,7 +176,7 @@ impl Bus {
     /// Waits for a signal for which `wanted` has an answer.
     ///
     /// # Errors
-    /// [`BusError::Lost`] also when none came in time.
+    /// [`BusError::Silent`], [`BusError::Lost`].
     pub(super) fn signal<T>(&mut self, mut wanted: impl FnMut(&Message) -> Option<T>) -> Result<T, BusError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -186,16 +195,24 @@ impl Bus {
     fn receive(&mut self, deadline: Instant) -> Result<Message, BusError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(BusError::Lost(io::ErrorKind::TimedOut.into()));
+            return Err(BusError::Silent);
         }
         self.stream.set_read_timeout(Some(left)).map_err(BusError::Lost)?;
         let mut prefix = [0; wire::PREFIX];
-        self.stream.read_exact(&mut prefix).map_err(BusError::Lost)?;
+        self.stream.read_exact(&mut prefix).map_err(lost)?;
         let total = wire::total(&prefix).ok_or(BusError::Malformed)?;
         let mut bytes = prefix.to_vec();
         bytes.resize(total, 0);
-        self.stream.read_exact(&mut bytes[wire::PREFIX..]).map_err(BusError::Lost)?;
+        self.stream.read_exact(&mut bytes[wire::PREFIX..]).map_err(lost)?;
         Message::parse(&bytes).ok_or(BusError::Malformed)
+    }
+}
+
+/// A socket whose time is up says "try again".
+fn lost(error: io::Error) -> BusError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => BusError::Silent,
+        _ => BusError::Lost(error),
     }
 }
 

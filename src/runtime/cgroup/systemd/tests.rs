@@ -35,7 +35,15 @@ impl Service {
         let mut answers: VecDeque<Answer> = answers.iter().copied().collect();
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            greet(&mut stream, rejects_uid);
+            if rejects_uid {
+                refuse(&mut stream);
+                stream = listener.accept().unwrap().0;
+                assert_eq!((line(&mut stream), line(&mut stream)), ("AUTH EXTERNAL".to_owned(), "DATA".to_owned()));
+                stream.write_all(b"DATA\r\nOK 0123\r\n").unwrap();
+                assert_eq!(line(&mut stream), "BEGIN");
+            } else {
+                greet(&mut stream);
+            }
             let mut calls = Vec::new();
             while let Some(message) = next(&mut stream) {
                 let answer = if message.interface == "org.freedesktop.DBus" { Answer::Done } else { answers.pop_front().unwrap() };
@@ -74,18 +82,22 @@ fn line(stream: &mut UnixStream) -> String {
     String::from_utf8(line).unwrap().trim_start_matches('\0').trim_end().to_owned()
 }
 
-fn greet(stream: &mut UnixStream, rejects_uid: bool) {
+fn asks_as_ourselves(stream: &mut UnixStream) {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(line(stream), format!("AUTH EXTERNAL {hex}"));
-    if rejects_uid {
-        stream.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
-        assert_eq!(line(stream), "AUTH EXTERNAL");
-        stream.write_all(b"DATA\r\n").unwrap();
-        assert_eq!(line(stream), "DATA");
-    }
-    stream.write_all(b"OK 0123\r\n").unwrap();
+}
+
+fn greet(stream: &mut UnixStream) {
+    asks_as_ourselves(stream);
+    // Before the answer: no message may come in one piece with it.
     assert_eq!(line(stream), "BEGIN");
+    stream.write_all(b"OK 0123\r\n").unwrap();
+}
+
+fn refuse(stream: &mut UnixStream) {
+    asks_as_ourselves(stream);
+    stream.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
 }
 
 /// None at the end of the connection.
@@ -350,7 +362,7 @@ fn a_bus_that_is_not_there_or_talks_nonsense_is_an_error() {
     let listener = UnixListener::bind(dir.join("s")).unwrap();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        greet(&mut stream, false);
+        greet(&mut stream);
         next(&mut stream).unwrap();
         stream.write_all(b"no message of any kind at all").unwrap();
     });
