@@ -42,7 +42,7 @@ RUNC = {
     "runc 1.1 hands over the ownership with the systemd driver only": ["cgroups_ownership@v2"],
     "runc ignores on v2 what has no conversion; the paragraph says MUST generate an error": ["resource_network_absent@v2"],
     "runc 1.1 does not know checkBeforeUpdate": ["update_check_before@v2"],
-    "runc 1.1 leaves processes of a shared PID namespace, and with them the cgroup": ["delete_with_orphans"],
+    "runc 1.1 leaves processes of a shared PID namespace, and with them the cgroup": ["delete_with_orphans@v2"],
     "runc 1.1 does not know the real-time signals": ["kill_RTMIN_3"],
     "runc 1.1 names options in its features that its own mounts then refuse": ["features_mount_options"],
 }
