@@ -35,6 +35,8 @@ guest() { # SCRIPT INIT: a script of cgroup2/ in the Debian guest
 }
 guest groups own
 guest systemd systemd
+echo "== security"
+timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 rm -f "$RCON_TALLY"
