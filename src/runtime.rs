@@ -41,6 +41,11 @@
 //!   own); `zbus` (async at heart: an executor and a thread in a process that must have one thread).
 //! - A systemd unit is made by joining the waiting stage to its group, since systemd wants the process with the unit. Rejected: a
 //!   second way through `create` for that driver.
+//! - A startContainer hook is a fork of the stage that takes the process's own rights and filter before its `execve`; the
+//!   stage itself waits unfiltered, so that a filter need not allow a fork. Rejected: the hook before ids and capabilities
+//!   are dropped; its program is the container's, which would get more than its process.
+//! - A caller without rights has its stage open root and sources of binds, and newuidmap and newgidmap write maps of more
+//!   than its own id. Network devices are the parent's to move, and to give back when a create fails.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 //! - The listener of a filter that notifies is taken out of the stage by its peer (pidfd_getfd), so that the filter has to
