@@ -83,7 +83,11 @@ pub(super) fn compile(linux: Option<&Linux>, own: bool) -> Result<Vec<Device>, E
 pub(super) fn raise_loopback() -> Result<(), Failure> {
     let said = |error: NetlinkError| failure("bring up the loopback device", &error);
     let socket = netlink::open(Family::Route).map_err(said)?;
-    set_up(socket.as_fd(), LOOPBACK, true).map_err(said)
+    match set_up(socket.as_fd(), LOOPBACK, true).map_err(said) {
+        // Inside a container that may make namespaces but not configure networks. The config does not ask for it: it stays down.
+        Err(failure) if failure.errno == libc::EPERM => Ok(()),
+        other => other,
+    }
 }
 
 /// What the kernel takes (`dev_valid_name`, net/core/dev.c); a template has one `%d`, for which it finds a number.
