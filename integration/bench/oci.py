@@ -59,13 +59,17 @@ def bundle(work):
 class Runtime:
     def __init__(self, name, argv, directory):
         self.name, self.argv, self.directory, self.number = name, argv, directory, 0
+        self.errors = f"{os.path.dirname(directory)}/errors-{name}"
 
     def timed(self, *args):
-        begin = time.perf_counter()
-        done = subprocess.run([*self.argv, *args], cwd=self.directory, stdin=null, stdout=null, stderr=subprocess.PIPE)
-        took = (time.perf_counter() - begin) * 1000
-        if done.returncode:
-            raise RuntimeError(f"{self.name} {' '.join(args)}: {done.stderr.decode().strip()[-300:]}")
+        # A file, for a created container keeps its streams open.
+        with open(self.errors, "w+b") as errors:
+            begin = time.perf_counter()
+            done = subprocess.run([*self.argv, *args], cwd=self.directory, stdin=null, stdout=null, stderr=errors)
+            took = (time.perf_counter() - begin) * 1000
+            if done.returncode:
+                errors.seek(0)
+                raise RuntimeError(f"{self.name} {' '.join(args)}: {errors.read().decode().strip()[-300:]}")
         return took
 
     def fresh(self):

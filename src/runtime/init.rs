@@ -60,12 +60,7 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
         proof,
     };
     let (ours, theirs) = Channel::pair()?;
-    let born = group.and_then(cgroup::Group::clone_fd);
-    let flags = if luggage.joins.has_door() { 0 } else { plan.namespaces.new };
-    let clone = || luggage.joins.around(|| fork(proof, flags, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"));
-    // Before its map is written, the files of a hidden process are closed to an unprivileged parent. Nobody who could look
-    // into the stage is in its user namespace then.
-    let forked = if plan.namespaces.shown { clone() } else { hidden(clone) }?;
+    let forked = clone(&luggage, group)?;
     match forked {
         Forked::Child => {
             drop(ours);
@@ -93,6 +88,16 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
             }
         }
     }
+}
+
+fn clone(luggage: &Luggage<'_>, group: Option<&cgroup::Group>) -> Result<Forked, Failure> {
+    let namespaces = &luggage.plan.namespaces;
+    let born = group.and_then(cgroup::Group::clone_fd);
+    let flags = if luggage.joins.has_door() { 0 } else { namespaces.new };
+    let clone = || luggage.joins.around(|| fork(luggage.proof, flags, born.as_ref().map(AsFd::as_fd)).at("clone the init stage"));
+    // Before its map is written, the files of a hidden process are closed to an unprivileged parent. Nobody who could look
+    // into the stage is in its user namespace then.
+    if namespaces.shown { clone() } else { hidden(clone) }
 }
 
 /// The plan of a request.
@@ -266,6 +271,9 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
             channel.expect(channel::RELEASE)?;
             outlive()?;
             channel.released()?;
+            // It may wait for long: only what it has written stays its own.
+            crate::sys::heap::trim();
+            crate::sys::heap::release_text();
             *channel = Channel::accept(gate.as_fd())?;
         }
     }
