@@ -5,7 +5,7 @@ declare -A groups=(
     [build]="gcc libc6-dev busybox-static"
     [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 qemu-system-x86 cpio kmod zstd xz-utils e2fsprogs runc crun"
     [peers]="podman netavark aardvark-dns buildah docker.io containerd runc iptables tini uidmap curl iproute2 util-linux procps python3"
-    [bench]="docker.io podman runc iptables python3 iproute2"
+    [bench]="docker.io podman runc crun iptables python3 iproute2"
 )
 missing=()
 for group in "$@"; do

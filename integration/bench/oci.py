@@ -130,7 +130,9 @@ def measure(world):
     work = tempfile.mkdtemp(prefix="rcon-bench.", dir="/run")
     try:
         directory = bundle(work)
-        candidates = [("rcon", options.rcon), ("crun", "crun"), ("runc", "runc")] + ([("youki", options.youki)] if options.youki else [])
+        candidates = [("rcon", options.rcon), ("crun", "crun"), ("runc", "runc")]
+        if options.youki and os.access(options.youki, os.X_OK):
+            candidates.append(("youki", options.youki))
         runtimes = []
         for name, binary in candidates:
             runtime = Runtime(name, [binary, "--root", f"{work}/state-{name}"], directory)
