@@ -18,20 +18,20 @@ const HIGHEST: u32 = 65535;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
     /// Class and level.
-    io_priority: Option<(u32, u32)>,
-    scheduler: Option<call::Attributes>,
+    pub io_priority: Option<(u32, u32)>,
+    pub scheduler: Option<call::Attributes>,
     /// Before and after the process enters its groups, as bit masks; only of an exec.
-    initial: Option<Vec<u64>>,
-    last: Option<Vec<u64>>,
-    memory: Option<MemoryPolicy>,
-    personality: Option<u32>,
+    pub initial: Option<Vec<u64>>,
+    pub last: Option<Vec<u64>>,
+    pub memory: Option<MemoryPolicy>,
+    pub personality: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MemoryPolicy {
+pub(super) struct MemoryPolicy {
     /// `MPOL_*` and `MPOL_F_*`.
-    mode: u32,
-    nodes: Vec<u64>,
+    pub mode: u32,
+    pub nodes: Vec<u64>,
 }
 
 impl Attributes {

@@ -75,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// Its key in the config.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Prestart => "prestart",
             Kind::CreateRuntime => "createRuntime",
@@ -104,13 +104,13 @@ impl Kind {
 /// One program, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hook {
-    kind: Kind,
+    pub kind: Kind,
     /// Counted from 1 within its kind.
-    number: usize,
-    path: PathBuf,
-    args: Vec<CString>,
-    env: Vec<CString>,
-    timeout: Option<Duration>,
+    pub number: usize,
+    pub path: PathBuf,
+    pub args: Vec<CString>,
+    pub env: Vec<CString>,
+    pub timeout: Option<Duration>,
 }
 
 /// The hooks that `create` and the init stage run, with what they are told.

@@ -9,9 +9,9 @@ use std::ffi::CString;
 /// To be joined by each process of the container; who comes first makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Keyring {
-    name: CString,
+    pub name: CString,
     /// Added to what the maker's default is.
-    permissions: u32,
+    pub permissions: u32,
 }
 
 impl Keyring {

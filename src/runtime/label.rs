@@ -16,8 +16,8 @@ const PROC_MAGIC: u64 = 0x9fa0;
 /// One label: the file below `/proc/self/attr` and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Label {
-    file: &'static str,
-    text: String,
+    pub file: &'static str,
+    pub text: String,
     /// The field that asks for it.
     field: &'static str,
 }

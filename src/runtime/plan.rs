@@ -9,9 +9,13 @@ mod hostile_tests;
 mod mounts;
 mod namespaces;
 mod rootfs;
+#[cfg(test)]
+mod snapshots;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod text;
 
 pub(super) use devices::{DeviceKind, DeviceStep};
 pub(super) use mounts::{Idmap, Maps, MountStep, Source, over_proc};
