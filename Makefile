@@ -47,7 +47,7 @@ conformance-cgroup2: build $(FIXTURES)/busybox.tar $(FIXTURES)/guest.ext4 ## the
 bench: build $(FIXTURES)/busybox.tar ## against docker and podman, and rcon-runtime against crun, runc and youki, interleaved
 	@packaging/install-packages.sh bench
 	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
-	@[ -x $(FIXTURES)/youki/bin/youki ] || cargo install --quiet --root $(FIXTURES)/youki --target-dir target/youki youki || echo "youki cannot be built here: it is left out"
+	@[ -x $(FIXTURES)/youki/bin/youki ] || cargo install --quiet --root $(FIXTURES)/youki --target-dir target/youki --features v1,v2 youki || echo "youki cannot be built here: it is left out"
 	$(SUDO) unshare --net --mount --propagation private integration/bench/oci.py --rcon $(CURDIR)/$(RCON)-runtime --image $(CURDIR)/$(FIXTURES)/busybox.tar --youki $(CURDIR)/$(FIXTURES)/youki/bin/youki --json target/bench-oci.json
 
 fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 ## every fixture image
