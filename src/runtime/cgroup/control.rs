@@ -16,6 +16,9 @@ const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a signal to all waits until they hold still.
 const HOLD_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long a group that is told to be frozen is given before it counts as running.
+const SETTLE_DEADLINE: Duration = Duration::from_millis(200);
+
 /// How long a group that still has (dying) processes is waited for before its removal fails.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -141,9 +144,15 @@ pub(super) fn thaw(files: &Files<'_>, unified: bool) -> Result<(), Error> {
     if unified { files.set("cgroup.freeze", "0") } else { files.set("freezer.state", "THAWED") }
 }
 
-/// Whether the group is stopped, by itself or with one above it. One that is only about to be does not count on v1.
+/// Whether the group is stopped, by itself or with one above it. One that does not get there does not count.
 pub(super) fn is_frozen(files: &Files<'_>, unified: bool) -> bool {
-    if unified { files.keyed("cgroup.events", "frozen") == Some(1) } else { files.get("freezer.state").is_ok_and(|state| state == "FROZEN") }
+    if !unified {
+        return files.get("freezer.state").is_ok_and(|state| state == "FROZEN");
+    }
+    // A signal stirs the frozen for a moment, some time after it was sent: a group that is to be frozen gets time to settle.
+    let told = files.get("cgroup.freeze").is_ok_and(|word| word == "1");
+    let patience = if told { SETTLE_DEADLINE } else { Duration::ZERO };
+    wait_for_event(&files.dir, "frozen", 1, Instant::now() + patience).unwrap_or(false) && files.dir.exists()
 }
 
 /// Sends SIGKILL to everything in the group and waits until nothing is left.
@@ -207,11 +216,6 @@ pub(super) fn signal_all(files: &Files<'_>, unified: bool, signal: i32) -> Resul
     let frozen_before = is_frozen(files, unified);
     let held = frozen_before || hold(files, unified);
     let sent = pids(files).and_then(|pids| pids.into_iter().try_for_each(|pid| kill(pid, signal, files.group)));
-    if frozen_before && unified {
-        // A signal stirs a frozen process for a moment; nobody should see a paused container run.
-        let settled = wait_for_event(&files.dir, "frozen", 1, Instant::now() + HOLD_DEADLINE);
-        settled.map_err(|source| read_error(files, "cgroup.events", source))?;
-    }
     // A v1 freezer keeps even the killed.
     if held && (!frozen_before || (!unified && signal == libc::SIGKILL)) {
         thaw_if_there(files, unified)?;
