@@ -10,10 +10,10 @@
 mod auth;
 mod certs;
 mod challenge;
+mod credential_helper;
 mod credentials;
 mod ecr;
 mod endpoint;
-mod helper;
 mod login;
 mod tls;
 mod transfer;
