@@ -14,6 +14,8 @@ pub enum Error {
     State(#[from] crate::state::Error),
     #[error("pull access denied for {name}: the repository does not exist or needs a login")]
     Denied { name: String },
+    #[error("push access denied for {name}{}", detail(message))]
+    PushDenied { name: String, message: String },
     #[error("registry {registry} refused the credentials for {name}")]
     Credentials { registry: String, name: String },
     #[error("no image {reference} in the registry")]
@@ -29,6 +31,22 @@ pub enum Error {
     },
     #[error("registry {registry} answered {status} when asked to {operation}{}", detail(message))]
     Answer { registry: String, operation: String, status: u16, message: String },
+    #[error("registry {registry} gave an answer of no use when asked to {operation}: {why}")]
+    Protocol { registry: String, operation: String, why: String },
+    #[error("cannot read layer {layer} to push it")]
+    PushRead {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot compress layer {layer} to push it")]
+    PushWrite {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{message}")]
+    List { message: String, missing: bool },
     #[error("registry {registry} asks for authentication in a way that is refused: {why}")]
     Challenge { registry: String, why: String },
     #[error("cannot use the credential helper docker-credential-{helper} for {registry}: {why}")]
@@ -95,7 +113,7 @@ fn detail(message: &str) -> String {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } => ErrorKind::Unauthorized,
+            Error::Denied { .. } | Error::PushDenied { .. } | Error::Credentials { .. } | Error::Helper { .. } => ErrorKind::Unauthorized,
             Error::Challenge { .. } => ErrorKind::Forbidden,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
             Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
@@ -111,6 +129,10 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Error::BlobMissing { .. } => ErrorKind::Conflict,
+            Error::Protocol { .. } => ErrorKind::Unavailable,
+            Error::PushRead { .. } | Error::PushWrite { .. } => ErrorKind::Internal,
+            Error::List { missing: true, .. } => ErrorKind::NotFound,
+            Error::List { .. } => ErrorKind::Invalid,
             Error::State(error) => error.kind(),
             Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
         }
@@ -120,6 +142,9 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials"),
+            Error::PushDenied { .. } => Some(
+                "check the spelling of the repository, and that you are logged in as somebody who may write to it; rcon reads docker's credentials",
+            ),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Platform { .. } => Some("choose another platform with --platform"),
             _ => None,

@@ -10,10 +10,14 @@
 mod auth;
 mod credentials;
 mod endpoint;
+mod listing;
 mod transfer;
+mod upload;
 
 pub use endpoint::Endpoint;
+pub use listing::{Found, Referrers, fallback_tag, search};
 pub use transfer::Fetched;
+pub use upload::{Grown, Mount, Outgoing};
 
 use super::{Error, Progress, RegistryConfig};
 use crate::oci::{Digest, MANIFEST_LIMIT, Reference, media};

@@ -1,7 +1,7 @@
 //! Answers to `401`: basic authentication and the bearer token flow (distribution-spec token specification).
 //!
-//! Tokens are kept per endpoint and repository, asked for with the scope `repository:NAME:pull` alone, and
-//! never used for another repository.
+//! Tokens are kept per endpoint and repository and never used for another repository. They are asked for with the
+//! scope `repository:NAME:pull` alone, unless the caller says what more it is about to do ([`Authority::ask_for`]).
 
 use super::credentials::{Credentials, Stores};
 use super::{Endpoint, body};
@@ -29,6 +29,8 @@ pub struct Authority {
     credentials: RefCell<HashMap<String, Credentials>>,
     /// A server asked for a pause.
     not_before: Cell<Option<Instant>>,
+    /// Scopes to ask for instead of `repository:NAME:pull`.
+    scopes: Vec<String>,
 }
 
 /// One challenge of a `WWW-Authenticate` header.
@@ -42,7 +44,18 @@ impl Authority {
     /// # Errors
     /// The docker config is not valid JSON.
     pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
-        Ok(Authority { stores: Stores::new(config)?, known: RefCell::default(), credentials: RefCell::default(), not_before: Cell::new(None) })
+        Ok(Authority {
+            stores: Stores::new(config)?,
+            known: RefCell::default(),
+            credentials: RefCell::default(),
+            not_before: Cell::new(None),
+            scopes: Vec::new(),
+        })
+    }
+
+    /// Asks for these scopes (token specification, "resource scope grammar") instead of pulling alone.
+    pub fn ask_for(&mut self, scopes: Vec<String>) {
+        self.scopes = scopes;
     }
 
     /// The header that was accepted before and has not expired.
@@ -125,7 +138,7 @@ impl Authority {
         credentials: &Credentials,
     ) -> Result<(String, u64), Error> {
         let mut url = check_realm(endpoint, realm)?;
-        let scope = format!("repository:{}:pull", reference.repository());
+        let scopes = if self.scopes.is_empty() { vec![format!("repository:{}:pull", reference.repository())] } else { self.scopes.clone() };
         let operation = "get a token";
         let request = if let Credentials::Identity(token) = credentials {
             let mut form = reqwest::Url::parse("form://x/").expect("invariant: a constant address");
@@ -133,7 +146,7 @@ impl Authority {
                 .append_pair("grant_type", "refresh_token")
                 .append_pair("service", service.unwrap_or_default())
                 .append_pair("client_id", "rcon")
-                .append_pair("scope", &scope)
+                .append_pair("scope", &scopes.join(" "))
                 .append_pair("refresh_token", token);
             let text = form.query().unwrap_or_default().to_owned();
             endpoint.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(text)
@@ -141,7 +154,7 @@ impl Authority {
             if let Some(service) = service {
                 url.query_pairs_mut().append_pair("service", service);
             }
-            url.query_pairs_mut().append_pair("scope", &scope);
+            url.query_pairs_mut().extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
             match credentials {
                 Credentials::Plain(RegistryAuth::Basic(user, password)) => endpoint.client.get(url).basic_auth(user, Some(password)),
                 _ => endpoint.client.get(url),

@@ -3,6 +3,7 @@
 use super::{CONNECT, STALL};
 use crate::image::{Error, RegistryConfig};
 use reqwest::redirect::Policy;
+use std::time::Duration;
 
 /// Most redirects of one request.
 const REDIRECTS: usize = 10;
@@ -29,11 +30,24 @@ pub fn of(config: &RegistryConfig, registry: &str) -> Result<Vec<Endpoint>, Erro
     for mirror in config.mirrors.get(registry).into_iter().flatten() {
         endpoints.push(mirror_endpoint(config, mirror)?);
     }
+    endpoints.push(own_endpoint(config, registry, Some(STALL))?);
+    Ok(endpoints)
+}
+
+/// The registry itself, for what is written to it: no mirror, and no limit on the time until an answer comes, since
+/// that includes the sending of a body of any size. The sender watches its progress.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn for_upload(config: &RegistryConfig, registry: &str) -> Result<Endpoint, Error> {
+    own_endpoint(config, registry, None)
+}
+
+fn own_endpoint(config: &RegistryConfig, registry: &str, stall: Option<Duration>) -> Result<Endpoint, Error> {
     let plain = is_loopback(registry) || config.insecure.iter().any(|listed| listed == registry);
     let host = if registry == "docker.io" { DEFAULT_REGISTRY_HOST } else { registry };
     let scheme = if plain { "http" } else { "https" };
-    endpoints.push(Endpoint { base: format!("{scheme}://{host}"), host: registry.to_owned(), plain, client: client(plain, is_loopback(registry))? });
-    Ok(endpoints)
+    Ok(Endpoint { base: format!("{scheme}://{host}"), host: registry.to_owned(), plain, client: client(plain, is_loopback(registry), stall)? })
 }
 
 fn mirror_endpoint(config: &RegistryConfig, mirror: &str) -> Result<Endpoint, Error> {
@@ -48,18 +62,20 @@ fn mirror_endpoint(config: &RegistryConfig, mirror: &str) -> Result<Endpoint, Er
         "http" => return Err(refused("plain HTTP is only for loopback addresses and registries listed as insecure")),
         _ => return Err(refused("its scheme is not https")),
     };
-    Ok(Endpoint { base: mirror.trim_end_matches('/').to_owned(), host, plain, client: client(plain, loopback)? })
+    Ok(Endpoint { base: mirror.trim_end_matches('/').to_owned(), host, plain, client: client(plain, loopback, Some(STALL))? })
 }
 
-fn client(plain: bool, loopback: bool) -> Result<reqwest::Client, Error> {
+fn client(plain: bool, loopback: bool, stall: Option<Duration>) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
-        .read_timeout(STALL)
         .tcp_nodelay(true)
         // Authorization is dropped by the client when a redirect leaves host or port.
         .redirect(Policy::limited(REDIRECTS))
         .referer(false);
+    if let Some(stall) = stall {
+        builder = builder.read_timeout(stall);
+    }
     if plain {
         // No certificate is ever looked at, so the system's need not be read.
         builder = builder.tls_certs_only(std::iter::empty());
