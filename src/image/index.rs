@@ -144,7 +144,10 @@ pub fn push(
     let (bytes, kind) = build(list)?;
     reactor()?.block_on(async {
         for (member, reference) in &members {
-            bring(roots, config, &registry, target, member, reference, progress).await?;
+            if let Err(error) = bring(roots, config, &registry, target, member, reference, progress).await {
+                registry.cancel_all().await;
+                return Err(error);
+            }
         }
         let digest = Digest::of(&bytes);
         registry.put_manifest(target.tag().unwrap_or(digest.as_str()), kind, &bytes).await?;

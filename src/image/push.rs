@@ -98,7 +98,15 @@ pub fn push(
         progress(Progress::Preparing { id: layer.id() });
     }
     let job = Job { roots, config, registry: &registry, setting, progress };
-    let pushed = std::thread::scope(|scope| reactor()?.block_on(job.run(scope, db, image, reference, layers, options)));
+    let pushed = std::thread::scope(|scope| {
+        reactor()?.block_on(async {
+            let pushed = job.run(scope, db, image, reference, layers, options).await;
+            if pushed.is_err() {
+                registry.cancel_all().await;
+            }
+            pushed
+        })
+    });
     drop(in_use);
     pushed
 }

@@ -44,6 +44,8 @@ pub struct Registry {
     endpoints: Vec<Endpoint>,
     reference: Reference,
     authority: auth::Authority,
+    /// Upload sessions that were begun.
+    opened: std::cell::RefCell<Vec<reqwest::Url>>,
 }
 
 /// One request.
@@ -74,7 +76,7 @@ impl Registry {
         // The second caller in one process finds it installed, which is what we want.
         drop(rustls::crypto::ring::default_provider().install_default());
         let endpoints = endpoint::of(config, reference.registry())?;
-        Ok(Registry { endpoints, reference: reference.clone(), authority: auth::Authority::new(config)? })
+        Ok(Registry { endpoints, reference: reference.clone(), authority: auth::Authority::new(config)?, opened: Default::default() })
     }
 
     /// The digest a tag points to now, without counting as a pull. None if the registry does not say.

@@ -24,6 +24,8 @@ const SMALL: u64 = 4 << 20;
 const PIECE: usize = 256 << 10;
 /// Time between two reports of progress.
 const REPORT: Duration = Duration::from_millis(100);
+/// Time for giving up uploads after a failure.
+const CANCEL: Duration = Duration::from_secs(5);
 /// Bytes that must be taken for the count of tries to start again.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -129,7 +131,9 @@ impl Registry {
         if response.status() == StatusCode::CREATED {
             return Ok(Mount::Mounted);
         }
-        Ok(Mount::Refused(location(&response).ok()))
+        let session = location(&response).ok();
+        self.opened.borrow_mut().extend(session.clone());
+        Ok(Mount::Refused(session))
     }
 
     /// Gives up an upload session, so that the registry need not keep its bytes; a failure is nobody's loss.
@@ -139,10 +143,21 @@ impl Registry {
         }
     }
 
+    /// Gives up every upload of this registry that may still be open, after a failure.
+    pub async fn cancel_all(&self) {
+        let opened = std::mem::take(&mut *self.opened.borrow_mut());
+        let cancels = futures_util::future::join_all(opened.into_iter().map(|session| self.cancel(session)));
+        if tokio::time::timeout(CANCEL, cancels).await.is_err() {
+            tracing::debug!("uploads at {} are left to its own clean-up", self.target().host);
+        }
+    }
+
     async fn open_session(&self) -> Result<Url, Error> {
         let url = self.address("blobs/uploads/")?;
         let response = self.exchange(&Exchange::new(Method::POST, url, "push a blob").with(CONTENT_LENGTH, "0")).await?;
-        location(&response).map_err(|()| self.nonsense("push a blob", "it names no address to send the blob to"))
+        let session = location(&response).map_err(|()| self.nonsense("push a blob", "it names no address to send the blob to"))?;
+        self.opened.borrow_mut().push(session.clone());
+        Ok(session)
     }
 
     /// Sends bytes that are at hand.
@@ -195,9 +210,6 @@ impl Registry {
             let stale = session.is_some() && matches!(error, Error::Answer { status: 400 | 404 | 409 | 416, .. });
             attempt = if at.saturating_sub(before) >= PROGRESS_BYTES { 1 } else { attempt + 1 };
             if failed || attempt >= TRIES || !(error.is_transient() || stale) {
-                if let Some(session) = session {
-                    self.cancel(session).await;
-                }
                 return Err(if failed { Error::CutOff(id.to_owned()) } else { error });
             }
             let pause = pause(attempt, self.authority.asked_pause());
