@@ -25,6 +25,10 @@
 //! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
 //! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
 //!   store that nothing but `artifact` could use.
+//! - While a layer is unpacked, what its files do not hold of its tar is taken down beside it (`layer/split.rs`), so
+//!   that the tar can be made again without its blob. What a later entry of a tar replaces is renamed out of the
+//!   layer for that, not copied. Rejected: the format of the Go tar-split library (JSON in gzip,
+//!   a checksum a file): costlier to write and to read, and its checksums repeat what the DiffID says.
 //! - One `syncfs` per pull before the record, no sync per file.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
