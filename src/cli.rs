@@ -29,6 +29,8 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
 mod manifest;
 mod oci;

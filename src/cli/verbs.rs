@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    artifact, attach, copy, create, exec, flags, images, info, inspect, kill, logs, manifest, pause, port, prune, ps, pull, push, remove, rename,
-    rmi, run, save, search, start, stats, stop, tag, top, update, version, volume, wait,
+    artifact, attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, manifest, pause, port, prune, ps, pull, push,
+    remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -72,6 +72,8 @@ pub const VERBS: &[Verb] = &[
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rmi"], rmi::Args, rmi::run),
     verb!(["search"], search::Args, search::run),
+    verb!(["login"], login::Args, login::run),
+    verb!(["logout"], logout::Args, logout::run),
     verb!(["version"], version::Args, version::run),
     verb!(["info"], info::Args, info::run),
 ];

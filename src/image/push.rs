@@ -364,14 +364,14 @@ impl Write for Growing<'_> {
 }
 
 impl Layer {
-    /// The uncompressed tar, from the blob if it is held.
+    /// The uncompressed tar: from the blob if it is held, else made again from the files.
     fn tar(&self) -> Result<Box<dyn Read>, Error> {
         let unreadable = |source| Error::PushRead { layer: self.id(), source };
         if let Some((_, path)) = &self.held {
             let file = BufReader::with_capacity(PIECE, File::open(path).map_err(unreadable)?);
             return stream::decompressor(file).map_err(unreadable);
         }
-        Err(Error::BlobMissing { image: self.image.clone(), layer: self.diff_id.to_string() })
+        Ok(Box::new(crate::image::layer::split::assemble(&self.directory).map_err(unreadable)?))
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a registry has: tags of a repository, manifests that refer to another (OCI 1.1), repositories by a word.
 
-use super::{Endpoint, Registry, STALL, TRIES, body, endpoint, error_message, pause};
+use super::{Ask, Endpoint, Registry, STALL, body, broken, endpoint};
 use crate::image::{Error, RegistryConfig};
 use crate::oci::{Descriptor, Digest, Document, Reference, media};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, LINK};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::Url;
+use reqwest::header::{HeaderMap, LINK};
 use serde::Deserialize;
 
 /// Most bytes of one page of a list.
@@ -51,9 +51,9 @@ impl Registry {
             tags: Option<Vec<String>>,
         }
         let endpoint = self.endpoints.last().expect("invariant: the registry itself is always an endpoint");
-        let first = format!("{}/v2/{}/tags/list?n={PAGE_NAMES}", endpoint.base, self.reference.repository());
+        let first = Ask { path: &format!("tags/list?n={PAGE_NAMES}"), operation: "list the tags", ..Ask::default() };
         let mut tags = Vec::new();
-        self.pages(endpoint, first, "list the tags", &mut |bytes| {
+        self.pages(endpoint, &first, &mut |bytes| {
             let page: Page = serde_json::from_slice(bytes).ok()?;
             tags.extend(page.tags.unwrap_or_default());
             Some(true)
@@ -72,12 +72,13 @@ impl Registry {
     /// The registry cannot be asked, or answers something else than an index.
     pub async fn referrers(&self, digest: &Digest, artifact_type: Option<&str>) -> Result<Referrers, Error> {
         let endpoint = self.endpoints.last().expect("invariant: the registry itself is always an endpoint");
-        let mut address = format!("{}/v2/{}/referrers/{digest}", endpoint.base, self.reference.repository());
+        let mut path = format!("referrers/{digest}");
         if let Some(kind) = artifact_type
-            && let Ok(url) = Url::parse_with_params(&address, [("artifactType", kind)])
+            && let Ok(url) = Url::parse_with_params("x:", [("artifactType", kind)])
         {
-            address = url.into();
+            path.push_str(url.as_str().trim_start_matches("x:"));
         }
+        let first = Ask { path: &path, accept: Some(media::OCI_INDEX), operation: "list the referrers", ..Ask::default() };
         let mut manifests = Vec::new();
         let mut bad = None;
         let mut take = |bytes: &[u8]| match index_entries(bytes) {
@@ -90,7 +91,7 @@ impl Registry {
                 None
             }
         };
-        let by_registry = match self.pages(endpoint, address, "list the referrers", &mut take).await {
+        let by_registry = match self.pages(endpoint, &first, &mut take).await {
             Ok(()) => true,
             Err(Error::Answer { status: 404, .. }) => false,
             Err(error) => return Err(error),
@@ -114,67 +115,25 @@ impl Registry {
     }
 
     /// Reads a list page by page. `take` gets each page and says whether more is wanted; None: the page is nonsense.
-    async fn pages(&self, endpoint: &Endpoint, first: String, operation: &str, take: &mut dyn FnMut(&[u8]) -> Option<bool>) -> Result<(), Error> {
+    async fn pages(&self, endpoint: &Endpoint, first: &Ask<'_>, take: &mut dyn FnMut(&[u8]) -> Option<bool>) -> Result<(), Error> {
+        let operation = first.operation;
         let protocol = |why: &str| Error::Protocol { registry: endpoint.host.clone(), operation: operation.to_owned(), why: why.to_owned() };
-        let mut next = Some(Url::parse(&first).map_err(|e| protocol(&e.to_string()))?);
+        let mut next: Option<Url> = None;
         for _ in 0..PAGES {
-            let Some(url) = next else { return Ok(()) };
-            let response = self.page(endpoint, &url, operation).await?;
-            next = next_page(response.headers(), &url);
-            let bytes = body(response, PAGE_LIMIT, &|| "a page of the list".to_owned()).await.map_err(|e| self.broken(endpoint, operation, e))?;
-            if !take(&bytes).ok_or_else(|| protocol("it is not the JSON that the protocol asks for"))? {
+            let later = Ask { address: next.as_ref(), accept: first.accept, operation, ..Ask::default() };
+            let ask = if next.is_some() { &later } else { first };
+            let response = self.retried(endpoint, async || self.send(endpoint, ask).await).await?;
+            let url = response.url().clone();
+            let following = next_page(response.headers(), &url);
+            let read = tokio::time::timeout(STALL, body(response, PAGE_LIMIT, &|| "a page of the list".to_owned())).await;
+            let bytes = read.map_err(|_| protocol("it stopped in the middle of a page"))?.map_err(|e| broken(endpoint, &url, operation, e))?;
+            let more = take(&bytes).ok_or_else(|| protocol("it is not the JSON that the protocol asks for"))?;
+            if !more || following.is_none() {
                 return Ok(());
             }
+            next = following;
         }
         Err(protocol("its list does not end"))
-    }
-
-    async fn page(&self, endpoint: &Endpoint, url: &Url, operation: &str) -> Result<Response, Error> {
-        let (mut attempt, mut round) = (0, 0);
-        loop {
-            let mut request = endpoint.client.request(Method::GET, url.clone()).header(ACCEPT, format!("application/json, {}", media::OCI_INDEX));
-            if let Some(authorization) = self.authority.known(endpoint, self.reference.repository()) {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            let sent = tokio::time::timeout(STALL, request.send()).await;
-            let error = match sent {
-                Ok(Ok(response)) if response.status().is_success() => return Ok(response),
-                Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED && round < 2 => {
-                    round += 1;
-                    self.authority.answer(endpoint, &self.reference, response.headers(), round).await?;
-                    continue;
-                }
-                Ok(Ok(response)) => self.page_refusal(endpoint, operation, response).await,
-                Ok(Err(error)) => self.unreachable(endpoint, operation, error),
-                Err(_) => {
-                    let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                    Error::Unreachable { registry: endpoint.host.clone(), operation: operation.to_owned(), source: Box::new(source) }
-                }
-            };
-            attempt += 1;
-            let refused = attempt == 1 && matches!(&error, Error::Unreachable { source, .. } if super::refused(source.as_ref()));
-            if refused || !error.is_transient() || attempt >= TRIES {
-                return Err(error);
-            }
-            tokio::time::sleep(pause(attempt, self.authority.asked_pause())).await;
-        }
-    }
-
-    async fn page_refusal(&self, endpoint: &Endpoint, operation: &str, response: Response) -> Error {
-        let status = response.status();
-        let text = body(response, super::ERROR_BODY, &String::new).await.unwrap_or_default();
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !self.authority.has_credentials(endpoint) => {
-                Error::Denied { name: self.reference.familiar_name() }
-            }
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { registry: endpoint.host.clone() },
-            status => Error::Answer {
-                registry: endpoint.host.clone(),
-                operation: operation.to_owned(),
-                status: status.as_u16(),
-                message: error_message(&text),
-            },
-        }
     }
 }
 
@@ -192,17 +151,24 @@ pub async fn search(config: &RegistryConfig, host: &str, term: &str, limit: usiz
     let whole: Reference = format!("{host}/search").parse().map_err(|why: String| Error::List { message: why, missing: false })?;
     let mut registry = Registry::new(config, &whole)?;
     registry.authority.ask_for(vec!["registry:catalog:*".to_owned()]);
-    let endpoint = endpoint::for_upload(config, whole.registry())?;
-    let base = if whole.registry() == "docker.io" { HUB_SEARCH } else { &endpoint.base };
+    let endpoint = endpoint::own(config, whole.registry(), Some(STALL))?;
     let count = limit.to_string();
-    let first = Url::parse_with_params(&format!("{base}/v1/search"), [("q", term), ("n", &count)]);
-    let first = first.map_err(|e| Error::List { message: e.to_string(), missing: false })?;
     let mut found = Vec::new();
-    let mut take = |bytes: &[u8]| {
-        found = serde_json::from_slice::<Answer>(bytes).ok()?.results;
-        Some(false)
+    let searched = loop {
+        let base = if whole.registry() == "docker.io" { HUB_SEARCH.to_owned() } else { endpoint.base() };
+        let url = Url::parse_with_params(&format!("{base}/v1/search"), [("q", term), ("n", &count)]);
+        let url = url.map_err(|e| Error::List { message: e.to_string(), missing: false })?;
+        let mut take = |bytes: &[u8]| {
+            found = serde_json::from_slice::<Answer>(bytes).ok()?.results;
+            Some(false)
+        };
+        let first = Ask { address: Some(&url), operation: "search", ..Ask::default() };
+        match registry.pages(&endpoint, &first, &mut take).await {
+            Err(error) if endpoint.fall_back(&error) => {}
+            other => break other,
+        }
     };
-    match registry.pages(&endpoint, first.into(), "search", &mut take).await {
+    match searched {
         Err(Error::Answer { status: 404 | 405, .. } | Error::Protocol { .. }) if whole.registry() != "docker.io" => {}
         other => {
             other?;
@@ -221,7 +187,9 @@ pub async fn search(config: &RegistryConfig, host: &str, term: &str, limit: usiz
         found.extend(names.map(|name| Found { name, ..Found::default() }));
         Some(found.len() < limit)
     };
-    registry.pages(&endpoint, format!("{}/v2/_catalog?n={PAGE_NAMES}", endpoint.base), "list its repositories", &mut take).await?;
+    let catalogue = endpoint.address(&format!("_catalog?n={PAGE_NAMES}"))?;
+    let first = Ask { address: Some(&catalogue), operation: "list its repositories", ..Ask::default() };
+    registry.pages(&endpoint, &first, &mut take).await?;
     found.truncate(limit);
     Ok(found)
 }

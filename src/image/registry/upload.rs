@@ -4,12 +4,12 @@
 //! at the byte the registry says it has, or begun anew. An address that a registry gives for an upload gets our
 //! credentials only if it is the registry's own origin.
 
-use super::{ERROR_BODY, Endpoint, Registry, STALL, TRIES, announce, body, endpoint, error_message, pause, retry_after};
+use super::{Ask, Endpoint, Registry, STALL, TRIES, announce, endpoint, pause};
 use crate::image::{Error, Progress, RegistryConfig};
 use crate::oci::{Digest, Reference, media};
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,6 +20,8 @@ use tokio::sync::watch;
 
 /// A blob up to this size is sent with the request that closes its session: one round trip less.
 const SMALL: u64 = 4 << 20;
+/// Media type of an upload.
+const BYTES: &str = "application/octet-stream";
 /// Bytes read from disk at once.
 const PIECE: usize = 256 << 10;
 /// Time between two reports of progress.
@@ -55,30 +57,9 @@ pub enum Mount {
     Refused(Option<Url>),
 }
 
-/// One request.
-struct Exchange<'a> {
-    method: Method,
-    url: Url,
-    headers: HeaderMap,
-    /// Made anew for each attempt.
-    body: Option<&'a dyn Fn() -> Body>,
-    /// For messages: `push a blob`.
-    operation: &'a str,
-    /// Longest wait for the answer; None while a body of any size is sent.
-    limit: Option<Duration>,
-}
-
-impl<'a> Exchange<'a> {
-    fn new(method: Method, url: Url, operation: &'a str) -> Self {
-        Exchange { method, url, headers: HeaderMap::new(), body: None, operation, limit: Some(STALL) }
-    }
-
-    fn with(mut self, name: reqwest::header::HeaderName, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
-        self
-    }
+/// A header of a request.
+fn header(name: HeaderName, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((name, HeaderValue::from_str(value).ok()?))
 }
 
 impl Registry {
@@ -89,7 +70,7 @@ impl Registry {
     /// As [`Registry::new`].
     pub fn for_push(config: &RegistryConfig, reference: &Reference, from: &[String]) -> Result<Self, Error> {
         let mut registry = Registry::new(config, reference)?;
-        registry.endpoints = vec![endpoint::for_upload(config, reference.registry())?];
+        registry.endpoints = vec![endpoint::own(config, reference.registry(), None)?];
         let mut scopes = vec![format!("repository:{}:pull,push", reference.repository())];
         scopes.extend(from.iter().filter(|name| *name != reference.repository()).map(|name| format!("repository:{name}:pull")));
         registry.authority.ask_for(scopes);
@@ -100,19 +81,14 @@ impl Registry {
         self.endpoints.last().expect("invariant: the registry itself is always an endpoint")
     }
 
-    fn address(&self, path: &str) -> Result<Url, Error> {
-        let endpoint = self.target();
-        let text = format!("{}/v2/{}/{path}", endpoint.base, self.reference.repository());
-        Url::parse(&text).map_err(|e| Error::Start { what: "a request", source: Box::new(e) })
-    }
-
     /// The size of a blob if the repository has it.
     ///
     /// # Errors
     /// The registry cannot be asked.
     pub async fn has_blob(&self, digest: &Digest) -> Result<Option<u64>, Error> {
-        let url = self.address(&format!("blobs/{digest}"))?;
-        match self.insist(|| Exchange::new(Method::HEAD, url.clone(), "look up a blob")).await {
+        let path = format!("blobs/{digest}");
+        let ask = Ask { method: Method::HEAD, path: &path, operation: "look up a blob", ..Ask::default() };
+        match self.insist(&ask).await {
             Ok(response) => Ok(Some(content_length(response.headers()).unwrap_or(0))),
             Err(Error::Answer { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -124,10 +100,9 @@ impl Registry {
     /// # Errors
     /// The registry cannot be asked, or refuses to be written to.
     pub async fn mount(&self, digest: &Digest, from: &str) -> Result<Mount, Error> {
-        let mut url = self.address("blobs/uploads/")?;
-        url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
-        let ask = || Exchange::new(Method::POST, url.clone(), "mount a blob").with(CONTENT_LENGTH, "0");
-        let response = self.insist(ask).await?;
+        // Neither a digest nor a repository's name has a character that an address could misread.
+        let path = format!("blobs/uploads/?mount={digest}&from={from}");
+        let response = self.insist(&Ask { path: &path, operation: "mount a blob", method: Method::POST, ..Ask::default() }).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(Mount::Mounted);
         }
@@ -138,7 +113,8 @@ impl Registry {
 
     /// Gives up an upload session, so that the registry need not keep its bytes; a failure is nobody's loss.
     pub async fn cancel(&self, session: Url) {
-        if let Err(error) = self.exchange(&Exchange::new(Method::DELETE, session, "cancel an upload")).await {
+        let ask = Ask { method: Method::DELETE, address: Some(&session), operation: "cancel an upload", ..Ask::default() };
+        if let Err(error) = self.exchange(&ask, Some(STALL)).await {
             tracing::debug!("{error}");
         }
     }
@@ -153,8 +129,8 @@ impl Registry {
     }
 
     async fn open_session(&self) -> Result<Url, Error> {
-        let url = self.address("blobs/uploads/")?;
-        let response = self.exchange(&Exchange::new(Method::POST, url, "push a blob").with(CONTENT_LENGTH, "0")).await?;
+        let ask = Ask { method: Method::POST, path: "blobs/uploads/", operation: "push a blob", ..Ask::default() };
+        let response = self.exchange(&ask, Some(STALL)).await?;
         let session = location(&response).map_err(|()| self.nonsense("push a blob", "it names no address to send the blob to"))?;
         self.opened.borrow_mut().push(session.clone());
         Ok(session)
@@ -180,10 +156,10 @@ impl Registry {
     async fn close_session(&self, mut session: Url, digest: &Digest, rest: Bytes) -> Result<(), Error> {
         session.query_pairs_mut().append_pair("digest", digest.as_str());
         let body = || Body::from(rest.clone());
-        let mut ask = Exchange::new(Method::PUT, session, "push a blob").with(CONTENT_TYPE, "application/octet-stream");
-        ask = ask.with(CONTENT_LENGTH, &rest.len().to_string());
-        ask.body = Some(&body);
-        self.exchange(&ask).await.map(drop)
+        let headers: Vec<_> = header(CONTENT_TYPE, BYTES).into_iter().collect();
+        let ask =
+            Ask { method: Method::PUT, address: Some(&session), headers: &headers, body: Some(&body), operation: "push a blob", ..Ask::default() };
+        self.exchange(&ask, Some(STALL)).await.map(drop)
     }
 
     /// Sends a file and returns its size and digest. `session` is one that a refused mount opened.
@@ -283,16 +259,14 @@ impl Registry {
         }
         let sent = Arc::new(AtomicU64::new(from));
         let body = || Body::wrap_stream(pieces(outgoing.clone(), from, sent.clone()));
-        let mut ask = Exchange::new(Method::PATCH, session, "push a blob").with(CONTENT_TYPE, "application/octet-stream");
+        let mut headers: Vec<_> = header(CONTENT_TYPE, BYTES).into_iter().collect();
         if let Some(size) = size {
-            ask = ask.with(CONTENT_LENGTH, &(size - from).to_string());
-            if from > 0 {
-                ask = ask.with(CONTENT_RANGE, &format!("{from}-{}", size - 1));
-            }
+            headers.extend(header(CONTENT_LENGTH, &(size - from).to_string()));
+            headers.extend(header(CONTENT_RANGE, &format!("{from}-{}", size - 1)).filter(|_| from > 0));
         }
-        ask.body = Some(&body);
-        ask.limit = None;
-        let exchange = self.exchange(&ask);
+        let ask =
+            Ask { method: Method::PATCH, address: Some(&session), headers: &headers, body: Some(&body), operation: "push a blob", ..Ask::default() };
+        let exchange = self.exchange(&ask, None);
         let outcome = self.watched(id, exchange, &sent, progress).await;
         *at = sent.load(Ordering::Relaxed);
         let response = outcome?;
@@ -339,7 +313,8 @@ impl Registry {
 
     /// Bytes of a session that the registry has, and its address from now on.
     async fn received(&self, session: &Url) -> Result<(u64, Url), Error> {
-        let response = self.exchange(&Exchange::new(Method::GET, session.clone(), "ask how much of a blob arrived")).await?;
+        let ask = Ask { address: Some(session), operation: "ask how much of a blob arrived", ..Ask::default() };
+        let response = self.exchange(&ask, Some(STALL)).await?;
         let next = location(&response).unwrap_or_else(|()| session.clone());
         Ok((range_end(response.headers()).unwrap_or(0), next))
     }
@@ -350,15 +325,12 @@ impl Registry {
     /// # Errors
     /// The registry refuses it.
     pub async fn put_manifest(&self, name: &str, kind: &str, bytes: &[u8]) -> Result<bool, Error> {
-        let url = self.address(&format!("manifests/{name}"))?;
+        let path = format!("manifests/{name}");
         let bytes = Bytes::copy_from_slice(bytes);
         let body = || Body::from(bytes.clone());
-        let ask = || {
-            let mut ask = Exchange::new(Method::PUT, url.clone(), "push the manifest").with(CONTENT_TYPE, kind);
-            ask.body = Some(&body);
-            ask
-        };
-        let response = self.insist(ask).await?;
+        let headers: Vec<_> = header(CONTENT_TYPE, kind).into_iter().collect();
+        let ask = Ask { method: Method::PUT, path: &path, headers: &headers, body: Some(&body), operation: "push the manifest", ..Ask::default() };
+        let response = self.insist(&ask).await?;
         let said = response.headers().get("docker-content-digest").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<Digest>().ok());
         if let Some(actual) = said.filter(|said| !said.matches(&bytes)) {
             let what = format!("the manifest of {} as the registry stored it", self.reference.familiar());
@@ -372,88 +344,40 @@ impl Registry {
     /// # Errors
     /// The registry cannot be asked.
     pub async fn has_manifest(&self, name: &str) -> Result<bool, Error> {
-        let url = self.address(&format!("manifests/{name}"))?;
+        let path = format!("manifests/{name}");
         let accept = media::ACCEPTED_MANIFESTS.join(", ");
-        match self.insist(|| Exchange::new(Method::HEAD, url.clone(), "look up the manifest").with(ACCEPT, &accept)).await {
+        let ask = Ask { method: Method::HEAD, path: &path, accept: Some(&accept), operation: "look up the manifest", ..Ask::default() };
+        match self.insist(&ask).await {
             Ok(_) => Ok(true),
-            Err(Error::Answer { status: 404, .. }) => Ok(false),
+            Err(Error::NotFound { .. } | Error::Answer { status: 404, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// [`Registry::exchange`], again after what may pass.
-    async fn insist<'a>(&self, ask: impl Fn() -> Exchange<'a>) -> Result<Response, Error> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.exchange(&ask()).await {
-                Err(Error::Unreachable { source, registry, operation }) if attempt == 1 && super::refused(source.as_ref()) => {
-                    return Err(Error::Unreachable { registry, operation, source });
-                }
-                Err(error) if error.is_transient() && attempt < TRIES => self.rest(attempt).await,
-                other => return other,
-            }
-        }
+    async fn insist(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        self.retried(self.target(), async || self.exchange(ask, Some(STALL)).await).await
     }
 
     async fn rest(&self, attempt: u32) {
         tokio::time::sleep(pause(attempt, self.authority.asked_pause())).await;
     }
 
-    /// Sends one request; at most two rounds of authentication, and only with the registry's own origin.
-    async fn exchange(&self, ask: &Exchange<'_>) -> Result<Response, Error> {
+    /// Sends one request. `limit` is the longest wait for its answer; None while a body of any size is sent.
+    async fn exchange(&self, ask: &Ask<'_>, limit: Option<Duration>) -> Result<Response, Error> {
         let endpoint = self.target();
-        let own = Url::parse(&endpoint.base).is_ok_and(|base| base.origin() == ask.url.origin());
-        if !own && !endpoint.plain && ask.url.scheme() != "https" {
+        if ask.address.is_some_and(|url| !endpoint.owns(url) && !endpoint.plain() && url.scheme() != "https") {
             return Err(self.nonsense(ask.operation, "it wants a blob to be sent without HTTPS"));
         }
-        let mut round = 0;
-        loop {
-            let mut request = endpoint.client.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
-            if own && let Some(authorization) = self.authority.known(endpoint, self.reference.repository()) {
-                request = request.header(AUTHORIZATION, authorization);
-            }
-            if let Some(body) = ask.body {
-                request = request.body(body());
-            }
-            let response = match ask.limit {
-                Some(limit) => tokio::time::timeout(limit, request.send()).await.map_err(|_| self.stalled(ask.operation))?,
-                None => request.send().await,
-            };
-            let response = response.map_err(|e| self.unreachable(endpoint, ask.operation, e))?;
-            let status = response.status();
-            if status == StatusCode::UNAUTHORIZED && own && round < 2 {
-                round += 1;
-                let answered = self.authority.answer(endpoint, &self.reference, response.headers(), round).await;
-                answered.map_err(|error| match error {
-                    Error::Denied { name } => Error::PushDenied { name, message: String::new() },
-                    other => other,
-                })?;
-                continue;
-            }
-            if status.is_success() {
-                return Ok(response);
-            }
-            return Err(self.push_refusal(ask.operation, response).await);
-        }
-    }
-
-    async fn push_refusal(&self, operation: &str, response: Response) -> Error {
-        let registry = self.target().host.clone();
-        let status = response.status();
-        let after = retry_after(response.headers().get(RETRY_AFTER));
-        let read = tokio::time::timeout(STALL, body(response, ERROR_BODY, &String::new)).await;
-        let message = read.ok().and_then(Result::ok).map(|text| error_message(&text)).unwrap_or_default();
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::PushDenied { name: self.reference.familiar_name(), message },
-            StatusCode::TOO_MANY_REQUESTS => {
-                if let Some(after) = after {
-                    self.authority.wait_until(after);
-                }
-                Error::RateLimited { registry }
-            }
-            status => Error::Answer { registry, operation: operation.to_owned(), status: status.as_u16(), message },
-        }
+        let sent = self.send(endpoint, ask);
+        let sent = match limit {
+            Some(limit) => tokio::time::timeout(limit, sent).await.map_err(|_| self.stalled(ask.operation))?,
+            None => sent.await,
+        };
+        sent.map_err(|error| match error {
+            Error::Denied { name } => Error::PushDenied { name },
+            other => other,
+        })
     }
 
     fn stalled(&self, operation: &str) -> Error {
