@@ -16,15 +16,20 @@
 //! - Exit codes come from the typed `ErrorKind` in one function (`failure::exit_code`), never from error texts.
 
 mod attach;
+mod check;
 mod context;
 mod copy;
 mod create;
+mod disk_usage;
 mod exec;
+mod export;
 mod failure;
 mod flags;
 mod help;
+mod history;
 mod humanise;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;

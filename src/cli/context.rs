@@ -104,6 +104,7 @@ impl Context {
             docker_config: self.config_text().map(str::to_owned),
             insecure: list(&variable("RCON_INSECURE_REGISTRIES")),
             mirrors: mirrors(&variable("RCON_REGISTRY_MIRRORS"))?,
+            keep_blobs: matches!(variable("RCON_KEEP_BLOBS").as_str(), "1" | "true"),
         })
     }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGESTS_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const TITLES: &[(&str, &str)] = &[
+pub const TITLES: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -88,7 +88,7 @@ pub fn identifier(id: &str, trunc: bool) -> String {
 }
 
 /// (repository, tag, digest) of each row of an image.
-fn names(view: &ImageView) -> Vec<(String, String, String)> {
+pub fn names(view: &ImageView) -> Vec<(String, String, String)> {
     let digest_of =
         |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
     let tagged = |reference: &Reference| {

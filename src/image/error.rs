@@ -1,10 +1,11 @@
 //! Why an image could not be pulled, loaded or saved.
 
 use super::layer::UnpackError;
-use crate::base::ErrorKind;
 use crate::base::fs::FsError;
+use crate::base::{ByteSize, ErrorKind};
 use crate::oci::{Digest, ManifestError};
 use std::io;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -75,6 +76,25 @@ pub enum Error {
     ArchiveWrite(#[source] io::Error),
     #[error("image {image} cannot be saved: the blob of layer {layer} was not kept")]
     BlobMissing { image: String, layer: String },
+    /// What the store holds of a layer is not what was verified when it came.
+    #[error("layer {layer} of image {image} is damaged: {why}")]
+    Damaged { image: String, layer: String, why: String },
+    /// `needed` and `free` in bytes; `needed` is the least that the manifest lets expect, if there is one.
+    #[error("not enough space for {what}: {} has {} free{}", path.display(), ByteSize(*free).decimal(), at_least(*needed))]
+    DiskFull {
+        what: String,
+        path: PathBuf,
+        needed: Option<u64>,
+        free: u64,
+        #[source]
+        source: Option<Box<Error>>,
+    },
+    #[error("cannot read {url}")]
+    Download {
+        url: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start {what}")]
     Start {
         what: &'static str,
@@ -92,13 +112,19 @@ fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
+fn at_least(needed: Option<u64>) -> String {
+    needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
+}
+
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } => ErrorKind::Unauthorized,
             Error::Challenge { .. } => ErrorKind::Forbidden,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
-            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
+            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::Download { .. } | Error::CutOff(_) | Error::Vanished(_) => {
+                ErrorKind::Unavailable
+            }
             Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
             Error::Answer { .. } => ErrorKind::Unavailable,
             Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => {
@@ -111,6 +137,7 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Error::BlobMissing { .. } => ErrorKind::Conflict,
+            Error::Damaged { .. } | Error::DiskFull { .. } => ErrorKind::Internal,
             Error::State(error) => error.kind(),
             Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
         }
@@ -122,6 +149,10 @@ impl Error {
             Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Platform { .. } => Some("choose another platform with --platform"),
+            Error::DiskFull { .. } => Some("free space with rcon system prune (rcon system df shows what takes it), or choose another --root"),
+            Error::Damaged { .. } | Error::BlobMissing { .. } => {
+                Some("rcon system check --repair removes what is damaged; then pull or load the image again")
+            }
             _ => None,
         }
     }
