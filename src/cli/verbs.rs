@@ -113,6 +113,7 @@ const IMAGE: &[Verb] = &[
     verb!(["history"], history::Args, history::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rm", "remove"], rmi::Args, rmi::run),
+    verb!(["exists"], images::ExistsArgs, images::exists),
     verb!(["prune"], prune::ImageArgs, prune::image),
 ];
 
@@ -124,8 +125,12 @@ const VOLUME: &[Verb] = &[
     verb!(["prune"], prune::VolumeArgs, prune::volume),
 ];
 
-const SYSTEM: &[Verb] =
-    &[verb!(["info"], info::Args, info::run), verb!(["df"], disk_usage::Args, disk_usage::run), verb!(["check"], check::Args, check::run)];
+const SYSTEM: &[Verb] = &[
+    verb!(["info"], info::Args, info::run),
+    verb!(["df"], disk_usage::Args, disk_usage::run),
+    verb!(["check"], check::Args, check::run),
+    verb!(["prune"], prune::SystemArgs, prune::system),
+];
 
 pub const GROUPS: &[Group] = &[
     Group { names: &["container"], about: "Manage containers", verbs: CONTAINER },

@@ -201,8 +201,8 @@ impl Engine {
             }
             // A container of it, or a name, may have been made since: then it is kept.
             if let Some(removed) = self.delete_if_unused(&view)? {
-                pruned.deleted.extend(removed.untagged);
-                pruned.deleted.extend(removed.deleted);
+                // Docker's words are in lower case here.
+                pruned.deleted.extend(removed.untagged.iter().chain(&removed.deleted).map(|line| lower_first(line)));
             }
         }
         pruned.reclaimed = crate::image::collect_garbage(&self.privilege.roots, &self.db)?;
@@ -282,6 +282,11 @@ pub(super) fn parse_reference(text: &str) -> Result<Reference> {
 
 pub(super) fn same_repository(a: &Reference, b: &Reference) -> bool {
     a.registry() == b.registry() && a.repository() == b.repository()
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// True if the text has a tag of its own (a colon behind the last slash).

@@ -3,6 +3,7 @@
 //! Invariant: whoever reads to the end without an error has read bytes of the digest that [`LayerBytes`] names;
 //! a directory that was changed behind our back shows as an error at the end, never as another layer.
 
+use super::layer::split;
 use super::{Error, content};
 use crate::base::Roots;
 use crate::base::fs::Context;
@@ -38,7 +39,7 @@ pub struct Outline {
 
 /// The layer directory holds what its tar can be made again from.
 pub fn can_reassemble(layer: &Path) -> bool {
-    layer.join("tar-split").is_file()
+    layer.join(split::FILE).is_file()
 }
 
 /// The uncompressed tar of a layer directory. Its digest is for the caller to compare.
@@ -46,8 +47,7 @@ pub fn can_reassemble(layer: &Path) -> bool {
 /// # Errors
 /// The directory has no record of its tar, or that record cannot be read.
 pub fn assemble(layer: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let why = format!("{} has no record of its tar", layer.display());
-    Err(io::Error::new(io::ErrorKind::Unsupported, why))
+    Ok(Box::new(split::assemble(layer)?))
 }
 
 /// The bytes of layer `index` (base first) of an image: the blob where it is kept, else its tar.

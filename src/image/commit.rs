@@ -200,7 +200,7 @@ fn finish(roots: &Roots, db: &Db, candidate: &Candidate, fresh: &mut [Fresh]) ->
             media_type: layer.blob.media_type.clone(),
             dir: made.dir.name.clone(),
             size: made.unpacked.size + copied,
-            tar_size: 0,
+            tar_size: made.unpacked.tar_size,
         });
     }
     Ok(rows)

@@ -1,4 +1,6 @@
 //! Images as a whole: a small registry on loopback that misbehaves on demand, archives there and back, garbage.
+mod store;
+
 use super::*;
 use crate::oci::{Digest, media};
 use std::collections::HashMap;
@@ -106,6 +108,8 @@ struct Faults {
     token: bool,
     /// Serve other bytes for blobs.
     corrupt: bool,
+    /// Digests of the layers that were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 struct Server {
@@ -181,7 +185,9 @@ fn answer(mut stream: TcpStream, sample: &Sample, faults: &Faults, seen: &Mutex<
             write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
             continue;
         };
-        let is_layer = sample.layers.iter().any(|layer| path.ends_with(layer.as_str()));
+        let layer = sample.layers.iter().find(|layer| path.ends_with(layer.as_str()));
+        faults.asked.lock().unwrap().extend(layer.filter(|_| request.starts_with("GET")).cloned());
+        let is_layer = layer.is_some();
         let mut body = body.clone();
         if faults.corrupt && is_layer {
             let middle = body.len() / 2;
