@@ -23,6 +23,7 @@
 //!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
 //!   would have no rights there.
 
+mod check;
 mod container;
 mod copy;
 mod distribute;
@@ -36,6 +37,7 @@ mod observe;
 pub mod request;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod volume;
 
 use crate::base::{Privilege, Timestamp};
@@ -51,6 +53,8 @@ pub use container::monitor_stage;
 pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
+pub use image::{ImportOptions, Step};
+pub use usage::{ContainerUsage, Sum, Usage, VolumeUsage};
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.
