@@ -23,17 +23,21 @@
 //!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
 //!   would have no rights there.
 
+mod check;
 mod container;
 mod copy;
+mod distribute;
 mod error;
 mod filter;
 mod image;
 mod inspect;
 mod list;
+mod login;
 mod observe;
 pub mod request;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod volume;
 
 use crate::base::{Privilege, Timestamp};
@@ -46,8 +50,11 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use container::monitor_stage;
+pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
+pub use image::{ImportOptions, Step};
+pub use usage::{ContainerUsage, Sum, Usage, VolumeUsage};
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.
@@ -132,7 +139,7 @@ pub enum CopyPath<'a> {
     Container { container: &'a str, path: &'a [u8] },
 }
 
-// The methods are in the files: container/*.rs, copy.rs, image.rs, inspect.rs, list.rs, observe.rs, volume.rs.
+// The methods are in the files: container/*.rs, copy.rs, image.rs, inspect.rs, list.rs, login.rs, observe.rs, volume.rs.
 impl Engine {
     /// Opens the engine's database (made and migrated when needed).
     ///

@@ -10,6 +10,8 @@ mod environment;
 mod failures;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/images.rs"]
+mod images;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/userns.rs"]
