@@ -33,6 +33,8 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
 mod oci;
 mod options;

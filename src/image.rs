@@ -104,6 +104,11 @@ pub struct Pulled {
 pub struct RegistryConfig {
     /// Text of `~/.docker/config.json`, if it exists.
     pub docker_config: Option<String>,
+    /// Where that file is; `login` and `logout` write it.
+    pub docker_config_path: PathBuf,
+    /// Directories that hold one directory `HOST[:PORT]` with `*.crt`, `*.cert` and `*.key` for each registry that
+    /// needs a certificate authority or a client certificate of its own; all are read.
+    pub certs_dirs: Vec<PathBuf>,
     /// Registries that may be spoken to in plain HTTP besides loopback ones.
     pub insecure: Vec<String>,
     /// registry → mirror base URLs, tried in order before it.
@@ -111,6 +116,33 @@ pub struct RegistryConfig {
     /// Compressed blobs stay in the content store after unpacking (`[image] keep_blobs`): then `save` and `push`
     /// give the original digests, and each image takes its compressed size more.
     pub keep_blobs: bool,
+}
+
+pub use registry::Kept;
+
+/// Verifies a user name and password (or access token) at a registry, and keeps them where docker's tools do.
+/// `server` is a host, or an address of it. Starts its own small reactor.
+///
+/// # Errors
+/// The registry refuses them or cannot be reached; they cannot be kept.
+pub fn login(registry: &RegistryConfig, server: &str, user: &str, password: &str) -> Result<Kept, Error> {
+    registry::login(registry, server, user, password)
+}
+
+/// Name and password that are kept for a registry; none for an anonymous user or an identity token.
+///
+/// # Errors
+/// The docker config is not valid JSON; a credential helper failed.
+pub fn stored_login(registry: &RegistryConfig, server: &str) -> Result<Option<(String, String)>, Error> {
+    registry::stored(registry, server)
+}
+
+/// Forgets the credentials of a registry. False: none were kept.
+///
+/// # Errors
+/// The docker config or a credential helper cannot be changed.
+pub fn logout(registry: &RegistryConfig, server: &str) -> Result<bool, Error> {
+    registry::logout(registry, server)
 }
 
 /// Pulls a reference: resolve, verify, unpack several layers at once, record. Starts its own small reactor.

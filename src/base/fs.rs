@@ -65,6 +65,14 @@ pub fn replace(path: &Path, data: &[u8], mode: u32) -> Result<(), FsError> {
     written
 }
 
+/// Adds to the end of a file that exists, with one write.
+///
+/// # Errors
+/// The path and why it cannot be written.
+pub fn append(path: &Path, data: &[u8]) -> Result<(), FsError> {
+    fs::OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(data)).on("append to", path)
+}
+
 /// `mkdir -p` with a mode for the directories it makes.
 ///
 /// # Errors

@@ -102,6 +102,8 @@ impl Context {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         Ok(RegistryConfig {
             docker_config: self.config_text().map(str::to_owned),
+            docker_config_path: self.config_dir.join("config.json"),
+            certs_dirs: certs_dirs(),
             insecure: list(&variable("RCON_INSECURE_REGISTRIES")),
             mirrors: mirrors(&variable("RCON_REGISTRY_MIRRORS"))?,
             keep_blobs: matches!(variable("RCON_KEEP_BLOBS").as_str(), "1" | "true"),
@@ -112,6 +114,15 @@ impl Context {
     pub fn platform(&self, flag: Option<String>) -> Option<String> {
         flag.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).filter(|text| !text.is_empty())
     }
+}
+
+/// Where certificates of single registries are: the system's directories, then the user's.
+fn certs_dirs() -> Vec<PathBuf> {
+    let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
+    let mut dirs = vec![PathBuf::from("/etc/rcon/certs.d"), PathBuf::from("/etc/docker/certs.d")];
+    dirs.extend(user.iter().flat_map(|user| [user.join("rcon/certs.d"), user.join("docker/certs.d")]));
+    dirs
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    attach, check, copy, create, disk_usage, exec, export, flags, history, images, import, info, inspect, kill, logs, pause, port, prune, ps, pull,
-    remove, rename, rmi, run, save, start, stats, stop, tag, top, update, version, volume, wait,
+    attach, check, copy, create, disk_usage, exec, export, flags, history, images, import, info, inspect, kill, login, logout, logs, pause, port,
+    prune, ps, pull, remove, rename, rmi, run, save, start, stats, stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -73,6 +73,8 @@ pub const VERBS: &[Verb] = &[
     verb!(["export"], export::Args, export::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rmi"], rmi::Args, rmi::run),
+    verb!(["login"], login::Args, login::run),
+    verb!(["logout"], logout::Args, logout::run),
     verb!(["version"], version::Args, version::run),
     verb!(["info"], info::Args, info::run),
 ];
