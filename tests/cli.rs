@@ -10,6 +10,8 @@ mod environment;
 mod failures;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "shared/outcome.rs"]
+mod outcome;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/userns.rs"]
