@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/changes.rs"]
+mod changes;
 #[path = "cli/containers.rs"]
 mod containers;
 #[path = "cli/environment.rs"]

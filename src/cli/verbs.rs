@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, pause, port, prune, ps, pull, remove, rename, rmi, run,
-    save, start, stats, stop, tag, top, update, version, volume, wait,
+    attach, copy, create, diff, exec, exists, flags, images, info, inspect, kill, login, logout, logs, pause, port, prune, ps, pull, remove, rename,
+    rmi, run, save, start, stats, stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -60,6 +60,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
@@ -94,10 +95,12 @@ const CONTAINER: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
+    verb!(["exists"], exists::Args, exists::container),
     verb!(["prune"], prune::ContainerArgs, prune::container),
 ];
 
