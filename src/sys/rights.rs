@@ -39,6 +39,8 @@ mod tests {
         assert_eq!(send(&a, b"too many", &fds), Err(Errno::NOBUFS));
         assert_eq!(send(&a, b"none", &[]), Ok(4));
         drop(b);
+        // What was never read is reported once (unix(7)).
+        assert_eq!(send(&a, b"unread", &[]), Err(Errno::CONNRESET));
         assert_eq!(send(&a, b"nobody", &[]), Err(Errno::PIPE));
     }
 }
