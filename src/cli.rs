@@ -24,7 +24,6 @@ mod create;
 mod diff;
 mod disk_usage;
 mod exec;
-mod exec;
 mod exists;
 mod export;
 mod failure;

@@ -106,12 +106,8 @@ const CONTAINER: &[Verb] = &[
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
-    Args,
-    container,
-    exists,
-    export,
-    run,
-    verb,
+    verb!(["export"], export::Args, export::run),
+    verb!(["exists"], exists::Args, exists::container),
     verb!(["prune"], prune::ContainerArgs, prune::container),
 ];
 

@@ -159,10 +159,6 @@ fn at_least(needed: Option<u64>) -> String {
     needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
 }
 
-fn again(after: Option<u64>) -> String {
-    after.map_or_else(String::new, |seconds| format!("; it may be tried again in {seconds} seconds"))
-}
-
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
