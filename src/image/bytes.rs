@@ -1,6 +1,6 @@
 //! The bytes of a layer: its kept blob, or the uncompressed tar made again from the unpacked directory.
 //!
-//! Invariant: whoever reads to the end without an error has read bytes of the digest that [`LayerBytes`] names;
+//! Invariant: whoever reads to the end without an error has read bytes of the digest that its [`Outline`] names;
 //! a directory that was changed behind our back shows as an error at the end, never as another layer.
 
 use super::layer::split;
@@ -16,24 +16,21 @@ use std::path::Path;
 const PIECE: usize = 256 << 10;
 
 /// One layer as a stream.
-#[allow(dead_code, reason = "a push tells the registry what it sends")]
 pub struct LayerBytes {
-    /// What the bytes are: the media type of the kept blob, or of an uncompressed OCI layer.
-    pub media_type: String,
-    pub digest: Digest,
-    pub size: u64,
-    /// False: it is the tar that the DiffID names.
-    pub compressed: bool,
-    /// Ends with [`Error::Damaged`] (within an `io::Error`) when the bytes are not those of `digest`.
+    pub outline: Outline,
+    /// Ends with [`Error::Damaged`] (within an `io::Error`) when the bytes are not those of the outline's digest.
     pub reader: Box<dyn Read + Send>,
 }
 
 /// What a layer's bytes will be, before they are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
+    /// The media type of the kept blob, or of an uncompressed OCI layer.
     pub media_type: String,
     pub digest: Digest,
+    /// Bytes.
     pub size: u64,
+    /// False: it is the tar that the DiffID names.
     pub compressed: bool,
 }
 
@@ -57,8 +54,7 @@ pub fn assemble(layer: &Path) -> io::Result<Box<dyn Read + Send>> {
 pub fn layer_bytes(roots: &Roots, db: &Db, image: &record::Image, index: usize) -> Result<LayerBytes, Error> {
     let outline = outline(roots, db, image, index)?;
     let reader = open(roots, db, image, index, &outline)?;
-    let Outline { media_type, digest, size, compressed } = outline;
-    Ok(LayerBytes { media_type, digest, size, compressed, reader })
+    Ok(LayerBytes { outline, reader })
 }
 
 fn row(db: &Db, image: &record::Image, index: usize) -> Result<record::Layer, Error> {

@@ -117,10 +117,10 @@ fn put(roots: &Roots, db: &Db, images: Images<'_>, digest: &Digest, blob: &Blob,
         Blob::Bytes(bytes) => put_bytes(sink, name, bytes),
         Blob::Layer(image, layer, outline) => {
             let mut layer = bytes::layer_bytes(roots, db, &images[*image].1, *layer)?;
-            if layer.digest != outline.digest {
+            if layer.outline != *outline {
                 return Err(Error::Vanished(digest.to_string()));
             }
-            sink.file(name, layer.size, &mut layer.reader)
+            sink.file(name, outline.size, &mut layer.reader)
         }
     }
 }
@@ -247,10 +247,10 @@ fn assemble(image: &record::Image, outlines: &[Outline]) -> Result<Manifest, Err
     };
     let layer = |outline: &Outline| {
         // An OCI manifest names OCI types; what the blob is does not change.
-        let kind = match media::layer(&outline.media_type) {
-            Ok(media::Compression::Gzip) => media::OCI_LAYER_GZIP,
-            Ok(media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
-            Ok(media::Compression::None) | Err(_) => media::OCI_LAYER,
+        let kind = match media::layer(&outline.media_type).ok().filter(|_| outline.compressed) {
+            Some(media::Compression::Gzip) => media::OCI_LAYER_GZIP,
+            Some(media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
+            Some(media::Compression::None) | None => media::OCI_LAYER,
         };
         describe(kind, &outline.digest, outline.size)
     };
