@@ -33,6 +33,9 @@
 //!   that the tar can be made again without its blob. What a later entry of a tar replaces is renamed out of the
 //!   layer for that, not copied. Rejected: the format of the Go tar-split library (JSON in gzip,
 //!   a checksum a file): costlier to write and to read, and its checksums repeat what the DiffID says.
+//! - Inflate is flate2 with zlib-rs: on a Debian layer of 80 MB one thread gives 500–640 MB/s, as much as libdeflate over
+//!   a whole buffer (370–580 in the same runs) and near ISA-L's igzip (0.11–0.12 s of a core). Rejected: libdeflate, which
+//!   needs the whole layer in memory; ISA-L, assembler that hostile bytes reach and that needs autotools and nasm to build.
 //! - One `syncfs` per pull before the record, no sync per file.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
