@@ -32,6 +32,7 @@ mod inspect;
 mod list;
 mod observe;
 pub mod request;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -48,6 +49,7 @@ use std::time::Duration;
 pub use container::monitor_stage;
 pub use error::Error;
 pub use filter::parse_time;
+pub use settings::Settings;
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.

@@ -29,22 +29,32 @@ mod error;
 mod export;
 mod garbage;
 mod layer;
+mod limits;
 mod lock;
 mod pull;
 mod registry;
+mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use error::Error;
+pub use limits::Limits;
+pub use settings::Draft as SettingsDraft;
 
 use crate::base::Roots;
+use crate::base::settings::SettingsError;
 use crate::oci::{Platform, Reference};
 use crate::runtime::Overlay;
 use crate::state::{Db, record};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
+
+/// Layers fetched at once unless the settings say otherwise.
+const DOWNLOADS: usize = 4;
 
 /// What happens to one layer or blob; the caller renders it.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,15 +92,66 @@ pub struct Pulled {
     pub changed: bool,
 }
 
-/// How registries are reached; read by `cli` from the environment and config files.
-#[derive(Debug, Clone, Default)]
+/// How registries are reached, what is taken from them and what is kept; read from the settings files, and by `cli`
+/// from the environment and Docker's config file.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RegistryConfig {
     /// Text of `~/.docker/config.json`, if it exists.
     pub docker_config: Option<String>,
     /// Registries that may be spoken to in plain HTTP besides loopback ones.
     pub insecure: Vec<String>,
     /// registry → mirror base URLs, tried in order before it.
-    pub mirrors: std::collections::BTreeMap<String, Vec<String>>,
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// registry → directories with certificates for it alone, besides those of its name in `certs.d`.
+    pub certs: BTreeMap<String, Vec<PathBuf>>,
+    /// Compressed blobs stay in the content store after unpacking.
+    pub keep_blobs: bool,
+    /// Layers fetched at once.
+    pub downloads: usize,
+    pub limits: Limits,
+    /// Which images are let in.
+    pub trust: trust::Policy,
+    /// Why the settings cannot be used: then everything that depends on them is refused.
+    pub broken: Option<SettingsError>,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        RegistryConfig {
+            docker_config: None,
+            insecure: Vec::new(),
+            mirrors: BTreeMap::new(),
+            certs: BTreeMap::new(),
+            keep_blobs: false,
+            downloads: DOWNLOADS,
+            limits: Limits::default(),
+            trust: trust::Policy::default(),
+            broken: None,
+        }
+    }
+}
+
+impl RegistryConfig {
+    /// What holds while the settings cannot be read: nothing comes in, nothing that is there is thrown away, and
+    /// whatever needs no settings works.
+    pub fn broken(error: SettingsError) -> Self {
+        RegistryConfig { keep_blobs: true, broken: Some(error), ..Self::default() }
+    }
+
+    /// # Errors
+    /// [`Error::Settings`] if they could not be read.
+    pub fn usable(&self) -> Result<(), Error> {
+        self.broken.clone().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Asks whether a local image, which the user called `name`, may be used under the trust policy in force. Whoever
+/// makes a container or a build stage of an image asks this first.
+///
+/// # Errors
+/// [`Error::Refused`] says why and where the policy is written; the settings cannot be used; database.
+pub fn admit(config: &RegistryConfig, db: &Db, name: &str, image: &record::Image) -> Result<(), Error> {
+    trust::admit(config, db, name, &image.id)
 }
 
 /// Pulls a reference: resolve, verify, unpack several layers at once, record. Starts its own small reactor.
@@ -111,15 +172,17 @@ pub fn pull(
 /// Loads a docker-archive or OCI layout tar (plain, gzip or zstd). Returns (reference if named, image).
 ///
 /// # Errors
-/// The archive is malformed or does not verify, or the host could not store it.
+/// The archive is malformed or does not verify, the trust policy does not let an image in, or the host could not
+/// store it.
 pub fn load(
     roots: &Roots,
     db: &Db,
+    settings: &RegistryConfig,
     archive: &mut (dyn Read + Send),
     platform: &Platform,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
-    archive::load(roots, db, archive, platform, progress)
+    archive::load(roots, db, settings, archive, platform, progress)
 }
 
 /// Writes images as one tar that is an OCI layout and a docker-archive at once.

@@ -34,7 +34,7 @@ impl Engine {
     /// # Errors
     /// What is wrong with the archive.
     pub fn load(&self, archive: &mut (dyn Read + Send), progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> {
-        let loaded = crate::image::load(&self.privilege.roots, &self.db, archive, &Platform::host(), progress)?;
+        let loaded = crate::image::load(&self.privilege.roots, &self.db, &self.registry, archive, &Platform::host(), progress)?;
         Ok(loaded.into_iter().map(|(name, image)| name.map_or(image.id, |n| n.familiar())).collect())
     }
 

@@ -9,7 +9,7 @@ use super::content::{self, Ingest, LayerDir};
 use super::layer::UnpackError;
 use super::layer::tar::{Kind, Reader};
 use super::stream::{self, Expected};
-use super::{Error, Progress};
+use super::{Error, Progress, RegistryConfig, trust};
 use crate::base::Roots;
 use crate::base::fs::Context;
 use crate::oci::{Algorithm, CONFIG_LIMIT, Descriptor, Digest, DigestHasher, Document, Index, MANIFEST_LIMIT, Manifest, Platform, Reference, media};
@@ -64,7 +64,15 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &Platform, progress: Report<'_>) -> Result<Loaded, Error> {
+pub fn load(
+    roots: &Roots,
+    db: &Db,
+    settings: &RegistryConfig,
+    archive: &mut (dyn Read + Send),
+    platform: &Platform,
+    progress: Report<'_>,
+) -> Result<Loaded, Error> {
+    settings.usable()?;
     content::prepare(roots)?;
     let in_use = content::in_use(roots)?;
     let spool = Spool::read(roots, archive)?;
@@ -76,9 +84,9 @@ pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &
     let loaded = match (index, docker) {
         (Some(index), docker) => {
             let bytes = spool.small(&index, JSON_LIMIT, "index.json")?;
-            load_layout(roots, db, &spool, &bytes, docker.unwrap_or_default(), platform, progress)?
+            load_layout(roots, db, settings, &spool, &bytes, docker.unwrap_or_default(), platform, progress)?
         }
-        (None, Some(docker)) => load_docker(roots, db, &spool, docker, progress)?,
+        (None, Some(docker)) => load_docker(roots, db, settings, &spool, docker, progress)?,
         (None, None) => return Err(Error::Archive("it has neither manifest.json nor index.json, so it is no image archive".to_owned())),
     };
     drop(in_use);
@@ -230,7 +238,14 @@ fn clean(path: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn load_docker(roots: &Roots, db: &Db, spool: &Spool, images: Vec<DockerImage>, progress: Report<'_>) -> Result<Loaded, Error> {
+fn load_docker(
+    roots: &Roots,
+    db: &Db,
+    settings: &RegistryConfig,
+    spool: &Spool,
+    images: Vec<DockerImage>,
+    progress: Report<'_>,
+) -> Result<Loaded, Error> {
     let mut loaded = Vec::new();
     for image in images {
         let id = spool.required(&image.config)?.clone();
@@ -249,7 +264,7 @@ fn load_docker(roots: &Roots, db: &Db, spool: &Spool, images: Vec<DockerImage>, 
             blobs.push(Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new() });
         }
         let names = references(&image.repo_tags.unwrap_or_default())?;
-        loaded.extend(load_image(roots, db, spool, &id, None, blobs, names, progress)?);
+        loaded.extend(load_image(roots, db, settings, spool, &id, None, blobs, names, progress)?);
     }
     Ok(loaded)
 }
@@ -266,13 +281,24 @@ fn layer_type(spool: &Spool, digest: &Digest) -> Result<&'static str, Error> {
     })
 }
 
-fn references(texts: &[String]) -> Result<Vec<Reference>, Error> {
-    texts.iter().map(|text| text.parse().map_err(Error::Archive)).collect()
+/// A name that an archive gives must be a tag: what a digest names is for its registry to say, and a `pull` or a policy
+/// relies on it.
+fn tag(reference: Reference) -> Result<Reference, Error> {
+    match reference.digest() {
+        None => Ok(reference),
+        Some(_) => Err(Error::Archive(format!("it names an image {reference}: only tags can be loaded"))),
+    }
 }
 
+fn references(texts: &[String]) -> Result<Vec<Reference>, Error> {
+    texts.iter().map(|text| tag(text.parse().map_err(Error::Archive)?)).collect()
+}
+
+#[allow(clippy::too_many_arguments)]
 fn load_layout(
     roots: &Roots,
     db: &Db,
+    settings: &RegistryConfig,
     spool: &Spool,
     bytes: &[u8],
     docker: Vec<DockerImage>,
@@ -308,7 +334,7 @@ fn load_layout(
             names.sort();
             names.dedup();
             let original = Some((digest, bytes, kind));
-            loaded.extend(load_image(roots, db, spool, &id, original, manifest.layers, names, progress)?);
+            loaded.extend(load_image(roots, db, settings, spool, &id, original, manifest.layers, names, progress)?);
         }
     }
     // Entries of one image under several names were loaded once each; the names are told once.
@@ -319,11 +345,13 @@ fn load_layout(
 
 fn entry_name(entry: &Descriptor) -> Result<Option<Reference>, Error> {
     if let Some(name) = entry.annotations.get(CONTAINERD_NAME) {
-        return name.parse().map(Some).map_err(Error::Archive);
+        let name: Reference = name.parse().map_err(Error::Archive)?;
+        // The digest of the entry itself is verified; any other would be believed unseen.
+        return if name.digest() == Some(entry.digest.as_str()) { Ok(Some(name)) } else { tag(name).map(Some) };
     }
     // By the spec it may be a bare tag, which names nothing.
     let full = entry.annotations.get(OCI_REF_NAME).filter(|name| name.contains([':', '/']));
-    Ok(full.and_then(|name| name.parse().ok()))
+    full.and_then(|name| name.parse().ok()).map(tag).transpose()
 }
 
 fn select(entries: Vec<Descriptor>, platform: &Platform) -> Result<Descriptor, Error> {
@@ -362,6 +390,7 @@ fn resolve(spool: &Spool, mut entry: Descriptor, platform: &Platform) -> Result<
 fn load_image(
     roots: &Roots,
     db: &Db,
+    settings: &RegistryConfig,
     spool: &Spool,
     id: &Digest,
     manifest: Option<(Digest, Vec<u8>, String)>,
@@ -370,8 +399,9 @@ fn load_image(
     progress: Report<'_>,
 ) -> Result<Loaded, Error> {
     let shown = names.first().map_or_else(|| id.to_string(), Reference::familiar);
+    trust::admit_load(settings, db, &names, id)?;
     let config = spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
-    let (document, layers) = commit::plan(&shown, &config, blobs)?;
+    let (document, layers) = commit::plan(settings.limits, &shown, &config, blobs)?;
     let missing = commit::missing(roots, db, &layers, progress)?;
     let fresh = unpack_all(roots, spool, missing, progress)?;
     for fresh in &fresh {
@@ -414,7 +444,12 @@ fn unpack_one(roots: &Roots, spool: &Spool, missing: Missing, progress: Report<'
     let blob = &missing.layer.blob;
     let id = blob.digest.short().to_owned();
     progress(Progress::Layer { id: id.clone(), total: blob.size });
-    let expected = Expected { layer: id.clone(), blob: Some((blob.digest.clone(), blob.size)), diff_id: missing.layer.diff_id.clone() };
+    let expected = Expected {
+        layer: id.clone(),
+        blob: Some((blob.digest.clone(), blob.size)),
+        diff_id: missing.layer.diff_id.clone(),
+        limits: missing.layer.limits,
+    };
     let dir = LayerDir::new(roots)?;
     let unpacked = stream::unpack(spool.open(Some(roots), &blob.digest)?, &expected, &dir.diff())?;
     progress(Progress::Done { id });

@@ -4,6 +4,7 @@ use super::commit::{self, Candidate, Fresh, Missing, Planned};
 use super::content::{self, Ingest, LayerDir};
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
+use super::trust::Gate;
 use super::{Error, Progress, Pulled, RegistryConfig};
 use crate::base::Roots;
 use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
@@ -16,8 +17,6 @@ use std::thread::Scope;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
-/// Layers fetched at once.
-const PARALLEL: usize = 4;
 /// Network pieces waiting for a slow unpacker.
 const QUEUE: usize = 32;
 /// Nested indexes that are followed.
@@ -42,7 +41,7 @@ struct Resolved {
 pub fn pull(
     roots: &Roots,
     db: &Db,
-    registry: &RegistryConfig,
+    config: &RegistryConfig,
     reference: &Reference,
     platform: &Platform,
     progress: &(dyn Fn(Progress) + Sync),
@@ -51,22 +50,34 @@ pub fn pull(
     let in_use = content::in_use(roots)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
-    let registry = Registry::new(registry, reference)?;
+    let gate = Gate::of(config, reference)?;
+    let registry = Registry::new(config, reference)?;
     let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
     progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
-    if let Some(current) = runtime.block_on(up_to_date(db, &registry, reference, platform))? {
+    // Where a signature is wanted and none was verified, what is here is not taken for what the registry means: the
+    // whole chain of digests is followed again.
+    if let Some(current) = runtime.block_on(up_to_date(db, &registry, reference, platform))?
+        && gate.known(db, &current.image.id)?
+    {
         return Ok(current);
     }
     let resolved = runtime.block_on(resolve(&registry, reference, platform))?;
-    let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
+    let verified = runtime.block_on(gate.verify(&registry, &[&resolved.top, &resolved.raw.digest]))?;
+    if let Some(verified) = &verified {
+        progress(Progress::Note(format!("{shown}: {verified}")));
+    }
+    let document = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, &registry, reference, platform, &resolved, &config, progress) {
+        match fetch(roots, db, &runtime, config, &registry, reference, platform, &resolved, &document, progress) {
             Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
             other => break other,
         }
     };
     drop(in_use);
+    if let Ok(pulled) = &pulled {
+        gate.remember(db, &pulled.image.id, verified.as_ref())?;
+    }
     pulled
 }
 
@@ -140,14 +151,15 @@ fn fetch(
     roots: &Roots,
     db: &Db,
     runtime: &tokio::runtime::Runtime,
+    config: &RegistryConfig,
     registry: &Registry,
     reference: &Reference,
     platform: &Platform,
     resolved: &Resolved,
-    config: &[u8],
+    bytes: &[u8],
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
-    let (document, layers) = commit::plan(&reference.familiar(), config, resolved.manifest.layers.clone())?;
+    let (document, layers) = commit::plan(config.limits, &reference.familiar(), bytes, resolved.manifest.layers.clone())?;
     let offered = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
     if !document.os.is_empty() && platform.rank(&offered).is_none() {
         progress(Progress::Note(format!("{}: the image is for {offered}, not for {platform}", reference.familiar())));
@@ -160,7 +172,7 @@ fn fetch(
     let fresh: Vec<Fresh> = std::thread::scope(|scope| {
         runtime.block_on(async {
             let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, progress));
-            futures_util::stream::iter(jobs).buffer_unordered(PARALLEL).try_collect().await
+            futures_util::stream::iter(jobs).buffer_unordered(config.downloads).try_collect().await
         })
     })?;
     let by_digest = reference.with_digest(resolved.top.as_str()).to_string();
@@ -174,7 +186,7 @@ fn fetch(
     let kind = resolved.manifest.media_type.clone().or_else(|| resolved.raw.content_type.clone());
     let kind = kind.filter(|kind| media::is_manifest(kind)).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
     let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
-    let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
+    let candidate = Candidate { id, config: bytes.to_vec(), document, manifest, layers, names };
     let image = commit::commit(roots, db, candidate, fresh)?;
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
@@ -248,7 +260,12 @@ async fn attempt<'scope>(
 /// The blocking half: reads what the network thread sends, keeps and unpacks it.
 fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes>) -> Result<(LayerDir, super::layer::Unpacked), Error> {
     let blob = &layer.blob;
-    let expected = Expected { layer: blob.digest.short().to_owned(), blob: Some((blob.digest.clone(), blob.size)), diff_id: layer.diff_id.clone() };
+    let expected = Expected {
+        layer: blob.digest.short().to_owned(),
+        blob: Some((blob.digest.clone(), blob.size)),
+        diff_id: layer.diff_id.clone(),
+        limits: layer.limits,
+    };
     let dir = LayerDir::new(roots)?;
     match source {
         Source::Store(file) => {

@@ -67,6 +67,7 @@ impl Registry {
     /// # Errors
     /// The configuration is not valid, or TLS cannot be set up.
     pub fn new(config: &RegistryConfig, reference: &Reference) -> Result<Self, Error> {
+        config.usable()?;
         // The second caller in one process finds it installed, which is what we want.
         drop(rustls::crypto::ring::default_provider().install_default());
         let endpoints = endpoint::of(config, reference.registry())?;

@@ -317,7 +317,7 @@ fn saved_images_load_again_and_garbage_goes() {
 
     let other = Scratch::new();
     let other_db = Db::open(&other.0).unwrap();
-    let loaded = load(&other.0, &other_db, &mut gzip(&tar).as_slice(), &"linux/amd64".parse().unwrap(), &|_| {}).unwrap();
+    let loaded = load(&other.0, &other_db, &RegistryConfig::default(), &mut gzip(&tar).as_slice(), &"linux/amd64".parse().unwrap(), &|_| {}).unwrap();
     assert_eq!(loaded.len(), 1);
     assert_eq!(loaded[0].0, Some(name.clone()));
     assert_eq!((&loaded[0].1.id, &loaded[0].1.manifest_digest), (&pulled.image.id, &pulled.image.manifest_digest));
@@ -330,8 +330,8 @@ fn saved_images_load_again_and_garbage_goes() {
     damaged[at] ^= 1;
     let third = Scratch::new();
     let third_db = Db::open(&third.0).unwrap();
-    assert!(load(&third.0, &third_db, &mut damaged.as_slice(), &Platform::host(), &|_| {}).is_err());
-    assert!(load(&third.0, &third_db, &mut &tar[..tar.len() / 2], &Platform::host(), &|_| {}).is_err());
+    assert!(load(&third.0, &third_db, &RegistryConfig::default(), &mut damaged.as_slice(), &Platform::host(), &|_| {}).is_err());
+    assert!(load(&third.0, &third_db, &RegistryConfig::default(), &mut &tar[..tar.len() / 2], &Platform::host(), &|_| {}).is_err());
     assert!(third_db.images().unwrap().is_empty());
 
     assert_eq!(collect_garbage(&other.0, &other_db).unwrap(), 0);
@@ -373,13 +373,13 @@ fn a_docker_archive_is_verified_by_its_diff_ids() {
     let second = zstd::decode_all(sample.blobs[&sample.layers[1]].as_slice()).unwrap();
     let scratch = Scratch::new();
     let db = Db::open(&scratch.0).unwrap();
-    let loaded = load(&scratch.0, &db, &mut make(&second).as_slice(), &Platform::host(), &|_| {}).unwrap();
+    let loaded = load(&scratch.0, &db, &RegistryConfig::default(), &mut make(&second).as_slice(), &Platform::host(), &|_| {}).unwrap();
     assert_eq!(loaded[0].0.as_ref().map(ToString::to_string).as_deref(), Some("docker.io/library/app:1"));
     check_files(&scratch, &db, &loaded[0].1);
     let other = Scratch::new();
     let db = Db::open(&other.0).unwrap();
     let wrong = layer_tar(&[("etc/issue", b"evil")]);
-    let error = load(&other.0, &db, &mut make(&wrong).as_slice(), &Platform::host(), &|_| {}).err().unwrap();
+    let error = load(&other.0, &db, &RegistryConfig::default(), &mut make(&wrong).as_slice(), &Platform::host(), &|_| {}).err().unwrap();
     assert!(matches!(error, Error::Digest { .. }), "{error:?}");
     assert!(db.images().unwrap().is_empty());
 }

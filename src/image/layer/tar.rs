@@ -4,7 +4,7 @@
 //! headers of any size into memory and splits PAX records at newlines, which breaks binary xattrs.
 //! Formats: POSIX.1-2017 pax "ustar Interchange Format"; GNU tar manual, "Sparse Formats".
 
-use super::{EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
+use super::{ENTRY_LIMIT, EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
 use std::io::BufRead;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
@@ -74,11 +74,18 @@ pub struct Reader<R> {
     /// Stored bytes of the current entry not yet read.
     left: u64,
     padding: u64,
+    /// Most entries that whoever unpacks takes.
+    pub entry_limit: u64,
 }
 
 impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0 }
+        Reader { input, left: 0, padding: 0, entry_limit: ENTRY_LIMIT }
+    }
+
+    /// The same reader with another limit of entries.
+    pub fn with_entry_limit(self, entry_limit: u64) -> Self {
+        Reader { entry_limit, ..self }
     }
 
     /// The next entry; what was not read of the last one is skipped. None at the end marker.
