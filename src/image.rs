@@ -18,6 +18,10 @@
 //!   any size, follow any token realm, hash each byte twice and hide status and `Retry-After`.
 //! - Tar headers are read with the `tar` crate's types, the iteration is ours: that crate reads extension headers of
 //!   any size into memory and splits PAX records at newlines, which breaks binary attributes.
+//! - While a layer is unpacked, what its files do not hold of its tar is taken down beside it (`layer/split.rs`), so
+//!   that the tar can be made again without its blob. What a later entry of a tar replaces is renamed out of the
+//!   layer for that, not copied. Rejected: the format of the Go tar-split library (JSON in gzip,
+//!   a checksum a file): costlier to write and to read, and its checksums repeat what the DiffID says.
 //! - One `syncfs` per pull before the record, no sync per file.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.

@@ -4,6 +4,7 @@
 //! components, and every component is opened relative to a held directory with `O_NOFOLLOW`.
 
 pub mod fixup;
+pub mod split;
 pub mod tar;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,8 @@ use std::io;
 
 /// Most entries of one layer.
 pub const ENTRY_LIMIT: u64 = 10_000_000;
-/// Most bytes of one path (`PATH_MAX`).
-pub const PATH_LIMIT: usize = 4096;
+/// Most bytes of one path (`PATH_MAX` counts a zero byte too).
+pub const PATH_LIMIT: usize = 4095;
 /// Most bytes of one path component (`NAME_MAX`).
 pub const NAME_LIMIT: usize = 255;
 /// Most bytes of one PAX or GNU extension header (CVE-2017-14992).

@@ -5,7 +5,7 @@
 
 use super::layer::{self, UnpackError, Unpacked};
 use super::{Error, Limits};
-use crate::oci::{Digest, DigestHasher};
+use crate::oci::{Algorithm, Digest, DigestHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -107,7 +107,7 @@ fn is_zstd_skippable(head: &[u8]) -> bool {
     matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// Unpacks a blob into `diff` and verifies its digests.
+/// Unpacks a blob into `diff`, with the records to make its tar again beside it, and verifies its digests.
 ///
 /// # Errors
 /// Wrong digests or sizes, a stream that cannot be read or decompressed, a tar that cannot be unpacked. The
@@ -137,9 +137,28 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
 }
 
 fn write(pieces: Pieces, entries: u64, diff: &Path) -> Result<(Unpacked, Digest), UnpackError> {
-    let mut reader = layer::tar::Reader::new(pieces).with_entry_limit(entries);
+    let recorded = layer::tar::Reader::recorded(pieces, layer::split::Writer::beside(diff)?);
+    let mut reader = recorded.with_entry_limit(entries);
     let unpacked = layer::unpack(&mut reader, diff)?;
-    Ok((unpacked, reader.into_inner().hasher.finish()))
+    let digest = reader.into_inner().hasher.finish();
+    // In debug builds every test that unpacks a layer proves that its tar can be made again.
+    if cfg!(debug_assertions) {
+        let layer = diff.parent().unwrap_or(diff);
+        let again = layer::split::assemble(layer).and_then(|tar| hash(digest.algorithm(), tar)).map_err(UnpackError::Read)?;
+        assert_eq!(again, digest, "the tar of {} can be made again", layer.display());
+    }
+    Ok((unpacked, digest))
+}
+
+fn hash(algorithm: Algorithm, mut input: impl Read) -> io::Result<Digest> {
+    let mut hasher = DigestHasher::new(algorithm);
+    let mut piece = vec![0; PIECE];
+    loop {
+        match input.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&piece[..n]),
+        }
+    }
 }
 
 enum Stopped {

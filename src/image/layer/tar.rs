@@ -4,8 +4,10 @@
 //! headers of any size into memory and splits PAX records at newlines, which breaks binary xattrs.
 //! Formats: POSIX.1-2017 pax "ustar Interchange Format"; GNU tar manual, "Sparse Formats".
 
+use super::split::Writer;
 use super::{ENTRY_LIMIT, EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
 use std::io::BufRead;
+use std::os::fd::BorrowedFd;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 const BLOCK: u64 = 512;
@@ -76,16 +78,23 @@ pub struct Reader<R> {
     padding: u64,
     /// Most entries that whoever unpacks takes.
     pub entry_limit: u64,
+    /// Takes down every byte that is read, or where it went.
+    split: Option<Writer>,
 }
 
 impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0, entry_limit: ENTRY_LIMIT }
+        Reader { input, left: 0, padding: 0, entry_limit: ENTRY_LIMIT, split: None }
     }
 
     /// The same reader with another limit of entries.
     pub fn with_entry_limit(self, entry_limit: u64) -> Self {
         Reader { entry_limit, ..self }
+    }
+
+    /// Reads and takes down what is needed to make the tar again.
+    pub fn recorded(input: R, split: Writer) -> Self {
+        Reader { split: Some(split), ..Self::new(input) }
     }
 
     /// The next entry; what was not read of the last one is skipped. None at the end marker.
@@ -127,7 +136,40 @@ impl<R: BufRead> Reader<R> {
     ///
     /// # Errors
     /// A truncated stream, or what `sink` returns.
-    pub fn data(&mut self, mut limit: u64, mut sink: impl FnMut(&[u8]) -> Result<(), UnpackError>) -> Result<(), UnpackError> {
+    pub fn data(&mut self, limit: u64, mut sink: impl FnMut(&[u8]) -> Result<(), UnpackError>) -> Result<(), UnpackError> {
+        let mut split = self.split.take();
+        let done = self.unrecorded(limit, |piece| {
+            sink(piece)?;
+            split.as_mut().map_or(Ok(()), |split| split.verbatim(piece))
+        });
+        self.split = split;
+        done
+    }
+
+    /// As [`Self::data`], for bytes that `sink` writes to the file `path` (clean, beneath the layer's root) at `offset`.
+    ///
+    /// # Errors
+    /// A truncated stream, or what `sink` returns.
+    pub fn payload(&mut self, path: &[u8], offset: u64, limit: u64, sink: impl FnMut(&[u8]) -> Result<(), UnpackError>) -> Result<(), UnpackError> {
+        if let Some(split) = &mut self.split {
+            split.file(path, offset, limit.min(self.left))?;
+        }
+        self.unrecorded(limit, sink)
+    }
+
+    /// Takes the thing `name` in `directory` (clean path `path`) away from the layer; its bytes are kept if they
+    /// are needed to make the tar again. False: nothing is recorded, so it may just be removed.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn set_aside(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<bool, UnpackError> {
+        match &mut self.split {
+            Some(split) => split.set_aside(directory, name, path).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn unrecorded(&mut self, mut limit: u64, mut sink: impl FnMut(&[u8]) -> Result<(), UnpackError>) -> Result<(), UnpackError> {
         limit = limit.min(self.left);
         while limit > 0 {
             let buffer = self.input.fill_buf().map_err(UnpackError::Read)?;
@@ -147,18 +189,26 @@ impl<R: BufRead> Reader<R> {
         self.input
     }
 
-    /// Reads to the end of the stream, so that a digest over it is complete.
+    /// Reads to the end of the stream, so that a digest over it is complete, and ends the record.
     ///
     /// # Errors
-    /// The stream cannot be read.
+    /// The stream cannot be read, or the record not be written.
     pub fn drain(&mut self) -> Result<(), UnpackError> {
         loop {
-            let length = self.input.fill_buf().map_err(UnpackError::Read)?.len();
+            let rest = self.input.fill_buf().map_err(UnpackError::Read)?;
+            let length = rest.len();
             if length == 0 {
-                return Ok(());
+                return self.split.take().map_or(Ok(()), Writer::finish);
+            }
+            if let Some(split) = &mut self.split {
+                split.verbatim(rest)?;
             }
             self.input.consume(length);
         }
+    }
+
+    fn note(&mut self, bytes: &[u8]) -> Result<(), UnpackError> {
+        self.split.as_mut().map_or(Ok(()), |split| split.verbatim(bytes))
     }
 
     fn start(&mut self, stored: u64) {
@@ -184,6 +234,7 @@ impl<R: BufRead> Reader<R> {
                 Err(e) => return Err(UnpackError::Read(e)),
             }
         }
+        self.note(block)?;
         Ok(block.iter().any(|b| *b != 0))
     }
 
@@ -307,6 +358,7 @@ impl<R: BufRead> Reader<R> {
         while more {
             let mut extension = GnuExtSparseHeader::new();
             self.input.read_exact(extension.as_mut_bytes()).map_err(UnpackError::Read)?;
+            self.note(extension.as_bytes())?;
             add(&extension.sparse)?;
             more = extension.is_extended();
         }

@@ -88,11 +88,11 @@ impl Tree {
             Meaning::Removes(removed) => return self.whiteout(removed, &member.path),
         }
         match member.kind {
-            Kind::File => self.file(reader, name, member),
-            Kind::Directory => self.directory(&parts, name, member),
-            Kind::HardLink => self.hard_link(&parts, name, member),
+            Kind::File => self.file(reader, &parts, name, member),
+            Kind::Directory => self.directory(reader, &parts, name, member),
+            Kind::HardLink => self.hard_link(reader, &parts, member),
             Kind::Symlink => {
-                self.create(name, member, |dir| rustix::fs::symlinkat(member.link.as_slice(), dir, *name))?;
+                self.create(reader, &parts, member, |dir| rustix::fs::symlinkat(member.link.as_slice(), dir, *name))?;
                 self.describe_node(name, member)
             }
             Kind::Character | Kind::Block | Kind::Fifo => {
@@ -103,7 +103,7 @@ impl Tree {
                 };
                 let device = rustix::fs::makedev(member.device.0, member.device.1);
                 let mode = Mode::from_raw_mode(member.mode & 0o777);
-                self.create(name, member, |dir| rustix::fs::mknodat(dir, *name, kind, mode, device))?;
+                self.create(reader, &parts, member, |dir| rustix::fs::mknodat(dir, *name, kind, mode, device))?;
                 self.describe_node(name, member)
             }
         }
@@ -182,34 +182,57 @@ impl Tree {
         }
     }
 
-    /// Runs `make`, and once more after removing what held the name.
-    fn create<T>(&self, name: &[u8], member: &Member, make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>) -> Result<T, UnpackError> {
+    /// Runs `make`, and once more after taking away what held the name.
+    fn create<R: BufRead, T>(
+        &self,
+        reader: &mut Reader<R>,
+        parts: &[&[u8]],
+        member: &Member,
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, UnpackError> {
         match make(self.top()) {
             Err(Errno::EXIST) => {
-                remove(self.top(), name).map_err(|e| failed("replace", &member.path, e))?;
+                self.replace(reader, parts, member)?;
                 make(self.top()).map_err(|e| failed("create", &member.path, e))
             }
             other => other.map_err(|e| failed("create", &member.path, e)),
         }
     }
 
-    fn file<R: BufRead>(&mut self, reader: &mut Reader<R>, name: &[u8], member: &Member) -> Result<(), UnpackError> {
+    /// Takes away what holds the last of `parts` in the current directory.
+    fn replace<R: BufRead>(&self, reader: &mut Reader<R>, parts: &[&[u8]], member: &Member) -> Result<(), UnpackError> {
+        let wrong = |e| failed("replace", &member.path, e);
+        let name = parts.last().expect("invariant: the root is not replaced");
+        let stat = rustix::fs::statat(self.top(), *name, AtFlags::SYMLINK_NOFOLLOW).map_err(wrong)?;
+        let holds_data = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => true,
+            FileType::RegularFile => stat.st_size > 0,
+            _ => false,
+        };
+        if holds_data && reader.set_aside(self.top(), name, &parts.join(&b'/'))? {
+            return Ok(());
+        }
+        remove(self.top(), name).map_err(wrong)
+    }
+
+    fn file<R: BufRead>(&mut self, reader: &mut Reader<R>, parts: &[&[u8]], name: &[u8], member: &Member) -> Result<(), UnpackError> {
+        let path = parts.join(&b'/');
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(member.mode & 0o777);
-        let mut file = File::from(self.create(name, member, |dir| rustix::fs::openat(dir, name, flags, mode))?);
+        let mut file = File::from(self.create(reader, parts, member, |dir| rustix::fs::openat(dir, name, flags, mode))?);
         let wrong = |source| UnpackError::File { operation: "write", path: shown(&member.path), source };
         if let Some(extents) = &member.extents {
             file.set_len(member.size).map_err(wrong)?;
             for (offset, length) in extents {
                 let mut at = *offset;
-                reader.data(*length, |piece| {
+                reader.payload(&path, *offset, *length, |piece| {
                     file.write_all_at(piece, at).map_err(wrong)?;
                     at += piece.len() as u64;
                     Ok(())
                 })?;
             }
         } else {
-            reader.data(u64::MAX, |piece| file.write_all(piece).map_err(wrong))?;
+            reader.payload(&path, 0, u64::MAX, |piece| file.write_all(piece).map_err(wrong))?;
         }
         self.out.size = self.out.size.saturating_add(member.size);
         self.owner_and_mode(file.as_fd(), member)?;
@@ -249,7 +272,7 @@ impl Tree {
         rustix::fs::utimensat(self.top(), name, &times(member), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed("set the time of", path, e))
     }
 
-    fn directory(&mut self, parts: &[&[u8]], name: &[u8], member: &Member) -> Result<(), UnpackError> {
+    fn directory<R: BufRead>(&mut self, reader: &mut Reader<R>, parts: &[&[u8]], name: &[u8], member: &Member) -> Result<(), UnpackError> {
         let wrong = |e| failed("create the directory", &member.path, e);
         let mode = Mode::from_raw_mode(member.mode & 0o777);
         let mut existed = false;
@@ -262,7 +285,7 @@ impl Tree {
             existed = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             if !existed {
                 opaque = is_whiteout(self.top(), name);
-                rustix::fs::unlinkat(self.top(), name, AtFlags::empty()).map_err(wrong)?;
+                self.replace(reader, parts, member)?;
                 rustix::fs::mkdirat(self.top(), name, mode).map_err(wrong)?;
             }
         }
@@ -293,10 +316,14 @@ impl Tree {
         Ok(Finish { times: times(member), mode: (now != member.mode).then_some(member.mode), default_acl })
     }
 
-    fn hard_link(&mut self, parts: &[&[u8]], name: &[u8], member: &Member) -> Result<(), UnpackError> {
+    fn hard_link<R: BufRead>(&mut self, reader: &mut Reader<R>, parts: &[&[u8]], member: &Member) -> Result<(), UnpackError> {
+        let name = parts[parts.len() - 1];
         let target = components(&member.link)?;
         if target == parts {
             return Ok(());
+        }
+        if target.starts_with(parts) {
+            return Err(refused(&member.path, "a hard link to what lies beneath it"));
         }
         let Some((target_name, target_parents)) = target.split_last() else {
             return Err(refused(&member.path, "a hard link to the root of the layer"));
@@ -327,7 +354,7 @@ impl Tree {
             Err(e) => return Err(failed("link", &member.path, e)),
         }
         // Without AT_SYMLINK_FOLLOW a link to a symbolic link is a second name of the link itself.
-        self.create(name, member, |dir| rustix::fs::linkat(from, *target_name, dir, name, AtFlags::empty()))
+        self.create(reader, parts, member, |dir| rustix::fs::linkat(from, *target_name, dir, name, AtFlags::empty()))
     }
 
     /// The target may be a file of a layer below.

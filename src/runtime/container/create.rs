@@ -7,7 +7,8 @@ use crate::base::{Undo, failpoint};
 use crate::runtime::channel::Channel;
 use crate::runtime::error::At;
 use crate::runtime::listener::Listener;
-use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup, resctrl};
+use crate::runtime::{Create, Error, Gate, Init, Root, Stdio, cgroup, net_devices, resctrl};
+use crate::sys::netns::Ahead;
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -54,6 +55,7 @@ impl Store {
         announce: &mut dyn FnMut(i32, Option<OwnedFd>) -> Result<(), Error>,
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
+        let network = Network::ahead(spec);
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
         let group = self.group(spec, id, request)?;
@@ -102,12 +104,27 @@ impl Store {
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
         hooked.set(true);
-        let mut init = self.clone_init(&container, spec, request, &group)?;
+        let written = Cell::new(None);
+        let born = |pid: i32| -> Result<(), Error> {
+            let mut record = container.record.clone();
+            record.init = Some(process(pid)?);
+            written.set(Some((record.prepare(&container.path(RECORD))?, record)));
+            Ok(())
+        };
+        let mut init = clone_init(&container, spec, request, &group, network, &born)?;
         failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
         let made = group.clone();
         undo.push("the init stage", move || if made.is_absent() { Ok(()) } else { made.kill_all(super::control::PATIENCE) });
-        container.record.init = Some(Process { pid: init.pid, start_ticks: start_ticks(init.pid)? });
-        container.record.write(&container.path(RECORD))?;
+        match written.take() {
+            Some((text, record)) => {
+                text.commit()?;
+                container.record = record;
+            }
+            None => {
+                container.record.init = Some(process(init.pid)?);
+                container.record.write(&container.path(RECORD))?;
+            }
+        }
         announce(init.pid, init.console.take())?;
         failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
         undo.commit();
@@ -123,23 +140,33 @@ impl Store {
             other => other.map_err(Error::Cgroup),
         }
     }
+}
 
-    fn clone_init(&self, container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group) -> Result<Init, Error> {
-        let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
-        let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
-        let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
-        super::super::create(Create {
-            bundle: Some(&container.record.bundle),
-            no_pivot: request.no_pivot,
-            keyring: (!request.keep_keyring).then(|| container.id()),
-            gate,
-            resctrl: container.record.resctrl.as_ref(),
-            preserve_fds: request.preserve_fds,
-            accounting: !request.run,
-            state: Some(&container.record.hook_state()),
-            ..Create::new(spec, &Root::Directory(container.record.rootfs.clone()), stdio, group)
-        })
-    }
+fn clone_init(
+    container: &Container,
+    spec: &Spec,
+    request: &Request,
+    group: &cgroup::Group,
+    network: Option<Network>,
+    born: &dyn Fn(i32) -> Result<(), Error>,
+) -> Result<Init, Error> {
+    let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
+    let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
+    let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
+    let network = network.and_then(Network::finish);
+    crate::runtime::create(Create {
+        netns: network.as_ref().map(AsFd::as_fd),
+        born: Some(born),
+        bundle: Some(&container.record.bundle),
+        no_pivot: request.no_pivot,
+        keyring: (!request.keep_keyring).then(|| container.id()),
+        gate,
+        resctrl: container.record.resctrl.as_ref(),
+        preserve_fds: request.preserve_fds,
+        accounting: !request.run,
+        state: Some(&container.record.hook_state()),
+        ..Create::new(spec, &Root::Directory(container.record.rootfs.clone()), stdio, group)
+    })
 }
 
 /// A terminal of the config's size; 0 by 0 when it names none, as a new pty has.
@@ -191,7 +218,33 @@ fn owns_pid_namespace(spec: &Spec) -> bool {
     listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
 }
 
-fn start_ticks(pid: i32) -> Result<u64, Error> {
+/// A process by number and start time.
+fn process(pid: i32) -> Result<Process, Error> {
     let stat = ProcDir::open(pid).and_then(|dir| dir.stat());
-    Ok(stat.map_err(|source| Error::Step { step: format!("read the start time of process {pid}"), source })?.start_ticks)
+    let stat = stat.map_err(|source| Error::Step { step: format!("read the start time of process {pid}"), source })?;
+    Ok(Process { pid, start_ticks: stat.start_ticks })
+}
+
+/// The container's own network namespace, made beside the first steps of a create.
+struct Network(Ahead);
+
+impl Network {
+    /// None: it has none, or one that belongs to another user namespace, or none can be made now.
+    fn ahead(spec: &Spec) -> Option<Self> {
+        let linux = spec.linux().as_ref()?;
+        let listed = linux.namespaces().as_ref()?;
+        let own = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network && namespace.path().is_none());
+        let foreign = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+        let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
+        if !own || foreign || devices {
+            return None;
+        }
+        let prepare = || net_devices::raise_loopback().map_err(|failure| std::io::Error::from_raw_os_error(failure.errno));
+        Ahead::begin(prepare).ok().map(Network)
+    }
+
+    /// None: it could not be made; the clone will say why.
+    fn finish(self) -> Option<OwnedFd> {
+        self.0.finish().ok()
+    }
 }

@@ -97,8 +97,13 @@ impl Record {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
+        Ok(self.prepare(path)?.commit()?)
+    }
+
+    /// Writes it beside its place.
+    pub(super) fn prepare(&self, path: &Path) -> Result<fs::Replacement, Error> {
         let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
-        Ok(fs::replace(path, &text, 0o600)?)
+        Ok(fs::Replacement::write(path, &text, 0o600)?)
     }
 }
 
