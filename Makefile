@@ -50,7 +50,7 @@ bench: build $(FIXTURES)/busybox.tar ## against docker and podman, and rcon-runt
 	@[ -x $(FIXTURES)/youki/bin/youki ] || cargo install --quiet --root $(FIXTURES)/youki --target-dir target/youki --features v1,v2 youki || echo "youki cannot be built here: it is left out"
 	$(SUDO) unshare --net --mount --propagation private integration/bench/oci.py --rcon $(CURDIR)/$(RCON)-runtime --image $(CURDIR)/$(FIXTURES)/busybox.tar --youki $(CURDIR)/$(FIXTURES)/youki/bin/youki --json target/bench-oci.json
 
-fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 ## every fixture image
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server ## every fixture image
 
 $(FIXTURES)/probe: rootfs-fixtures/probe.rs
 	@mkdir -p $(FIXTURES)
@@ -75,6 +75,10 @@ $(FIXTURES)/kernel/vmlinuz: integration/cgroup2/kernel.sh
 $(FIXTURES)/guest.ext4: $(FIXTURES)/kernel/vmlinuz rootfs-fixtures/guest.sh
 	@packaging/install-packages.sh test
 	$(SUDO) rootfs-fixtures/guest.sh $(CURDIR)/$@ $(CURDIR)/$(FIXTURES)/kernel
+
+$(FIXTURES)/moto/bin/moto_server: rootfs-fixtures/moto.sh
+	@packaging/install-packages.sh test
+	rootfs-fixtures/moto.sh $(CURDIR)/$(FIXTURES)/moto
 
 PREFIX ?= /usr/local
 install: build ## rcon and rcon-runtime under PREFIX

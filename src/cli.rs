@@ -28,6 +28,8 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
 mod oci;
 mod options;

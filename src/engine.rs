@@ -30,6 +30,7 @@ mod filter;
 mod image;
 mod inspect;
 mod list;
+mod login;
 mod observe;
 pub mod request;
 mod settings;
@@ -134,7 +135,7 @@ pub enum CopyPath<'a> {
     Container { container: &'a str, path: &'a [u8] },
 }
 
-// The methods are in the files: container/*.rs, copy.rs, image.rs, inspect.rs, list.rs, observe.rs, volume.rs.
+// The methods are in the files: container/*.rs, copy.rs, image.rs, inspect.rs, list.rs, login.rs, observe.rs, volume.rs.
 impl Engine {
     /// Opens the engine's database (made and migrated when needed).
     ///

@@ -102,11 +102,16 @@ pub struct Pulled {
 pub struct RegistryConfig {
     /// Text of `~/.docker/config.json`, if it exists.
     pub docker_config: Option<String>,
+    /// Where that file is; `login` and `logout` write it.
+    pub docker_config_path: PathBuf,
+    /// Directories that hold one directory `HOST[:PORT]` with `*.crt`, `*.cert` and `*.key` for each registry that
+    /// needs a certificate authority or a client certificate of its own; all are read.
+    pub certs_dirs: Vec<PathBuf>,
     /// Registries that may be spoken to in plain HTTP besides loopback ones.
     pub insecure: Vec<String>,
     /// registry → mirror base URLs, tried in order before it.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// registry → directories with certificates for it alone, besides those of its name in `certs.d`.
+    /// registry → directories with such files for it alone, besides those of its name in `certs_dirs`.
     pub certs: BTreeMap<String, Vec<PathBuf>>,
     /// Compressed blobs stay in the content store after unpacking.
     pub keep_blobs: bool,
@@ -123,6 +128,8 @@ impl Default for RegistryConfig {
     fn default() -> Self {
         RegistryConfig {
             docker_config: None,
+            docker_config_path: PathBuf::new(),
+            certs_dirs: Vec::new(),
             insecure: Vec::new(),
             mirrors: BTreeMap::new(),
             certs: BTreeMap::new(),
@@ -156,6 +163,33 @@ impl RegistryConfig {
 /// [`Error::Refused`] says why and where the policy is written; the settings cannot be used; database.
 pub fn admit(config: &RegistryConfig, db: &Db, name: &str, image: &record::Image) -> Result<(), Error> {
     trust::admit(config, db, name, &image.id)
+}
+
+pub use registry::Kept;
+
+/// Verifies a user name and password (or access token) at a registry, and keeps them where docker's tools do.
+/// `server` is a host, or an address of it. Starts its own small reactor.
+///
+/// # Errors
+/// The registry refuses them or cannot be reached; they cannot be kept.
+pub fn login(registry: &RegistryConfig, server: &str, user: &str, password: &str) -> Result<Kept, Error> {
+    registry::login(registry, server, user, password)
+}
+
+/// Name and password that are kept for a registry; none for an anonymous user or an identity token.
+///
+/// # Errors
+/// The docker config is not valid JSON; a credential helper failed.
+pub fn stored_login(registry: &RegistryConfig, server: &str) -> Result<Option<(String, String)>, Error> {
+    registry::stored(registry, server)
+}
+
+/// Forgets the credentials of a registry. False: none were kept.
+///
+/// # Errors
+/// The docker config or a credential helper cannot be changed.
+pub fn logout(registry: &RegistryConfig, server: &str) -> Result<bool, Error> {
+    registry::logout(registry, server)
 }
 
 /// Pulls a reference: resolve, verify, unpack several layers at once, record. Starts its own small reactor.

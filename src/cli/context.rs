@@ -113,6 +113,8 @@ impl Context {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         let mut config = self.settings().registry.clone();
         config.docker_config = self.config_text().map(str::to_owned);
+        config.docker_config_path = self.config_dir.join("config.json");
+        config.certs_dirs = certs_dirs();
         config.insecure.extend(list(&variable("RCON_INSECURE_REGISTRIES")));
         config.mirrors.extend(mirrors(&variable("RCON_REGISTRY_MIRRORS"))?);
         Ok(config)
@@ -134,6 +136,15 @@ impl Context {
     pub fn platform(&self, flag: Option<String>) -> Option<String> {
         flag.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).filter(|text| !text.is_empty())
     }
+}
+
+/// Where certificates of single registries are: the system's directories, then the user's.
+fn certs_dirs() -> Vec<PathBuf> {
+    let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
+    let mut dirs = vec![PathBuf::from("/etc/rcon/certs.d"), PathBuf::from("/etc/docker/certs.d")];
+    dirs.extend(user.iter().flat_map(|user| [user.join("rcon/certs.d"), user.join("docker/certs.d")]));
+    dirs
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    attach, copy, create, exec, flags, images, info, inspect, kill, logs, pause, port, prune, ps, pull, remove, rename, rmi, run, save, start, stats,
-    stop, tag, top, update, version, volume, wait,
+    attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, pause, port, prune, ps, pull, remove, rename, rmi, run,
+    save, start, stats, stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -70,6 +70,8 @@ pub const VERBS: &[Verb] = &[
     verb!(["save"], save::Args, save::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rmi"], rmi::Args, rmi::run),
+    verb!(["login"], login::Args, login::run),
+    verb!(["logout"], logout::Args, logout::run),
     verb!(["version"], version::Args, version::run),
     verb!(["info"], info::Args, info::run),
 ];

@@ -73,7 +73,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
-            Error::Image(e) => e.hint().map(str::to_owned),
+            Error::Image(e) => e.advice(),
             Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => {
                 Some("remove what is left of it with `rcon rm -f`".to_owned())
             }

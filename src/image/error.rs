@@ -20,8 +20,25 @@ pub enum Error {
     Credentials { registry: String, name: String },
     #[error("no image {reference} in the registry")]
     NotFound { reference: String },
-    #[error("registry {registry} limits the rate of requests: too many were made")]
-    RateLimited { registry: String },
+    #[error("registry {registry} limits the rate of requests: too many were made{}", again(*after))]
+    RateLimited {
+        registry: String,
+        /// Seconds after which it may be tried again, if the registry said so.
+        after: Option<u64>,
+    },
+    #[error("cannot make a secure connection to registry {registry}: {why}")]
+    Tls {
+        registry: String,
+        why: String,
+        /// What would mend it; may be empty.
+        way_out: String,
+    },
+    #[error("cannot use the certificates in {}: {why}", path.display())]
+    Certificate { path: std::path::PathBuf, why: String },
+    #[error("registry {registry} redirects in a way that is refused: {why}")]
+    Redirect { registry: String, why: String },
+    #[error("registry {registry} stopped sending layer {layer}")]
+    Stalled { registry: String, layer: String },
     #[error("cannot reach registry {registry} to {operation}")]
     Unreachable {
         registry: String,
@@ -33,6 +50,10 @@ pub enum Error {
     Answer { registry: String, operation: String, status: u16, message: String },
     #[error("registry {registry} asks for authentication in a way that is refused: {why}")]
     Challenge { registry: String, why: String },
+    #[error("registry {registry} refused the login of user \"{user}\": wrong user name, password or access token")]
+    Login { registry: String, user: String },
+    #[error("cannot get a token for registry {registry} from AWS: {why}")]
+    Aws { registry: String, why: String },
     #[error("cannot use the credential helper docker-credential-{helper} for {registry}: {why}")]
     Helper { helper: String, registry: String, why: String },
     #[error("the docker config file is not valid JSON")]
@@ -102,11 +123,19 @@ fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
+fn again(after: Option<u64>) -> String {
+    after.map_or_else(String::new, |seconds| format!("; it may be tried again in {seconds} seconds"))
+}
+
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } => ErrorKind::Unauthorized,
-            Error::Challenge { .. } => ErrorKind::Forbidden,
+            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => {
+                ErrorKind::Unauthorized
+            }
+            Error::Challenge { .. } | Error::Redirect { .. } => ErrorKind::Forbidden,
+            Error::Tls { .. } | Error::Stalled { .. } => ErrorKind::Unavailable,
+            Error::Certificate { .. } => ErrorKind::Invalid,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
             Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
             Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
@@ -131,7 +160,8 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Denied { .. } => Some("check the spelling, or log in with docker login; rcon reads the same credentials"),
+            Error::Denied { .. } => Some("check the spelling, or log in with `rcon login`"),
+            Error::Credentials { .. } => Some("log in anew with `rcon login`, or ask for the right to use the repository"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Refused(refusal) => Some(refusal.hint()),
             Error::Platform { .. } => Some("choose another platform with --platform"),
@@ -139,11 +169,21 @@ impl Error {
         }
     }
 
+    /// [`Error::hint`], or an action that names the host or file at hand.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Error::Tls { way_out, .. } => Some(way_out.clone()).filter(|text| !text.is_empty()),
+            other => other.hint().map(str::to_owned),
+        }
+    }
+
     /// Trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) => true,
-            Error::Answer { status, .. } => matches!(status, 408 | 425 | 500..=599),
+            Error::Unreachable { .. } | Error::CutOff(_) | Error::Stalled { .. } => true,
+            Error::RateLimited { after, .. } => after.is_none_or(|seconds| seconds <= super::registry::LONGEST_RETRY_AFTER),
+            // Two of the 5xx are about what was asked for, not about now.
+            Error::Answer { status, .. } => matches!(status, 408 | 425 | 500..=599) && !matches!(status, 501 | 505),
             _ => false,
         }
     }

@@ -212,6 +212,11 @@ async fn fetch_layer<'scope>(
             let source = Source::Network(Ingest::new(roots)?, 0);
             attempt(scope, roots, registry, &missing.layer, source, progress).await?
         }
+        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if registry.distrust_mirrors() => {
+            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of a mirror are damaged".to_owned() });
+            let source = Source::Network(Ingest::new(roots)?, 0);
+            attempt(scope, roots, registry, &missing.layer, source, progress).await?
+        }
         other => other?,
     };
     progress(Progress::Done { id });

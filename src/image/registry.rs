@@ -8,29 +8,37 @@
 //! `Retry-After` from its caller.
 
 mod auth;
+mod certs;
+mod challenge;
 mod credentials;
+mod ecr;
 mod endpoint;
+mod helper;
+mod login;
+mod tls;
 mod transfer;
 
+pub use credentials::Kept;
 pub use endpoint::Endpoint;
+pub use login::{login, logout, stored};
 pub use transfer::Fetched;
 
 use super::{Error, Progress, RegistryConfig};
 use crate::oci::{Digest, MANIFEST_LIMIT, Reference, media};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RANGE, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use std::time::Duration;
 
 /// Time to open a connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// Longest silence of a peer.
+/// Longest silence of a peer before its answer: a cache may fetch from its upstream first.
 const STALL: Duration = Duration::from_secs(60);
 /// Tries of one request or transfer.
 pub const TRIES: u32 = 5;
 /// Longest pause between tries.
 const LONGEST_PAUSE: u64 = 30;
-/// Longest `Retry-After` that is honoured rather than reported.
-const LONGEST_RETRY_AFTER: u64 = 120;
+/// Longest `Retry-After` that is waited for rather than reported.
+pub const LONGEST_RETRY_AFTER: u64 = 120;
 /// Most bytes of an error body.
 const ERROR_BODY: usize = 64 << 10;
 
@@ -40,18 +48,26 @@ pub struct Registry {
     endpoints: Vec<Endpoint>,
     reference: Reference,
     authority: auth::Authority,
+    /// A mirror gave bytes that are not what their digest says: mirrors are not asked any more.
+    mirrors_distrusted: std::cell::Cell<bool>,
 }
 
 /// One request.
-struct Ask<'a> {
-    method: Method,
+#[derive(Default)]
+pub struct Ask<'a> {
+    pub method: Method,
     /// After `/v2/<repository>/`.
-    path: &'a str,
-    accept: Option<&'a str>,
+    pub path: &'a str,
+    /// A whole address that the registry named (the `Location` of an upload), instead of `path`.
+    pub address: Option<&'a Url>,
+    pub accept: Option<&'a str>,
     /// First byte wanted; 0 is all.
-    from: u64,
+    pub from: u64,
+    pub headers: &'a [(HeaderName, HeaderValue)],
+    /// Makes the body, anew for each time that the request is sent.
+    pub body: Option<&'a dyn Fn() -> Body>,
     /// For messages: `read the manifest`.
-    operation: &'a str,
+    pub operation: &'a str,
 }
 
 /// A manifest or index as received.
@@ -67,11 +83,12 @@ impl Registry {
     /// # Errors
     /// The configuration is not valid, or TLS cannot be set up.
     pub fn new(config: &RegistryConfig, reference: &Reference) -> Result<Self, Error> {
-        config.usable()?;
         // The second caller in one process finds it installed, which is what we want.
         drop(rustls::crypto::ring::default_provider().install_default());
         let endpoints = endpoint::of(config, reference.registry())?;
-        Ok(Registry { endpoints, reference: reference.clone(), authority: auth::Authority::new(config)? })
+        let mut authority = auth::Authority::new(config)?;
+        authority.ask_for(vec![format!("repository:{}:pull", reference.repository())]);
+        Ok(Registry { endpoints, reference: reference.clone(), authority, mirrors_distrusted: std::cell::Cell::new(false) })
     }
 
     /// The digest a tag points to now, without counting as a pull. None if the registry does not say.
@@ -79,7 +96,7 @@ impl Registry {
         let tag = self.reference.tag()?;
         let accept = media::ACCEPTED_MANIFESTS.join(", ");
         let path = format!("manifests/{tag}");
-        let ask = Ask { method: Method::HEAD, path: &path, accept: Some(&accept), from: 0, operation: "look up the tag" };
+        let ask = Ask { method: Method::HEAD, path: &path, accept: Some(&accept), operation: "look up the tag", ..Ask::default() };
         let response = self.send(self.endpoints.last()?, &ask).await.ok()?;
         response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
     }
@@ -90,7 +107,7 @@ impl Registry {
     /// No endpoint has it; a wrong digest; limits.
     pub async fn manifest(&self, wanted: &str) -> Result<RawManifest, Error> {
         let mut last = None;
-        for endpoint in &self.endpoints {
+        for endpoint in self.asked() {
             match self.manifest_from(endpoint, wanted).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) => {
@@ -102,97 +119,137 @@ impl Registry {
         Err(last.unwrap_or_else(|| Error::NotFound { reference: self.reference.familiar() }))
     }
 
+    /// The endpoints in the order in which they are asked.
+    fn asked(&self) -> &[Endpoint] {
+        let first = if self.mirrors_distrusted.get() { self.endpoints.len().saturating_sub(1) } else { 0 };
+        &self.endpoints[first..]
+    }
+
+    /// From now on only the registry itself is asked. False: it was the only one already.
+    pub fn distrust_mirrors(&self) -> bool {
+        self.endpoints.len() > 1 && !self.mirrors_distrusted.replace(true)
+    }
+
+    /// Tries at one endpoint: a mirror that does not answer is left for the next one at once.
+    fn tries(&self, endpoint: &Endpoint) -> u32 {
+        if self.endpoints.last().is_some_and(|last| std::ptr::eq(last, endpoint)) { TRIES } else { 1 }
+    }
+
     async fn manifest_from(&self, endpoint: &Endpoint, wanted: &str) -> Result<RawManifest, Error> {
         let accept = media::ACCEPTED_MANIFESTS.join(", ");
         let path = format!("manifests/{wanted}");
+        let ask = Ask { path: &path, accept: Some(&accept), operation: "read the manifest", ..Ask::default() };
+        self.retried(endpoint, async || {
+            let response = self.send(endpoint, &ask).await?;
+            let content_type = response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
+            let what = || format!("the manifest of {}", self.reference.familiar());
+            let url = response.url().clone();
+            let bytes = body(response, MANIFEST_LIMIT, &what).await.map_err(|e| broken(endpoint, &url, ask.operation, e))?;
+            let digest = match wanted.parse::<Digest>() {
+                Ok(expected) if expected.matches(&bytes) => expected,
+                Ok(expected) => return Err(Error::Digest { what: what(), expected, actual: Digest::of(&bytes) }),
+                Err(_) => Digest::of(&bytes),
+            };
+            Ok(RawManifest { bytes, content_type, digest })
+        })
+        .await
+    }
+
+    /// Does `work` until it succeeds, fails for good, or was tried often enough.
+    pub async fn retried<T>(&self, endpoint: &Endpoint, work: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let ask = Ask { method: Method::GET, path: &path, accept: Some(&accept), from: 0, operation: "read the manifest" };
-            let outcome = async {
-                let response = self.send(endpoint, &ask).await?;
-                let content_type = response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
-                let what = || format!("the manifest of {}", self.reference.familiar());
-                let bytes = body(response, MANIFEST_LIMIT, &what).await.map_err(|e| self.broken(endpoint, ask.operation, e))?;
-                let digest = match wanted.parse::<Digest>() {
-                    Ok(expected) if expected.matches(&bytes) => expected,
-                    Ok(expected) => return Err(Error::Digest { what: what(), expected, actual: Digest::of(&bytes) }),
-                    Err(_) => Digest::of(&bytes),
-                };
-                Ok(RawManifest { bytes, content_type, digest })
-            };
-            match outcome.await {
+            match work().await {
                 // A refused connection on first contact is a typo or a registry that is down: no use to wait.
-                Err(Error::Unreachable { source, .. }) if attempt == 1 && refused(source.as_ref()) => {
-                    return Err(Error::Unreachable { registry: endpoint.host.clone(), operation: ask.operation.to_owned(), source });
+                Err(error) if attempt == 1 && is_refused(&error) => return Err(error),
+                Err(error) if error.is_transient() && attempt < self.tries(endpoint) => {
+                    let pause = pause(attempt, self.authority.asked_pause());
+                    tracing::debug!("{error}; trying again in {pause:?}");
+                    tokio::time::sleep(pause).await;
                 }
-                Err(error) if error.is_transient() && attempt < TRIES => tokio::time::sleep(pause(attempt, None)).await,
                 other => return other,
             }
         }
     }
 
     /// Sends a request with the credentials the registry asks for; at most two rounds of authentication.
-    async fn send(&self, endpoint: &Endpoint, ask: &Ask<'_>) -> Result<Response, Error> {
-        let url = format!("{}/v2/{}/{}", endpoint.base, self.reference.repository(), ask.path);
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success, in words.
+    pub async fn send(&self, endpoint: &Endpoint, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut round = 0;
         loop {
-            let mut request = endpoint.client.request(ask.method.clone(), &url);
-            if let Some(accept) = ask.accept {
-                request = request.header(ACCEPT, accept);
-            }
-            if ask.from > 0 {
-                request = request.header(RANGE, format!("bytes={}-", ask.from));
-            }
-            if let Some(authorization) = self.authority.known(endpoint, self.reference.repository()) {
-                request = request.header(reqwest::header::AUTHORIZATION, authorization);
-            }
-            let response = request.send().await.map_err(|e| self.unreachable(endpoint, ask.operation, e))?;
+            let url = match ask.address {
+                Some(address) => address.clone(),
+                None => endpoint.address(&format!("{}/{}", self.reference.repository(), ask.path))?,
+            };
+            let known = self.authority.known(endpoint, self.reference.repository()).filter(|_| endpoint.owns(&url));
+            let sent = endpoint.follow(ask.method.clone(), url, known.as_ref(), ask.operation, &|request| ask.dress(request)).await;
+            let response = match sent {
+                Err(error) if ask.address.is_none() && endpoint.fall_back(&error) => continue,
+                other => other?,
+            };
             let status = response.status();
-            if status == StatusCode::UNAUTHORIZED && round < 2 {
+            if status.is_success() {
+                return Ok(response);
+            }
+            let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && endpoint.owns(response.url());
+            if refused && known.is_some() && self.authority.reconsider(endpoint, self.reference.repository()).await? {
+                continue;
+            }
+            if status == StatusCode::UNAUTHORIZED && round < 3 && endpoint.owns(response.url()) {
                 round += 1;
                 self.authority.answer(endpoint, &self.reference, response.headers(), round).await?;
                 continue;
             }
-            if status.is_success() {
-                return Ok(response);
+            let (headers, url) = (response.headers().clone(), response.url().clone());
+            let text = body(response, ERROR_BODY, &|| "the error".to_owned()).await.unwrap_or_default();
+            if endpoint.step_up(status, &text) {
+                continue;
             }
-            return Err(self.refusal(endpoint, ask, response).await);
+            return Err(self.refusal(endpoint, ask, &url, status, &headers, &text));
         }
     }
 
     /// Turns an answer that is no success into a sentence.
-    async fn refusal(&self, endpoint: &Endpoint, ask: &Ask<'_>, response: Response) -> Error {
-        let status = response.status();
-        let after = retry_after(response.headers().get(RETRY_AFTER));
-        let text = body(response, ERROR_BODY, &|| "the error".to_owned()).await.unwrap_or_default();
-        let message = error_message(&text);
+    fn refusal(&self, endpoint: &Endpoint, ask: &Ask<'_>, url: &Url, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> Error {
         let name = self.reference.familiar_name();
+        let after = self.authority.note_pause(headers.get(RETRY_AFTER));
+        let registry = endpoint.name_of(url);
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !self.authority.has_credentials(endpoint) => Error::Denied { name },
-            StatusCode::UNAUTHORIZED => Error::Credentials { registry: endpoint.host.clone(), name },
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { registry, after },
+            // What a storage server behind a redirect refuses says nothing about our rights at the registry.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if endpoint.owns(url) => self.authority.denied(endpoint, name),
             StatusCode::NOT_FOUND if ask.path.starts_with("manifests/") => Error::NotFound { reference: self.reference.familiar() },
-            StatusCode::TOO_MANY_REQUESTS => {
-                if let Some(after) = after {
-                    self.authority.wait_until(after);
-                }
-                Error::RateLimited { registry: endpoint.host.clone() }
-            }
-            status => Error::Answer { registry: endpoint.host.clone(), operation: ask.operation.to_owned(), status: status.as_u16(), message },
+            status => Error::Answer { registry, operation: ask.operation.to_owned(), status: status.as_u16(), message: error_message(text) },
         }
     }
+}
 
-    fn unreachable(&self, endpoint: &Endpoint, operation: &str, error: reqwest::Error) -> Error {
-        // The address may hold the secrets of a redirect.
-        let source = Box::new(error.without_url());
-        Error::Unreachable { registry: endpoint.host.clone(), operation: operation.to_owned(), source }
-    }
-
-    fn broken(&self, endpoint: &Endpoint, operation: &str, error: BodyError) -> Error {
-        match error {
-            BodyError::Broken(error) => self.unreachable(endpoint, operation, error),
-            BodyError::TooLarge(what, limit) => Error::TooLarge { what, limit: limit as u64 },
+impl Ask<'_> {
+    fn dress(&self, mut request: RequestBuilder) -> RequestBuilder {
+        if let Some(accept) = self.accept {
+            request = request.header(ACCEPT, accept);
         }
+        if self.from > 0 {
+            request = request.header(RANGE, format!("bytes={}-", self.from));
+        }
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        match self.body {
+            Some(body) => request.body(body()),
+            None => request,
+        }
+    }
+}
+
+/// A body that could not be read.
+fn broken(endpoint: &Endpoint, url: &Url, operation: &str, error: BodyError) -> Error {
+    match error {
+        BodyError::Broken(error) => endpoint.explain(url, operation, error),
+        BodyError::TooLarge(what, limit) => Error::TooLarge { what, limit: limit as u64 },
     }
 }
 
@@ -225,13 +282,21 @@ fn error_message(body: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-fn refused(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect)
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { source, .. } => source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect),
+        _ => false,
+    }
 }
 
-/// `Retry-After` in seconds, if it is a number worth waiting for.
+/// `Retry-After` in seconds: a number, or a date (RFC 9110, 10.2.3).
 fn retry_after(value: Option<&HeaderValue>) -> Option<u64> {
-    value?.to_str().ok()?.trim().parse().ok().filter(|seconds| *seconds <= LONGEST_RETRY_AFTER)
+    let text = value?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    u64::try_from(date.as_second() - jiff::Timestamp::now().as_second()).ok()
 }
 
 /// Exponential pause with jitter: 1, 2, 4, … seconds, up to half less, never shorter than what the server asked for.
@@ -270,7 +335,14 @@ mod tests {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"}]}"#;
         assert_eq!(error_message(body), "no[31m way");
         assert_eq!(error_message(b"<html>"), "");
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
         assert_eq!(retry_after(Some(&HeaderValue::from_static("7"))), Some(7));
-        assert_eq!(retry_after(Some(&HeaderValue::from_static("99999"))), None);
+        assert_eq!(retry_after(Some(&HeaderValue::from_static("Wed, 21 Oct 2015 07:28:00 GMT"))), None, "it is over");
+        let left = retry_after(Some(&HeaderValue::from_static("Fri, 21 Oct 2095 07:28:00 GMT")));
+        assert!(left.is_some_and(|seconds| seconds > 1_000_000));
+        assert_eq!(retry_after(Some(&HeaderValue::from_static("soon"))), None);
     }
 }

@@ -1,17 +1,26 @@
 //! Blob transfers that survive broken connections.
 
-use super::{Ask, Endpoint, Registry, TRIES, announce, body, pause};
+use super::{Ask, Endpoint, Registry, TRIES, announce, body, broken, pause};
 use crate::image::{Error, Progress};
 use crate::oci::Descriptor;
 use bytes::Bytes;
 use reqwest::header::CONTENT_RANGE;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Response, StatusCode};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 /// Bytes that must arrive for the count of tries to start again.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// Bytes between two reports of progress.
 const REPORT_BYTES: u64 = 256 << 10;
+
+/// Longest silence in the middle of a transfer before the connection is given up and the transfer resumed.
+const QUIET: Duration = Duration::from_secs(20);
+/// Time over which a transfer must move at least [`LEAST`] bytes; only waiting for the peer counts.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Fewer bytes in a [`WINDOW`] are a stalled transfer in disguise.
+const LEAST: u64 = 16 << 10;
+const READ: &str = "read a blob";
 
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +39,12 @@ impl Registry {
         if descriptor.size > limit as u64 {
             return Err(Error::TooLarge { what: what.to_owned(), limit: limit as u64 });
         }
-        let mut attempt = 0;
-        loop {
-            let endpoint = &self.endpoints[attempt as usize % self.endpoints.len()];
-            attempt += 1;
-            let outcome = async {
+        let mut last = None;
+        for endpoint in self.asked() {
+            let outcome = self.retried(endpoint, async || {
                 let response = self.open(endpoint, descriptor, 0).await?;
-                let bytes = body(response, limit, &|| what.to_owned()).await.map_err(|e| self.broken(endpoint, "read a blob", e))?;
+                let url = response.url().clone();
+                let bytes = body(response, limit, &|| what.to_owned()).await.map_err(|e| broken(endpoint, &url, READ, e))?;
                 if bytes.len() as u64 != descriptor.size {
                     return Err(Error::Size { what: what.to_owned(), expected: descriptor.size, actual: bytes.len() as u64 });
                 }
@@ -45,15 +53,16 @@ impl Registry {
                     return Err(Error::Digest { what: what.to_owned(), expected: descriptor.digest.clone(), actual });
                 }
                 Ok(bytes)
-            };
-            let another = (attempt as usize) < self.endpoints.len();
+            });
             match outcome.await {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) if another => tracing::debug!("{}: {error}", endpoint.host),
-                Err(error) if error.is_transient() && attempt < TRIES => tokio::time::sleep(pause(attempt, self.authority.asked_pause())).await,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::debug!("{}: {error}", endpoint.host);
+                    last = Some(error);
+                }
             }
         }
+        Err(last.unwrap_or_else(|| Error::CutOff(descriptor.digest.short().to_owned())))
     }
 
     /// Streams a blob from byte `from` on; a broken connection is taken up where it broke.
@@ -69,15 +78,16 @@ impl Registry {
     ) -> Result<Fetched, Error> {
         let layer = descriptor.digest.short();
         let mut attempt = 0;
+        let endpoints = self.asked();
         let mut which = 0;
         loop {
-            let endpoint = &self.endpoints[which];
+            let endpoint = &endpoints[which];
             let before = from;
             let error = match self.stream(endpoint, descriptor, &mut from, to, progress).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
-            if which + 1 < self.endpoints.len() {
+            if which + 1 < endpoints.len() {
                 tracing::debug!("{}: {error}", endpoint.host);
                 which += 1;
                 continue;
@@ -107,10 +117,10 @@ impl Registry {
             return Err(self.cut_off(descriptor));
         }
         let mut reported = *from;
+        let mut pace = Pace::default();
         let id = descriptor.digest.short().to_owned();
         loop {
-            let chunk = response.chunk().await.map_err(|e| self.unreachable(endpoint, "read a blob", e))?;
-            let Some(mut chunk) = chunk else { break };
+            let Some(mut chunk) = pace.next(&mut response).await.map_err(|e| e.of(endpoint, &response, descriptor))? else { break };
             let drop_now = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
             skip -= drop_now as u64;
             let chunk = chunk.split_off(drop_now);
@@ -139,7 +149,44 @@ impl Registry {
 
     async fn open(&self, endpoint: &Endpoint, descriptor: &Descriptor, from: u64) -> Result<Response, Error> {
         let path = format!("blobs/{}", descriptor.digest);
-        self.send(endpoint, &Ask { method: Method::GET, path: &path, accept: None, from, operation: "read a blob" }).await
+        self.send(endpoint, &Ask { path: &path, from, operation: READ, ..Ask::default() }).await
+    }
+}
+
+/// Watches that a transfer moves: neither silence nor a trickle may hold a pull for ever.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    moved: u64,
+}
+
+enum Halt {
+    Stalled,
+    Broken(reqwest::Error),
+}
+
+impl Pace {
+    async fn next(&mut self, response: &mut Response) -> Result<Option<Bytes>, Halt> {
+        let start = Instant::now();
+        let chunk = tokio::time::timeout(QUIET, response.chunk()).await.map_err(|_| Halt::Stalled)?.map_err(Halt::Broken)?;
+        self.waited += start.elapsed();
+        self.moved += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if self.waited >= WINDOW {
+            if self.moved < LEAST && chunk.is_some() {
+                return Err(Halt::Stalled);
+            }
+            *self = Pace::default();
+        }
+        Ok(chunk)
+    }
+}
+
+impl Halt {
+    fn of(self, endpoint: &Endpoint, response: &Response, descriptor: &Descriptor) -> Error {
+        match self {
+            Halt::Stalled => Error::Stalled { registry: endpoint.name_of(response.url()), layer: descriptor.digest.short().to_owned() },
+            Halt::Broken(error) => endpoint.explain(response.url(), READ, error),
+        }
     }
 }
 
