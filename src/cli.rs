@@ -15,22 +15,31 @@
 //!   such templates. Rejected: Rust's template crates, none of which reads that grammar.
 //! - Exit codes come from the typed `ErrorKind` in one function (`failure::exit_code`), never from error texts.
 
+mod artifact;
 mod attach;
+mod check;
 mod context;
 mod copy;
 mod create;
+mod diff;
+mod disk_usage;
 mod exec;
+mod exists;
+mod export;
 mod failure;
 mod flags;
 mod help;
+mod history;
 mod humanise;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod oci;
 mod options;
 mod output;
@@ -41,11 +50,13 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod remove;
 mod rename;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod session;
 mod start;
 mod stats;

@@ -13,39 +13,69 @@
 //!   collected and done before the layer is recorded. Rejected: applying one after the other on a mounted
 //!   overlay, as the peers do: it serialises the slowest work.
 //! - A tar entry beneath a symbolic link of the same layer is refused rather than followed.
-//! - Compressed blobs are kept, so that `save` and a later push reproduce the manifest byte for byte.
+//! - An image is stored once: compressed blobs are dropped when the image is recorded, and `layers/<dir>/tar-split`
+//!   lets the exact uncompressed tar be made again (`bytes::layer_bytes`). `keep_blobs` keeps them, for the original
+//!   digests. Rejected: keeping them always (half as much disk again for what is hardly ever asked for).
+//! - A finished download waits under `ingest/` until the record of its layer is written: a kill at any moment costs
+//!   no byte that was fetched.
 //! - Requests are made with reqwest; `oci-client` lends its types. Rejected: its own requests: they read manifests of
 //!   any size, follow any token realm, hash each byte twice and hide status and `Retry-After`.
 //! - Tar headers are read with the `tar` crate's types, the iteration is ours: that crate reads extension headers of
 //!   any size into memory and splits PAX records at newlines, which breaks binary attributes.
+//! - A push keeps the original manifest if each layer can be had in its original form, even from the registry it was
+//!   pulled from; signatures name digests. Only otherwise it compresses anew: in blocks on all processors, as one gzip
+//!   member, into a file without a name that is sent while it grows. Rejected: compressing straight into the request
+//!   (a broken connection would cost all of it) and before the upload (the two take as long one after the other).
+//! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
+//! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
+//!   store that nothing but `artifact` could use.
 //! - While a layer is unpacked, what its files do not hold of its tar is taken down beside it (`layer/split.rs`), so
 //!   that the tar can be made again without its blob. What a later entry of a tar replaces is renamed out of the
 //!   layer for that, not copied. Rejected: the format of the Go tar-split library (JSON in gzip,
 //!   a checksum a file): costlier to write and to read, and its checksums repeat what the DiffID says.
+//! - Signatures are verified with `ring`, which TLS brings along, over exact forms of P-256 and Ed25519 keys. Rejected:
+//!   the sigstore crate (hundreds of dependencies for what are two signature checks and one JSON document).
+//! - A verified signature is remembered with its key, and looked up at each run: a run needs no registry, and a key that
+//!   leaves the policy is worth nothing from then on.
 //! - One `syncfs` per pull before the record, no sync per file.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
 
 mod archive;
+pub mod artifact;
+mod bytes;
+pub mod check;
 mod commit;
+mod compression;
 mod content;
 mod error;
 mod export;
 mod garbage;
+mod import;
+pub mod index;
 mod layer;
 mod limits;
 mod lock;
 mod pull;
+mod push;
 mod registry;
 mod settings;
+mod space;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod url;
 
 pub use error::Error;
+pub use export::{Form, Output};
+pub use import::import;
 pub use limits::Limits;
+pub use push::compress::Format as CompressionFormat;
+pub use push::{PushOptions, Pushed, push};
+pub use registry::Found;
 pub use settings::Draft as SettingsDraft;
+pub use url::{Download, open as open_url};
 
 use crate::base::Roots;
 use crate::base::settings::SettingsError;
@@ -53,7 +83,7 @@ use crate::oci::{Platform, Reference};
 use crate::runtime::Overlay;
 use crate::state::{Db, record};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -80,6 +110,26 @@ pub enum Progress {
     /// Unpacked and verified.
     Done {
         id: String,
+    },
+    /// A layer of a push was looked at.
+    Preparing {
+        id: String,
+    },
+    Uploading {
+        id: String,
+        done: u64,
+    },
+    Pushed {
+        id: String,
+    },
+    /// The registry has the layer.
+    Present {
+        id: String,
+    },
+    /// The registry shares the layer with this repository.
+    Mounted {
+        id: String,
+        from: String,
     },
     /// Waiting before a retry.
     Retrying {
@@ -113,7 +163,8 @@ pub struct RegistryConfig {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// registry → directories with such files for it alone, besides those of its name in `certs_dirs`.
     pub certs: BTreeMap<String, Vec<PathBuf>>,
-    /// Compressed blobs stay in the content store after unpacking.
+    /// Compressed blobs stay in the content store after unpacking: then `save` and `push` give the original digests,
+    /// and each image takes its compressed size more.
     pub keep_blobs: bool,
     /// Layers fetched at once.
     pub downloads: usize,
@@ -207,6 +258,23 @@ pub fn pull(
     pull::pull(roots, db, registry, reference, platform, progress)
 }
 
+/// Every tag of a repository, as its registry lists them. Starts its own small reactor.
+///
+/// # Errors
+/// The registry cannot be asked, or has no such repository.
+pub fn remote_tags(config: &RegistryConfig, repository: &Reference) -> Result<Vec<String>, Error> {
+    let registry = registry::Registry::new(config, repository)?;
+    push::reactor()?.block_on(registry.tags())
+}
+
+/// Repositories of the registry `host` that match a word, at most `limit`.
+///
+/// # Errors
+/// The registry cannot be asked, or cannot be searched.
+pub fn search(config: &RegistryConfig, host: &str, term: &str, limit: usize) -> Result<Vec<Found>, Error> {
+    push::reactor()?.block_on(registry::search(config, host, term, limit))
+}
+
 /// Loads a docker-archive or OCI layout tar (plain, gzip or zstd). Returns (reference if named, image).
 ///
 /// # Errors
@@ -217,18 +285,33 @@ pub fn load(
     db: &Db,
     settings: &RegistryConfig,
     archive: &mut (dyn Read + Send),
-    platform: &Platform,
+    platform: Option<&Platform>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
     archive::load(roots, db, settings, archive, platform, progress)
 }
 
-/// Writes images as one tar that is an OCI layout and a docker-archive at once.
+/// Writes images in the form asked for.
 ///
 /// # Errors
-/// A blob is missing, or the output cannot be written.
-pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], out: &mut dyn Write) -> Result<(), Error> {
-    export::save(roots, db, images, out)
+/// A layer is damaged, or the output cannot be written.
+pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], form: Form, out: Output<'_>) -> Result<(), Error> {
+    export::save(roots, db, images, form, out)
+}
+
+/// Refuses an image that is for another platform.
+///
+/// # Errors
+/// [`Error::Platform`] names both.
+pub fn require_platform(image: &record::Image, platform: &Platform) -> Result<(), Error> {
+    match pull::platform_of(image) {
+        Some(own) if platform.rank(&own).is_some() => Ok(()),
+        own => Err(Error::Platform {
+            reference: image.id.clone(),
+            wanted: platform.to_string(),
+            offered: own.map_or_else(|| "an unknown one".to_owned(), |own| own.to_string()),
+        }),
+    }
 }
 
 /// Overlay lowers of an image (top first), with `upper: None`.

@@ -115,6 +115,9 @@ impl Context {
         config.docker_config = self.config_text().map(str::to_owned);
         config.docker_config_path = self.config_dir.join("config.json");
         config.certs_dirs = certs_dirs();
+        if let Some(keep) = std::env::var("RCON_KEEP_BLOBS").ok().filter(|value| !value.is_empty()) {
+            config.keep_blobs = matches!(keep.as_str(), "1" | "true");
+        }
         config.insecure.extend(list(&variable("RCON_INSECURE_REGISTRIES")));
         config.mirrors.extend(mirrors(&variable("RCON_REGISTRY_MIRRORS"))?);
         Ok(config)

@@ -2,11 +2,12 @@
 
 use super::layer::UnpackError;
 use super::trust::Refusal;
-use crate::base::ErrorKind;
 use crate::base::fs::FsError;
 use crate::base::settings::SettingsError;
+use crate::base::{ByteSize, ErrorKind};
 use crate::oci::{Digest, ManifestError};
 use std::io;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,6 +17,8 @@ pub enum Error {
     State(#[from] crate::state::Error),
     #[error("pull access denied for {name}: the repository does not exist or needs a login")]
     Denied { name: String },
+    #[error("push access denied for {name}: the repository needs a login that may write to it")]
+    PushDenied { name: String },
     #[error("registry {registry} refused the credentials for {name}")]
     Credentials { registry: String, name: String },
     #[error("no image {reference} in the registry")]
@@ -48,6 +51,22 @@ pub enum Error {
     },
     #[error("registry {registry} answered {status} when asked to {operation}{}", detail(message))]
     Answer { registry: String, operation: String, status: u16, message: String },
+    #[error("registry {registry} gave an answer of no use when asked to {operation}: {why}")]
+    Protocol { registry: String, operation: String, why: String },
+    #[error("cannot read layer {layer} to push it")]
+    PushRead {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot compress layer {layer} to push it")]
+    PushWrite {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{message}")]
+    List { message: String, missing: bool },
     #[error("registry {registry} asks for authentication in a way that is refused: {why}")]
     Challenge { registry: String, why: String },
     #[error("registry {registry} refused the login of user \"{user}\": wrong user name, password or access token")]
@@ -106,6 +125,25 @@ pub enum Error {
     ArchiveWrite(#[source] io::Error),
     #[error("image {image} cannot be saved: the blob of layer {layer} was not kept")]
     BlobMissing { image: String, layer: String },
+    /// What the store holds of a layer is not what was verified when it came.
+    #[error("layer {layer} of image {image} is damaged: {why}")]
+    Damaged { image: String, layer: String, why: String },
+    /// `needed` and `free` in bytes; `needed` is the least that the manifest lets expect, if there is one.
+    #[error("not enough space for {what}: {} has {} free{}", path.display(), ByteSize(*free).decimal(), at_least(*needed))]
+    DiskFull {
+        what: String,
+        path: PathBuf,
+        needed: Option<u64>,
+        free: u64,
+        #[source]
+        source: Option<Box<Error>>,
+    },
+    #[error("cannot read {url}")]
+    Download {
+        url: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start {what}")]
     Start {
         what: &'static str,
@@ -127,17 +165,22 @@ fn again(after: Option<u64>) -> String {
     after.map_or_else(String::new, |seconds| format!("; it may be tried again in {seconds} seconds"))
 }
 
+fn at_least(needed: Option<u64>) -> String {
+    needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
+}
+
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => {
-                ErrorKind::Unauthorized
-            }
+            Error::Denied { .. } | Error::PushDenied { .. } | Error::Credentials { .. } => ErrorKind::Unauthorized,
+            Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => ErrorKind::Unauthorized,
             Error::Challenge { .. } | Error::Redirect { .. } => ErrorKind::Forbidden,
             Error::Tls { .. } | Error::Stalled { .. } => ErrorKind::Unavailable,
             Error::Certificate { .. } => ErrorKind::Invalid,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
-            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
+            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::Download { .. } | Error::CutOff(_) | Error::Vanished(_) => {
+                ErrorKind::Unavailable
+            }
             Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
             Error::Answer { .. } => ErrorKind::Unavailable,
             Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => {
@@ -152,6 +195,11 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Error::BlobMissing { .. } => ErrorKind::Conflict,
+            Error::Protocol { .. } => ErrorKind::Unavailable,
+            Error::PushRead { .. } | Error::PushWrite { .. } => ErrorKind::Internal,
+            Error::List { missing: true, .. } => ErrorKind::NotFound,
+            Error::List { .. } => ErrorKind::Invalid,
+            Error::Damaged { .. } | Error::DiskFull { .. } => ErrorKind::Internal,
             Error::State(error) => error.kind(),
             Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
         }
@@ -161,10 +209,15 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Denied { .. } => Some("check the spelling, or log in with `rcon login`"),
+            Error::PushDenied { .. } => Some("check the spelling of the repository, or log in with `rcon login` as somebody who may write to it"),
             Error::Credentials { .. } => Some("log in anew with `rcon login`, or ask for the right to use the repository"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Refused(refusal) => Some(refusal.hint()),
             Error::Platform { .. } => Some("choose another platform with --platform"),
+            Error::DiskFull { .. } => Some("free space with rcon system prune (rcon system df shows what takes it), or choose another --root"),
+            Error::Damaged { .. } | Error::BlobMissing { .. } => {
+                Some("rcon system check --repair removes what is damaged; then pull or load the image again")
+            }
             _ => None,
         }
     }

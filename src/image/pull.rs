@@ -5,15 +5,17 @@ use super::content::{self, Ingest, LayerDir};
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
 use super::trust::Gate;
-use super::{Error, Progress, Pulled, RegistryConfig};
+use super::{Error, Progress, Pulled, RegistryConfig, bytes, garbage, space};
 use crate::base::Roots;
 use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
 use crate::state::{Db, record};
-use bytes::Bytes;
+use ::bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::thread::Scope;
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
@@ -21,11 +23,16 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 32;
 /// Nested indexes that are followed.
 const INDEX_DEPTH: usize = 3;
+/// Between two looks at a download that another holds. Its file lock cannot be awaited without a thread that
+/// nothing could wake when this pull is given up.
+const POLL: Duration = Duration::from_millis(50);
 /// Plans anew when another process removed a layer meanwhile.
 const REPLANS: usize = 3;
 
 /// Where the bytes of a layer come from.
 enum Source {
+    /// A layer directory that gives the same tar.
+    Twin(PathBuf),
     Store(File),
     Network(Ingest, u64),
 }
@@ -41,22 +48,23 @@ struct Resolved {
 pub fn pull(
     roots: &Roots,
     db: &Db,
-    config: &RegistryConfig,
+    settings: &RegistryConfig,
     reference: &Reference,
     platform: &Platform,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     content::prepare(roots)?;
+    garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
-    let gate = Gate::of(config, reference)?;
-    let registry = Registry::new(config, reference)?;
+    let gate = Gate::of(settings, reference)?;
+    let registry = Registry::new(settings, reference)?;
     let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
     progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
     // Where a signature is wanted and none was verified, what is here is not taken for what the registry means: the
     // whole chain of digests is followed again.
-    if let Some(current) = runtime.block_on(up_to_date(db, &registry, reference, platform))?
+    if let Some(current) = runtime.block_on(up_to_date(roots, db, &registry, reference, platform))?
         && gate.known(db, &current.image.id)?
     {
         return Ok(current);
@@ -66,14 +74,21 @@ pub fn pull(
     if let Some(verified) = &verified {
         progress(Progress::Note(format!("{shown}: {verified}")));
     }
-    let document = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
+    let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, config, &registry, reference, platform, &resolved, &document, progress) {
+        match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, progress) {
             Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
             other => break other,
         }
     };
+    let pulled = pulled.map_err(|error| {
+        let full = space::explain(roots, &reference.familiar(), &resolved.manifest.layers, error);
+        if matches!(full, Error::DiskFull { .. }) {
+            forget_downloads(roots, &resolved.manifest);
+        }
+        full
+    });
     drop(in_use);
     if let Ok(pulled) = &pulled {
         gate.remember(db, &pulled.image.id, verified.as_ref())?;
@@ -82,7 +97,7 @@ pub fn pull(
 }
 
 /// The image a name already points to, if the registry still means the same and all of it is here.
-async fn up_to_date(db: &Db, registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Option<Pulled>, Error> {
+async fn up_to_date(roots: &Roots, db: &Db, registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Option<Pulled>, Error> {
     let known = match reference.digest() {
         Some(digest) => Some(digest.to_owned()),
         None if db.image_named(&reference.to_string())?.is_none() => None,
@@ -96,15 +111,20 @@ async fn up_to_date(db: &Db, registry: &Registry, reference: &Reference, platfor
         return Ok(None);
     }
     let Some(image) = db.image(&id)? else { return Ok(None) };
-    if !suits(&image, platform) || db.layers(&image.layers).is_err() {
+    if !suits(&image, platform) || !commit::all_there(roots, db, &image)? {
         return Ok(None);
     }
     Ok(Some(Pulled { image, digest, changed: false }))
 }
 
 fn suits(image: &record::Image, platform: &Platform) -> bool {
-    let document: Result<crate::oci::ImageDocument, _> = serde_json::from_slice(&image.config);
-    document.is_ok_and(|d| platform.rank(&Platform::normalised(&d.os, &d.architecture, d.variant.as_deref())).is_some())
+    platform_of(image).is_some_and(|own| platform.rank(&own).is_some())
+}
+
+/// What a recorded image is for; None for a config that does not parse.
+pub fn platform_of(image: &record::Image) -> Option<Platform> {
+    let document: crate::oci::ImageDocument = serde_json::from_slice(&image.config).ok()?;
+    Some(Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()))
 }
 
 async fn resolve(registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Resolved, Error> {
@@ -151,30 +171,37 @@ fn fetch(
     roots: &Roots,
     db: &Db,
     runtime: &tokio::runtime::Runtime,
-    config: &RegistryConfig,
+    settings: &RegistryConfig,
     registry: &Registry,
     reference: &Reference,
     platform: &Platform,
     resolved: &Resolved,
-    bytes: &[u8],
+    config: &[u8],
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
-    let (document, layers) = commit::plan(config.limits, &reference.familiar(), bytes, resolved.manifest.layers.clone())?;
+    let keep_blobs = settings.keep_blobs;
+    let (document, layers) = commit::plan(settings.limits, &reference.familiar(), config, resolved.manifest.layers.clone())?;
     let offered = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
     if !document.os.is_empty() && platform.rank(&offered).is_none() {
         progress(Progress::Note(format!("{}: the image is for {offered}, not for {platform}", reference.familiar())));
     }
     let missing = commit::missing(roots, db, &layers, progress)?;
+    let absent = missing.iter().filter(|missing| missing.twin.is_none() || keep_blobs).map(|missing| &missing.layer.blob);
+    space::require(roots, &reference.familiar(), absent)?;
     for missing in &missing {
         let blob = &missing.layer.blob;
         progress(Progress::Layer { id: blob.digest.short().to_owned(), total: blob.size });
     }
     let fresh: Vec<Fresh> = std::thread::scope(|scope| {
         runtime.block_on(async {
-            let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, progress));
-            futures_util::stream::iter(jobs).buffer_unordered(config.downloads).try_collect().await
+            let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, keep_blobs, progress));
+            futures_util::stream::iter(jobs).buffer_unordered(settings.downloads).try_collect().await
         })
     })?;
+    let downloads: Vec<Digest> = fresh.iter().map(|fresh| fresh.missing.layer.blob.digest.clone()).collect();
+    for fresh in fresh.iter().filter(|fresh| keep_blobs || !fresh.dir.can_reassemble()) {
+        content::keep_download(roots, &fresh.missing.layer.blob.digest)?;
+    }
     let by_digest = reference.with_digest(resolved.top.as_str()).to_string();
     let mut names = vec![by_digest];
     if reference.digest().is_none() {
@@ -186,8 +213,16 @@ fn fetch(
     let kind = resolved.manifest.media_type.clone().or_else(|| resolved.raw.content_type.clone());
     let kind = kind.filter(|kind| media::is_manifest(kind)).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
     let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
-    let candidate = Candidate { id, config: bytes.to_vec(), document, manifest, layers, names };
+    let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
+    let seen: Vec<_> = candidate.layers.iter().map(|layer| super::push::source(reference, &layer.diff_id, &layer.blob)).collect();
     let image = commit::commit(roots, db, candidate, fresh)?;
+    // A hint for later pushes: the pull has succeeded whether or not it is noted.
+    if let Err(error) = db.write(false, |tx| tx.put_blob_sources(&seen)) {
+        tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
+    }
+    for digest in &downloads {
+        content::drop_download(roots, digest)?;
+    }
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
 
@@ -197,14 +232,23 @@ async fn fetch_layer<'scope>(
     roots: &'scope Roots,
     registry: &Registry,
     missing: Missing,
+    keep_blobs: bool,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Fresh, Error> {
     let blob = missing.layer.blob.clone();
     let id = blob.digest.short().to_owned();
-    let source = match content::open_blob(roots, &blob.digest)? {
-        Some(file) => Source::Store(file),
-        None => resume(roots, &missing.layer)?,
-    };
+    if let Some(twin) = missing.twin.as_ref().filter(|_| !keep_blobs) {
+        let source = Source::Twin(roots.layers().join(twin));
+        match attempt(scope, roots, registry, &missing.layer, source, progress).await {
+            Ok((dir, unpacked)) => {
+                progress(Progress::Done { id });
+                return Ok(Fresh { missing, dir, unpacked });
+            }
+            // It was removed or damaged meanwhile; the registry has the bytes too.
+            Err(error) => tracing::debug!("layer {id} cannot be made from {twin}: {error}"),
+        }
+    }
+    let source = stored(roots, &missing.layer, progress).await?;
     let leftover = matches!(source, Source::Store(_) | Source::Network(_, 1..));
     let (dir, unpacked) = match attempt(scope, roots, registry, &missing.layer, source, progress).await {
         Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover => {
@@ -223,15 +267,39 @@ async fn fetch_layer<'scope>(
     Ok(Fresh { missing, dir, unpacked })
 }
 
-fn resume(roots: &Roots, layer: &Planned) -> Result<Source, Error> {
-    let mut ingest = Ingest::resume(roots, &layer.blob.digest)?;
-    let mut have = ingest.len()?;
-    if have > layer.blob.size {
-        ingest.spoil();
-        ingest = Ingest::new(roots)?;
-        have = 0;
+/// The blob, or the part of it that is here. While another pull (or another layer of this one) fetches the same
+/// blob it is waited for. No deadlock: whoever holds a download is at work on it and waits for no other.
+async fn stored(roots: &Roots, layer: &Planned, progress: &(dyn Fn(Progress) + Sync)) -> Result<Source, Error> {
+    let mut told = false;
+    loop {
+        if let Some(file) = content::open_blob(roots, &layer.blob.digest)? {
+            return Ok(Source::Store(file));
+        }
+        if let Some(mut ingest) = Ingest::resume(roots, &layer.blob.digest)? {
+            let have = ingest.len()?;
+            if have <= layer.blob.size {
+                return Ok(Source::Network(ingest, have));
+            }
+            ingest.spoil();
+            return Ok(Source::Network(Ingest::new(roots)?, 0));
+        }
+        if !told {
+            told = true;
+            progress(Progress::Note(format!("{}: its download is under way elsewhere, waiting", layer.blob.digest.short())));
+        }
+        tokio::time::sleep(POLL).await;
     }
-    Ok(Source::Network(ingest, have))
+}
+
+/// After a disk turned out to be full: what was fetched would only keep it full.
+fn forget_downloads(roots: &Roots, manifest: &Manifest) {
+    for layer in &manifest.layers {
+        match Ingest::resume(roots, &layer.digest) {
+            Ok(Some(mut download)) => download.spoil(),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}: {}", error.source),
+        }
+    }
 }
 
 async fn attempt<'scope>(
@@ -243,7 +311,7 @@ async fn attempt<'scope>(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(LayerDir, super::layer::Unpacked), Error> {
     let from = match &source {
-        Source::Store(_) => layer.blob.size,
+        Source::Store(_) | Source::Twin(_) => layer.blob.size,
         Source::Network(_, have) => *have,
     };
     let (to, pieces) = channel::<Bytes>(QUEUE);
@@ -273,6 +341,12 @@ fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes
     };
     let dir = LayerDir::new(roots)?;
     match source {
+        Source::Twin(twin) => {
+            let layer = expected.layer.clone();
+            let tar = bytes::assemble(&twin).map_err(|source| Error::Decompress { layer, source })?;
+            let unpacked = stream::unpack(tar, &Expected { blob: None, ..expected }, &dir.diff())?;
+            Ok((dir, unpacked))
+        }
         Source::Store(file) => {
             let unpacked = stream::unpack(file, &expected, &dir.diff())?;
             Ok((dir, unpacked))
@@ -281,7 +355,7 @@ fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes
             let feed = Feed { file: &ingest.file, stored: have, pieces, current: Bytes::new(), missing: blob.size.saturating_sub(have) };
             match stream::unpack(feed, &expected, &dir.diff()) {
                 Ok(unpacked) => {
-                    ingest.keep(roots, &blob.digest)?;
+                    ingest.complete(roots, &blob.digest)?;
                     Ok((dir, unpacked))
                 }
                 Err(error) => {

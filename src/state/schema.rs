@@ -84,6 +84,24 @@ CREATE TABLE networks (
 CREATE INDEX containers_by_phase ON containers (phase);
 ",
     r"
+-- Which repository holds which compressed form of a layer; the newest rowid is the latest sighting.
+CREATE TABLE blob_sources (
+    diff_id TEXT NOT NULL,
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    UNIQUE (diff_id, registry, repository, digest)
+);
+
+-- Indexes being made by `manifest create`, by full reference.
+CREATE TABLE manifest_lists (
+    name TEXT PRIMARY KEY NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+",
+    r"
 -- Signatures that were verified: the digest that was signed, and the digest of the public key.
 CREATE TABLE verified_images (
     image_id TEXT NOT NULL,
