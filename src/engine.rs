@@ -26,6 +26,7 @@
 mod check;
 mod container;
 mod copy;
+mod distribute;
 mod error;
 mod filter;
 mod image;
@@ -49,6 +50,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use container::monitor_stage;
+pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
 pub use image::{ImportOptions, Step};

@@ -23,6 +23,7 @@ mod read;
 pub mod record;
 mod reserve;
 mod schema;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -80,6 +81,14 @@ impl Db {
     /// Why the log could not be folded back.
     pub fn checkpoint_if_large(&self) -> Result<(), Error> {
         open::checkpoint(self, LARGE_WAL)
+    }
+
+    /// What SQLite's own check finds wrong with the file, in its words; nothing when it is sound.
+    ///
+    /// # Errors
+    /// Why the check cannot run.
+    pub fn faults(&self) -> Result<Vec<String>, Error> {
+        read::faults(self)
     }
 
     // Reads (each a consistent snapshot).
