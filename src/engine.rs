@@ -26,6 +26,7 @@
 mod check;
 mod container;
 mod copy;
+mod diff;
 mod distribute;
 mod error;
 mod filter;
@@ -50,6 +51,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use container::monitor_stage;
+pub use diff::ChangeKind;
 pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;

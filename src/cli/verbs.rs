@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    artifact, attach, check, copy, create, disk_usage, exec, export, flags, history, images, import, info, inspect, kill, login, logout, logs,
-    manifest, pause, port, prune, ps, pull, push, remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update, version, volume,
-    wait,
+    artifact, attach, check, copy, create, diff, disk_usage, exec, exists, export, flags, history, images, import, info, inspect, kill, login,
+    logout, logs, manifest, pause, port, prune, ps, pull, push, remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update,
+    version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -61,6 +61,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
@@ -100,11 +101,13 @@ const CONTAINER: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
     verb!(["export"], export::Args, export::run),
+    verb!(["exists"], exists::Args, exists::container),
     verb!(["prune"], prune::ContainerArgs, prune::container),
 ];
 

@@ -151,12 +151,12 @@ fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-fn at_least(needed: Option<u64>) -> String {
-    needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
-}
-
 fn again(after: Option<u64>) -> String {
     after.map_or_else(String::new, |seconds| format!("; it may be tried again in {seconds} seconds"))
+}
+
+fn at_least(needed: Option<u64>) -> String {
+    needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
 }
 
 impl Error {

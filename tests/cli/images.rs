@@ -1,6 +1,7 @@
 //! Images on the command line: save, load, import, export, history, lists, removal, disk usage, check.
 
-use crate::environment::{Environment, fixtures};
+use crate::environment::Environment;
+use crate::outcome::{eventually, fixtures};
 use std::process::Command;
 
 fn archive() -> String {
@@ -46,7 +47,7 @@ fn forms_and_refusals_of_save() {
     engine.rcon(&["save", "--format", "zip", "-o", "x", "busybox"]).fails(125, "oci-archive");
     engine.rcon(&["save", "--format", "oci-dir", "busybox"]).fails(1, "-o DIRECTORY");
     engine.rcon(&["save", "-o", "x", "--platform", "linux/s390x", "busybox"]).fails(1, "for platform linux/s390x");
-    engine.rcon(&["save", "-o", "x", "busybox", "none"]).fails(1, "no such image: none");
+    engine.rcon(&["save", "-o", "x", "busybox", "none"]).fails(1, "No such image: none");
     assert!(!engine.root.join("x").exists());
     engine.rcon(&["load", "--platform", "linux/s390x", "-i", &archive()]).fails(1, "for platform linux/s390x");
 }
@@ -76,7 +77,7 @@ fn export_then_import_is_the_same_tree() {
 fn a_running_container_is_exported_too() {
     let engine = Environment::new();
     engine.rcon(&["run", "-d", "--name", "live", "busybox", "sh", "-c", "echo 1 > /made; sleep 100"]).ok();
-    crate::environment::eventually("the file is there", || engine.rcon(&["exec", "live", "cat", "/made"]).code == 0);
+    eventually("the file is there", || engine.rcon(&["exec", "live", "cat", "/made"]).code == 0);
     engine.rcon(&["export", "-o", "live.tar", "live"]).ok();
     let out = Command::new("tar").args(["-xOf", "live.tar", "made"]).current_dir(&engine.root).output().unwrap();
     assert_eq!(out.stdout, b"1\n");
@@ -95,7 +96,7 @@ fn lists_and_history() {
     assert!(history.starts_with("IMAGE") && history.lines().count() >= 2, "{history}");
     let ids = engine.rcon(&["history", "-q", "--no-trunc", "busybox"]).ok();
     assert_eq!(ids.lines().next().map(str::to_owned), Some(engine.see("busybox", "{{.Id}}")));
-    engine.rcon(&["history", "none"]).fails(1, "no such image: none");
+    engine.rcon(&["history", "none"]).fails(1, "No such image: none");
 }
 
 #[test]
