@@ -221,7 +221,10 @@ fn fetch(
         tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
     }
     for digest in &downloads {
-        content::drop_download(roots, digest)?;
+        // The image is recorded: what stays behind is swept by the next pull.
+        if let Err(error) = content::drop_download(roots, digest) {
+            tracing::warn!("{error}: {}", error.source);
+        }
     }
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
