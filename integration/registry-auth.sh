@@ -126,7 +126,7 @@ expect "a client certificate" 0 "$(run pull registry.test:5828/test/busybox:1)"
 
 # Insecure registries: only when listed; TLS without verification first, plain HTTP second.
 rm -r "$certs/registry.test:5827"
-RCON_INSECURE_REGISTRIES=registry.test:5827 expect "listed as insecure: any certificate" 0 "$(RCON_INSECURE_REGISTRIES=registry.test:5827 run pull registry.test:5827/test/busybox:1)"
+expect "listed as insecure: any certificate" 0 "$(RCON_INSECURE_REGISTRIES=registry.test:5827 run pull registry.test:5827/test/busybox:1)"
 start_registry 5829
 cp -r "$work/registry-5826/docker" "$work/registry-5829/"
 expect "plain HTTP that is not listed" 1 "$(run pull registry.test:5829/test/busybox:1)"
@@ -186,7 +186,7 @@ expect "version 2 alone was used" 0 "$(grep -c 'without a token' "$work/metadata
 ecr "ECR with the container's role" AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:5832/container AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token
 expect "a service that is not there takes bounded time" 1 "$(AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://192.0.2.1 timeout 20 "$RCON" --root "$work/data" --run-root "$work/run" pull "$ECR/test/none:1" > "$work/out" 2>&1; echo $?)"
 
+umount /etc/hosts
 no_leaks "nothing is left"
 stop_registry
-umount /etc/hosts
 finish
