@@ -15,6 +15,7 @@
 //!   such templates. Rejected: Rust's template crates, none of which reads that grammar.
 //! - Exit codes come from the typed `ErrorKind` in one function (`failure::exit_code`), never from error texts.
 
+mod artifact;
 mod attach;
 mod context;
 mod copy;
@@ -31,6 +32,7 @@ mod kill;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 mod oci;
 mod options;
 mod output;
@@ -41,11 +43,13 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod remove;
 mod rename;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod session;
 mod start;
 mod stats;

@@ -25,6 +25,7 @@
 
 mod container;
 mod copy;
+mod distribute;
 mod error;
 mod filter;
 mod image;
@@ -47,6 +48,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use container::monitor_stage;
+pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
 type Result<T> = std::result::Result<T, Error>;

@@ -20,11 +20,18 @@
 //!   header with credentials nor the client certificate of a registry is offered to where it sends us.
 //! - ECR tokens are asked for with a Signature Version 4 of our own (sixty lines over ring's HMAC, tested with AWS's
 //!   vectors) and AWS's documented order of key sources. Rejected: the AWS SDK, a hundred crates and a second HTTP stack
-//!   for one request. Profiles that need single sign-on or a further role are refused by name: their helper does it.
+//!   for one request. Profiles that need single sign-on or a second factor are refused by name: their helper does it.
 //! - A registry listed as insecure is asked over TLS without verification, then in plain HTTP, as Docker has it; a
 //!   loopback registry in plain HTTP unless it says that it wants TLS or `certs.d` has its certificates.
 //! - Tar headers are read with the `tar` crate's types, the iteration is ours: that crate reads extension headers of
 //!   any size into memory and splits PAX records at newlines, which breaks binary attributes.
+//! - A push keeps the original manifest if each layer can be had in its original form, even from the registry it was
+//!   pulled from; signatures name digests. Only otherwise it compresses anew: in blocks on all processors, as one gzip
+//!   member, into a file without a name that is sent while it grows. Rejected: compressing straight into the request
+//!   (a broken connection would cost all of it) and before the upload (the two take as long one after the other).
+//! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
+//! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
+//!   store that nothing but `artifact` could use.
 //! - While a layer is unpacked, what its files do not hold of its tar is taken down beside it (`layer/split.rs`), so
 //!   that the tar can be made again without its blob. What a later entry of a tar replaces is renamed out of the
 //!   layer for that, not copied. Rejected: the format of the Go tar-split library (JSON in gzip,
@@ -34,20 +41,26 @@
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
 
 mod archive;
+pub mod artifact;
 mod commit;
 mod content;
 mod error;
 mod export;
 mod garbage;
+pub mod index;
 mod layer;
 mod lock;
 mod pull;
+mod push;
 mod registry;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
+pub use push::compress::Format as CompressionFormat;
+pub use push::{PushOptions, Pushed, push};
+pub use registry::Found;
 
 use crate::base::Roots;
 use crate::oci::{Platform, Reference};
@@ -77,6 +90,26 @@ pub enum Progress {
     /// Unpacked and verified.
     Done {
         id: String,
+    },
+    /// A layer of a push was looked at.
+    Preparing {
+        id: String,
+    },
+    Uploading {
+        id: String,
+        done: u64,
+    },
+    Pushed {
+        id: String,
+    },
+    /// The registry has the layer.
+    Present {
+        id: String,
+    },
+    /// The registry shares the layer with this repository.
+    Mounted {
+        id: String,
+        from: String,
     },
     /// Waiting before a retry.
     Retrying {
@@ -149,6 +182,23 @@ pub fn pull(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     pull::pull(roots, db, registry, reference, platform, progress)
+}
+
+/// Every tag of a repository, as its registry lists them. Starts its own small reactor.
+///
+/// # Errors
+/// The registry cannot be asked, or has no such repository.
+pub fn remote_tags(config: &RegistryConfig, repository: &Reference) -> Result<Vec<String>, Error> {
+    let registry = registry::Registry::new(config, repository)?;
+    push::reactor()?.block_on(registry.tags())
+}
+
+/// Repositories of the registry `host` that match a word, at most `limit`.
+///
+/// # Errors
+/// The registry cannot be asked, or cannot be searched.
+pub fn search(config: &RegistryConfig, host: &str, term: &str, limit: usize) -> Result<Vec<Found>, Error> {
+    push::reactor()?.block_on(registry::search(config, host, term, limit))
 }
 
 /// Loads a docker-archive or OCI layout tar (plain, gzip or zstd). Returns (reference if named, image).

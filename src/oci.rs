@@ -23,6 +23,6 @@ pub mod whiteout;
 
 pub use digest::{Algorithm, Digest, DigestHasher, chain_ids};
 pub use document::{ImageDefaults, ImageDocument};
-pub use manifest::{CONFIG_LIMIT, Descriptor, Document, Index, LAYER_LIMIT, MANIFEST_LIMIT, Manifest, ManifestError, PlatformSpec};
+pub use manifest::{CONFIG_LIMIT, Descriptor, Document, INDEX_LIMIT, Index, LAYER_LIMIT, MANIFEST_LIMIT, Manifest, ManifestError, PlatformSpec};
 pub use platform::Platform;
 pub use reference::Reference;

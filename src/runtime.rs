@@ -192,8 +192,6 @@ pub struct Create<'a> {
     pub accounting: bool,
     /// What hooks and the seccomp agent of the config are told; None: a config with these is refused.
     pub state: Option<&'a hooks::State>,
-    /// Called with the pid of the stage while it mounts, when that is the pid of the process, too.
-    pub born: Option<&'a dyn Fn(i32) -> Result<(), Error>>,
 }
 
 impl<'a> Create<'a> {
@@ -215,7 +213,6 @@ impl<'a> Create<'a> {
             preserve_fds: 0,
             accounting: false,
             state: None,
-            born: None,
         }
     }
 }

@@ -23,6 +23,7 @@ mod read;
 pub mod record;
 mod reserve;
 mod schema;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 mod write;

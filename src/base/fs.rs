@@ -53,50 +53,24 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), FsError> {
 /// # Errors
 /// The path and why it cannot be replaced.
 pub fn replace(path: &Path, data: &[u8], mode: u32) -> Result<(), FsError> {
-    Replacement::write(path, data, mode)?.commit()
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", super::random_hex(8)));
+    let temporary = PathBuf::from(name);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).on("create", &temporary)?;
+    let written = file.write_all(data).on("write", &temporary).and_then(|()| fs::rename(&temporary, path).on("replace", path));
+    if written.is_err() {
+        // The temporary name is ours alone; a failure to unlink it changes nothing for the caller.
+        drop(fs::remove_file(&temporary));
+    }
+    written
 }
 
-/// A new text of a file that is written but not in place; dropped, it is gone.
-#[derive(Debug)]
-pub struct Replacement {
-    temporary: Option<PathBuf>,
-    path: PathBuf,
-}
-
-impl Replacement {
-    /// # Errors
-    /// The path and why it cannot be written.
-    pub fn write(path: &Path, data: &[u8], mode: u32) -> Result<Self, FsError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", super::random_hex(8)));
-        let temporary = PathBuf::from(name);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).on("create", &temporary)?;
-        let replacement = Replacement { temporary: Some(temporary.clone()), path: path.to_path_buf() };
-        file.write_all(data).on("write", &temporary)?;
-        Ok(replacement)
-    }
-
-    /// Takes the old text's place by rename.
-    ///
-    /// # Errors
-    /// The path and why it cannot be replaced.
-    pub fn commit(mut self) -> Result<(), FsError> {
-        let Some(temporary) = self.temporary.take() else { return Ok(()) };
-        let renamed = fs::rename(&temporary, &self.path).on("replace", &self.path);
-        if renamed.is_err() {
-            self.temporary = Some(temporary);
-        }
-        renamed
-    }
-}
-
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
-            // The name is ours alone; a failure to unlink it changes nothing for the caller.
-            drop(fs::remove_file(temporary));
-        }
-    }
+/// Adds to the end of a file that exists, with one write.
+///
+/// # Errors
+/// The path and why it cannot be written.
+pub fn append(path: &Path, data: &[u8]) -> Result<(), FsError> {
+    fs::OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(data)).on("append to", path)
 }
 
 /// `mkdir -p` with a mode for the directories it makes.

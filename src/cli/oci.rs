@@ -18,6 +18,7 @@ mod notify;
 mod pause;
 mod privilege;
 mod ps;
+mod quick;
 mod report;
 mod spec;
 mod start;
@@ -29,6 +30,7 @@ use super::failure::Failure;
 use super::{flags, output};
 use crate::runtime::container::{Id, Store};
 use clap::Parser;
+use quick::Word;
 use report::{Log, LogFormat};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -140,7 +142,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     {
         return report::usage(&Failure::from(error));
     }
-    let globals: Globals = match globals(args) {
+    let globals = match Globals::quick(args).map_or_else(|| globals_by_clap(args), Ok) {
         Ok(globals) => globals,
         Err(failure) => return report::usage(&failure),
     };
@@ -171,8 +173,33 @@ fn dispatch(mut globals: Globals) -> Result<ExitCode, Failure> {
     (verb.run)(rest, &Context { store: Store::new(root), globals })
 }
 
+impl Globals {
+    /// The flags that engines give, and a verb.
+    fn quick(args: &[OsString]) -> Option<Self> {
+        let (root, log) = (None, None);
+        let (log_format, cgroup_manager, rootless) = (LogFormat::Text, CgroupManager::Cgroupfs, Rootless::Auto);
+        let mut globals =
+            Globals { root, log, log_format, debug: false, systemd_cgroup: false, cgroup_manager, rootless, version: false, words: Vec::new() };
+        quick::read(args, |word, rest| {
+            match word {
+                Word::Flag("--root") => globals.root = Some(rest.value()?.into()),
+                Word::Flag("--log") => globals.log = Some(rest.value()?.into()),
+                Word::Flag("--log-format") if rest.value()? == "json" => globals.log_format = LogFormat::Json,
+                Word::Flag("--systemd-cgroup") => globals.systemd_cgroup = true,
+                Word::Flag(_) => return None,
+                Word::Other(verb) => {
+                    globals.words.push(verb.clone());
+                    globals.words.extend_from_slice(rest.all());
+                }
+            }
+            Some(())
+        })?;
+        (!globals.words.is_empty()).then_some(globals)
+    }
+}
+
 /// Parses the flags before the verb; `--help` shows the verbs, too.
-fn globals(args: &[OsString]) -> Result<Globals, Failure> {
+fn globals_by_clap(args: &[OsString]) -> Result<Globals, Failure> {
     let mut verbs = String::from("Commands:\n");
     for verb in VERBS {
         verbs.extend(["  ", verb.name, &"            "[verb.name.len()..], verb.about, "\n"]);
@@ -184,7 +211,7 @@ fn globals(args: &[OsString]) -> Result<Globals, Failure> {
 }
 
 fn help() -> Result<ExitCode, Failure> {
-    globals(&["--help".into()]).map(|_| ExitCode::SUCCESS)
+    globals_by_clap(&["--help".into()]).map(|_| ExitCode::SUCCESS)
 }
 
 /// `/run/rcon-runtime`, or a directory below the user's own run directory.

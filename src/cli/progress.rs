@@ -120,6 +120,11 @@ impl State {
             Event::Exists { id } => (id, None, "Already exists".to_owned(), true, true),
             Event::Downloading { id, done } => (id, None, bar(*done, self.total(id)), false, false),
             Event::Done { id } => (id, None, "Pull complete".to_owned(), true, true),
+            Event::Preparing { id } => (id, None, "Preparing".to_owned(), false, true),
+            Event::Uploading { id, done } => (id, None, format!("Pushing {}", ByteSize(*done).decimal()), false, false),
+            Event::Pushed { id } => (id, None, "Pushed".to_owned(), true, true),
+            Event::Present { id } => (id, None, "Layer already exists".to_owned(), true, true),
+            Event::Mounted { id, from } => (id, None, format!("Mounted from {from}"), true, true),
             Event::Retrying { id, seconds, why } => (id, None, format!("Retrying in {seconds} seconds: {why}"), false, true),
         };
         let at = self.lines.iter().position(|line| line.id == *id).unwrap_or_else(|| {

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, pause, port, prune, ps, pull, remove, rename, rmi, run,
-    save, start, stats, stop, tag, top, update, version, volume, wait,
+    artifact, attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, manifest, pause, port, prune, ps, pull, push,
+    remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -65,11 +65,13 @@ pub const VERBS: &[Verb] = &[
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
     verb!(["pull"], pull::Args, pull::run),
+    verb!(["push"], push::Args, push::run),
     verb!(["images"], images::Args, images::run),
     verb!(["load"], save::LoadArgs, save::load),
     verb!(["save"], save::Args, save::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rmi"], rmi::Args, rmi::run),
+    verb!(["search"], search::Args, search::run),
     verb!(["login"], login::Args, login::run),
     verb!(["logout"], logout::Args, logout::run),
     verb!(["version"], version::Args, version::run),
@@ -103,6 +105,7 @@ const CONTAINER: &[Verb] = &[
 
 const IMAGE: &[Verb] = &[
     verb!(["pull"], pull::Args, pull::run),
+    verb!(["push"], push::Args, push::run),
     verb!(["ls", "list"], images::Args, images::run),
     verb!(["inspect"], inspect::ImageArgs, inspect::image),
     verb!(["load"], save::LoadArgs, save::load),
@@ -110,6 +113,20 @@ const IMAGE: &[Verb] = &[
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rm", "remove"], rmi::Args, rmi::run),
     verb!(["prune"], prune::ImageArgs, prune::image),
+];
+
+const MANIFEST: &[Verb] = &[
+    verb!(["create"], manifest::CreateArgs, manifest::create),
+    verb!(["annotate"], manifest::AnnotateArgs, manifest::annotate),
+    verb!(["inspect"], manifest::InspectArgs, manifest::inspect),
+    verb!(["push"], manifest::PushArgs, manifest::push),
+    verb!(["rm"], manifest::RemoveArgs, manifest::remove),
+];
+
+const ARTIFACT: &[Verb] = &[
+    verb!(["push"], artifact::PushArgs, artifact::push),
+    verb!(["pull"], artifact::PullArgs, artifact::pull),
+    verb!(["inspect"], artifact::InspectArgs, artifact::inspect),
 ];
 
 const VOLUME: &[Verb] = &[
@@ -125,6 +142,8 @@ const SYSTEM: &[Verb] = &[verb!(["info"], info::Args, info::run)];
 pub const GROUPS: &[Group] = &[
     Group { names: &["container"], about: "Manage containers", verbs: CONTAINER },
     Group { names: &["image"], about: "Manage images", verbs: IMAGE },
+    Group { names: &["manifest"], about: "Manage manifests and manifest lists", verbs: MANIFEST },
+    Group { names: &["artifact"], about: "Manage files in registries that are no images", verbs: ARTIFACT },
     Group { names: &["volume"], about: "Manage volumes", verbs: VOLUME },
     Group { names: &["system"], about: "Manage the engine", verbs: SYSTEM },
 ];

@@ -14,6 +14,8 @@ pub enum Error {
     State(#[from] crate::state::Error),
     #[error("pull access denied for {name}: the repository does not exist or needs a login")]
     Denied { name: String },
+    #[error("push access denied for {name}: the repository needs a login that may write to it")]
+    PushDenied { name: String },
     #[error("registry {registry} refused the credentials for {name}")]
     Credentials { registry: String, name: String },
     #[error("no image {reference} in the registry")]
@@ -46,6 +48,22 @@ pub enum Error {
     },
     #[error("registry {registry} answered {status} when asked to {operation}{}", detail(message))]
     Answer { registry: String, operation: String, status: u16, message: String },
+    #[error("registry {registry} gave an answer of no use when asked to {operation}: {why}")]
+    Protocol { registry: String, operation: String, why: String },
+    #[error("cannot read layer {layer} to push it")]
+    PushRead {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot compress layer {layer} to push it")]
+    PushWrite {
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{message}")]
+    List { message: String, missing: bool },
     #[error("registry {registry} asks for authentication in a way that is refused: {why}")]
     Challenge { registry: String, why: String },
     #[error("registry {registry} refused the login of user \"{user}\": wrong user name, password or access token")]
@@ -120,9 +138,8 @@ fn again(after: Option<u64>) -> String {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Denied { .. } | Error::Credentials { .. } | Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => {
-                ErrorKind::Unauthorized
-            }
+            Error::Denied { .. } | Error::PushDenied { .. } | Error::Credentials { .. } => ErrorKind::Unauthorized,
+            Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => ErrorKind::Unauthorized,
             Error::Challenge { .. } | Error::Redirect { .. } => ErrorKind::Forbidden,
             Error::Tls { .. } | Error::Stalled { .. } => ErrorKind::Unavailable,
             Error::Certificate { .. } => ErrorKind::Invalid,
@@ -140,6 +157,10 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Error::BlobMissing { .. } => ErrorKind::Conflict,
+            Error::Protocol { .. } => ErrorKind::Unavailable,
+            Error::PushRead { .. } | Error::PushWrite { .. } => ErrorKind::Internal,
+            Error::List { missing: true, .. } => ErrorKind::NotFound,
+            Error::List { .. } => ErrorKind::Invalid,
             Error::State(error) => error.kind(),
             Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
         }
@@ -149,6 +170,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Denied { .. } => Some("check the spelling, or log in with `rcon login`"),
+            Error::PushDenied { .. } => Some("check the spelling of the repository, or log in with `rcon login` as somebody who may write to it"),
             Error::Credentials { .. } => Some("log in anew with `rcon login`, or ask for the right to use the repository"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Platform { .. } => Some("choose another platform with --platform"),
@@ -160,6 +182,9 @@ impl Error {
     pub fn advice(&self) -> Option<String> {
         match self {
             Error::Tls { way_out, .. } => Some(way_out.clone()).filter(|text| !text.is_empty()),
+            Error::Denied { name } if super::registry::wants_aws_keys(name) => {
+                Some("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role".to_owned())
+            }
             other => other.hint().map(str::to_owned),
         }
     }

@@ -175,7 +175,12 @@ fn fetch(
     let kind = kind.filter(|kind| media::is_manifest(kind)).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
     let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
     let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
+    let seen: Vec<_> = candidate.layers.iter().map(|layer| super::push::source(reference, &layer.diff_id, &layer.blob)).collect();
     let image = commit::commit(roots, db, candidate, fresh)?;
+    // A hint for later pushes: the pull has succeeded whether or not it is noted.
+    if let Err(error) = db.write(false, |tx| tx.put_blob_sources(&seen)) {
+        tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
+    }
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
 

@@ -10,18 +10,22 @@
 mod auth;
 mod certs;
 mod challenge;
+mod credential_helper;
 mod credentials;
 mod ecr;
 mod endpoint;
-mod keychain;
+mod listing;
 mod login;
 mod tls;
 mod transfer;
+mod upload;
 
 pub use credentials::Kept;
 pub use endpoint::Endpoint;
+pub use listing::{Found, Referrers, fallback_tag, search};
 pub use login::{login, logout, stored};
 pub use transfer::Fetched;
+pub use upload::{Grown, Mount, Outgoing};
 
 use super::{Error, Progress, RegistryConfig};
 use crate::oci::{Digest, MANIFEST_LIMIT, Reference, media};
@@ -50,6 +54,8 @@ pub struct Registry {
     authority: auth::Authority,
     /// A mirror gave bytes that are not what their digest says: mirrors are not asked any more.
     mirrors_distrusted: std::cell::Cell<bool>,
+    /// Upload sessions that were begun.
+    opened: std::cell::RefCell<Vec<Url>>,
 }
 
 /// One request.
@@ -88,7 +94,7 @@ impl Registry {
         let endpoints = endpoint::of(config, reference.registry())?;
         let mut authority = auth::Authority::new(config)?;
         authority.ask_for(vec![format!("repository:{}:pull", reference.repository())]);
-        Ok(Registry { endpoints, reference: reference.clone(), authority, mirrors_distrusted: std::cell::Cell::new(false) })
+        Ok(Registry { endpoints, reference: reference.clone(), authority, mirrors_distrusted: Default::default(), opened: Default::default() })
     }
 
     /// The digest a tag points to now, without counting as a pull. None if the registry does not say.
@@ -256,6 +262,11 @@ impl Ask<'_> {
             None => request,
         }
     }
+}
+
+/// True for a name at a registry whose password is made from AWS keys.
+pub fn wants_aws_keys(name: &str) -> bool {
+    ecr::Host::parse(name.split('/').next().unwrap_or_default()).is_some()
 }
 
 /// A body that could not be read.

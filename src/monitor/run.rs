@@ -164,7 +164,6 @@ impl Containers {
             preserve_fds: 0,
             accounting: false,
             state: Some(&state),
-            born: None,
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;

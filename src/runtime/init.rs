@@ -79,7 +79,6 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
                 classes: request.resctrl,
                 network: devices_to,
                 two_stages,
-                born: request.born,
                 proof,
             };
             let mut child = (pid, pidfd);
@@ -130,8 +129,6 @@ struct Parent<'a> {
     network: Option<OwnedFd>,
     /// The stage that mounts is followed by the process proper (`birth.rs`).
     two_stages: bool,
-    /// As in [`Create`].
-    born: Option<&'a dyn Fn(i32) -> Result<(), Error>>,
     proof: SingleThreaded,
 }
 
@@ -161,9 +158,6 @@ impl Parent<'_> {
             plan.process.attributes.set_on(pid)?;
         }
         channel.say(channel::JOINED)?;
-        if let (Some(born), false) = (self.born, self.two_stages) {
-            born(pid)?;
-        }
         let console = loop {
             match (channel.answer()?, &plan.hooks) {
                 (Answer::Ready(console), _) => break console,

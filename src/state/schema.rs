@@ -83,6 +83,24 @@ CREATE TABLE networks (
 -- `ps` looks at what runs, however many containers there are.
 CREATE INDEX containers_by_phase ON containers (phase);
 ",
+    r"
+-- Which repository holds which compressed form of a layer; the newest rowid is the latest sighting.
+CREATE TABLE blob_sources (
+    diff_id TEXT NOT NULL,
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    UNIQUE (diff_id, registry, repository, digest)
+);
+
+-- Indexes being made by `manifest create`, by full reference.
+CREATE TABLE manifest_lists (
+    name TEXT PRIMARY KEY NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// The schema this build reads and writes.

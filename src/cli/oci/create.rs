@@ -3,6 +3,7 @@
 use super::foreground::{self, Signals};
 use super::inherited::Inherited;
 use super::notify::{self, Notify};
+use super::quick::{self, Word};
 use super::{CgroupManager, Context, console, parse};
 use crate::base::fs;
 use crate::cli::failure::Failure;
@@ -67,14 +68,60 @@ struct Run {
     no_subreaper: bool,
 }
 
+impl Create {
+    fn quick(args: &[OsString]) -> Option<Self> {
+        let run = Run::quick(args)?;
+        (!run.detach && !run.keep && !run.no_subreaper).then_some(Create { common: run.common })
+    }
+}
+
+impl Run {
+    fn quick(args: &[OsString]) -> Option<Self> {
+        let (bundle, console_socket, pidfd_socket, pid_file) = (None, None, None, None);
+        let common =
+            Common { bundle, console_socket, pidfd_socket, pid_file, no_pivot: false, no_new_keyring: false, preserve_fds: 0, id: String::new() };
+        let mut run = Run { common, detach: false, keep: false, no_subreaper: false };
+        quick::read(args, |word, rest| {
+            let common = &mut run.common;
+            match word {
+                Word::Flag("--bundle" | "-b") => common.bundle = Some(rest.value()?.into()),
+                Word::Flag("--console-socket") => common.console_socket = Some(rest.value()?.into()),
+                Word::Flag("--pid-file") => common.pid_file = Some(rest.value()?.into()),
+                Word::Flag("--no-pivot") => common.no_pivot = true,
+                Word::Flag("--no-new-keyring") => common.no_new_keyring = true,
+                Word::Flag("--detach" | "-d") => run.detach = true,
+                Word::Flag("--keep") => run.keep = true,
+                Word::Flag(_) => return None,
+                Word::Other(id) => common.id = id.to_str().filter(|_| common.id.is_empty())?.to_owned(),
+            }
+            Some(())
+        })?;
+        (!run.common.id.is_empty()).then_some(run)
+    }
+}
+
+/// For the tests of `quick`: both ways of reading agree.
+#[cfg(test)]
+pub fn quick_is_clap(lines: &[&str]) {
+    for line in lines {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let clap: Run = parse("run", &words).unwrap();
+        assert_eq!(format!("{:?}", Run::quick(&words).unwrap()), format!("{clap:?}"), "{line}");
+    }
+    for left in ["", "x y", "--preserve-fds 3 x", "--no-pivot=true x", "--help", "--bundle"] {
+        let words: Vec<OsString> = left.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+        assert!(Run::quick(&words).is_none(), "{left}");
+    }
+}
+
 pub fn create(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
-    let flags: Create = parse("create", args)?;
+    let flags = Create::quick(args).map_or_else(|| parse("create", args), Ok)?;
     make(&flags.common, context, true, false)?.0.release()?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
-    let flags: Run = parse("run", args)?;
+    let flags = Run::quick(args).map_or_else(|| parse("run", args), Ok)?;
     let signals = if flags.detach { None } else { Some(Signals::block(!flags.no_subreaper)?) };
     let (mut outcome, console) = make(&flags.common, context, flags.detach, true)?;
     let notify = match Notify::bind(outcome.container.dir()) {

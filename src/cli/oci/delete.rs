@@ -1,6 +1,6 @@
 //! `delete`.
 
-use super::{Context, parse};
+use super::{Context, parse, quick};
 use crate::cli::failure::Failure;
 use crate::runtime::Error;
 use crate::runtime::container::Id;
@@ -18,7 +18,11 @@ struct Delete {
 }
 
 pub fn delete(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
-    let flags: Delete = parse("delete", args)?;
+    let flags = match args {
+        [flag, id] if flag == "--force" => quick::only_id(std::slice::from_ref(id)).map(|id| Delete { force: true, id }),
+        _ => quick::only_id(args).map(|id| Delete { force: false, id }),
+    };
+    let flags = flags.map_or_else(|| parse("delete", args), Ok)?;
     let opened = context.store.open(&Id::parse(&flags.id)?);
     match opened.and_then(|container| container.delete(flags.force)) {
         Err(Error::NotFound(_)) if flags.force => {}

@@ -1,7 +1,7 @@
 //! `start`.
 
 use super::notify::Notify;
-use super::{Context, parse};
+use super::{Context, parse, quick};
 use crate::cli::failure::Failure;
 use clap::Parser;
 use std::ffi::OsString;
@@ -14,8 +14,8 @@ struct Start {
 }
 
 pub fn start(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
-    let flags: Start = parse("start", args)?;
-    let container = context.open(&flags.id)?;
+    let id = quick::only_id(args).map_or_else(|| parse("start", args).map(|flags: Start| flags.id), Ok)?;
+    let container = context.open(&id)?;
     let notify = Notify::bind(container.dir())?;
     container.start()?;
     if let Some(notify) = notify

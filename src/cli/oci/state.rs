@@ -1,6 +1,6 @@
 //! `state`.
 
-use super::{Context, parse};
+use super::{Context, parse, quick};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use clap::Parser;
@@ -14,8 +14,8 @@ struct State {
 }
 
 pub fn state(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
-    let flags: State = parse("state", args)?;
-    let state = context.open(&flags.id)?.state()?;
+    let id = quick::only_id(args).map_or_else(|| parse("state", args).map(|flags: State| flags.id), Ok)?;
+    let state = context.open(&id)?.state()?;
     let text = serde_json::to_string_pretty(&state).map_err(|error| Failure::caused("cannot print the state", &error))?;
     output::line(text)?;
     Ok(ExitCode::SUCCESS)

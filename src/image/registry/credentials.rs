@@ -1,6 +1,6 @@
 //! Credentials as the docker CLI keeps them: `~/.docker/config.json` and its credential helpers.
 
-use super::keychain::Helper;
+use super::credential_helper::Helper;
 use crate::base::fs::{Context, FsError};
 use crate::image::{Error, RegistryConfig};
 use base64::Engine as _;

@@ -149,10 +149,13 @@ pub(super) fn is_frozen(files: &Files<'_>, unified: bool) -> bool {
     if !unified {
         return files.get("freezer.state").is_ok_and(|state| state == "FROZEN");
     }
+    if !files.has("cgroup.events") {
+        return false;
+    }
     // A signal stirs the frozen for a moment, some time after it was sent: a group that is to be frozen gets time to settle.
     let told = files.get("cgroup.freeze").is_ok_and(|word| word == "1");
     let patience = if told { SETTLE_DEADLINE } else { Duration::ZERO };
-    wait_for_event(&files.dir, "frozen", 1, Instant::now() + patience).unwrap_or(false) && files.dir.exists()
+    wait_for_event(&files.dir, "frozen", 1, Instant::now() + patience).unwrap_or(false) && files.has("cgroup.events")
 }
 
 /// Sends SIGKILL to everything in the group and waits until nothing is left.

@@ -104,27 +104,12 @@ impl Store {
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
         hooked.set(true);
-        let written = Cell::new(None);
-        let born = |pid: i32| -> Result<(), Error> {
-            let mut record = container.record.clone();
-            record.init = Some(process(pid)?);
-            written.set(Some((record.prepare(&container.path(RECORD))?, record)));
-            Ok(())
-        };
-        let mut init = clone_init(&container, spec, request, &group, network, &born)?;
+        let mut init = clone_init(&container, spec, request, &group, network)?;
         failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
         let made = group.clone();
         undo.push("the init stage", move || if made.is_absent() { Ok(()) } else { made.kill_all(super::control::PATIENCE) });
-        match written.take() {
-            Some((text, record)) => {
-                text.commit()?;
-                container.record = record;
-            }
-            None => {
-                container.record.init = Some(process(init.pid)?);
-                container.record.write(&container.path(RECORD))?;
-            }
-        }
+        container.record.init = Some(process(init.pid)?);
+        container.record.append(&container.path(RECORD))?;
         announce(init.pid, init.console.take())?;
         failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
         undo.commit();
@@ -142,21 +127,13 @@ impl Store {
     }
 }
 
-fn clone_init(
-    container: &Container,
-    spec: &Spec,
-    request: &Request,
-    group: &cgroup::Group,
-    network: Option<Network>,
-    born: &dyn Fn(i32) -> Result<(), Error>,
-) -> Result<Init, Error> {
+fn clone_init(container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group, network: Option<Network>) -> Result<Init, Error> {
     let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
     let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
     let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
     let network = network.and_then(Network::finish);
     crate::runtime::create(Create {
         netns: network.as_ref().map(AsFd::as_fd),
-        born: Some(born),
         bundle: Some(&container.record.bundle),
         no_pivot: request.no_pivot,
         keyring: (!request.keep_keyring).then(|| container.id()),

@@ -1,4 +1,5 @@
-//! `state.json`: what is known of a container, from before anything of it is made.
+//! `state.json`: what is known of a container, from before anything of it is made. One line of JSON, followed by a newer
+//! one when the container has a process; the last whole line counts.
 
 use super::Id;
 use crate::base::fs;
@@ -85,7 +86,7 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new(id, "", PathBuf::new(), PathBuf::new())),
             other => fs::Context::on(other, "read", path)?,
         };
-        let record: Record = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
+        let record: Record = serde_json::from_slice(last_line(&text)).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
         if record.version > VERSION {
             return Err(Error::Unsupported(format!("version {} of {}", record.version, path.display())));
         }
@@ -96,15 +97,28 @@ impl Record {
         Ok(record)
     }
 
+    /// Writes it as the only line.
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
-        Ok(self.prepare(path)?.commit()?)
+        Ok(fs::replace(path, &self.line(path)?, 0o600)?)
     }
 
-    /// Writes it beside its place.
-    pub(super) fn prepare(&self, path: &Path) -> Result<fs::Replacement, Error> {
-        let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
-        Ok(fs::Replacement::write(path, &text, 0o600)?)
+    /// Writes it behind what the file has: from then on this line counts. A rename would first have to give the old text's
+    /// memory back, which takes longer than all else between the stage's word and its program.
+    pub(super) fn append(&self, path: &Path) -> Result<(), Error> {
+        Ok(fs::append(path, &self.line(path)?)?)
     }
+
+    fn line(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let mut line = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+/// The last line that was written to its end.
+fn last_line(text: &[u8]) -> &[u8] {
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(text, |end| &text[..end]);
+    whole.iter().rposition(|byte| *byte == b'\n').map_or(whole, |before| &whole[before + 1..])
 }
 
 #[cfg(test)]
@@ -122,6 +136,14 @@ mod tests {
             let read = Record::read(&path, &id);
             assert_eq!(read.is_ok(), good, "{pid}");
         }
+        record.init = None;
+        record.write(&path).unwrap();
+        record.init = Some(Init { pid: 9, start_ticks: 2 });
+        record.append(&path).unwrap();
+        assert_eq!(Record::read(&path, &id).unwrap(), record);
+        // Cut off while it was written.
+        crate::base::fs::append(&path, b"{\"version\":1,").unwrap();
+        assert_eq!(Record::read(&path, &id).unwrap(), record);
         for text in ["", "{", "[]", "null", &"[".repeat(100_000)] {
             std::fs::write(&path, text).unwrap();
             assert!(Record::read(&path, &id).is_err(), "{text:.20}");
