@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub struct Endpoint {
     pub host: String,
     certificates: Certificates,
     certs_dirs: Vec<PathBuf>,
+    certs: BTreeMap<String, Vec<PathBuf>>,
     /// Listed as insecure: certificates are not verified, and plain HTTP will do.
     insecure: bool,
     patience: Option<Duration>,
@@ -55,11 +56,12 @@ pub fn of(config: &RegistryConfig, registry: &str) -> Result<Vec<Endpoint>, Erro
 /// be sent.
 ///
 /// # Errors
-/// A certificate file cannot be used.
+/// The settings or a certificate file cannot be used.
 pub fn own(config: &RegistryConfig, registry: &str, patience: Option<Duration>) -> Result<Endpoint, Error> {
+    config.usable()?;
     let host = if registry == "docker.io" { DEFAULT_REGISTRY_HOST } else { registry };
     let names: &[&str] = if registry == host { &[host] } else { &[registry, host] };
-    let certificates = certs::read(&config.certs_dirs, names)?;
+    let certificates = certs::read(&config.certs_dirs, &config.certs, names)?;
     let insecure = config.insecure.iter().any(|listed| listed == registry);
     // A registry of this machine has a certificate only if somebody said so.
     let plain = is_loopback(registry) && certificates.roots.is_empty() && certificates.identity.is_none() && !insecure;
@@ -83,7 +85,7 @@ fn mirror_endpoint(config: &RegistryConfig, mirror: &str) -> Result<Endpoint, Er
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refused("credentials belong into the docker config file, under the mirror's host"));
     }
-    let certificates = certs::read(&config.certs_dirs, &[&host])?;
+    let certificates = certs::read(&config.certs_dirs, &config.certs, &[&host])?;
     Ok(Endpoint::new(mirror.trim_end_matches('/').to_owned(), host, certificates, config, insecure))
 }
 
@@ -94,6 +96,7 @@ impl Endpoint {
             host,
             certificates,
             certs_dirs: config.certs_dirs.clone(),
+            certs: config.certs.clone(),
             insecure,
             patience: Some(STALL),
             switched: Cell::new(false),
@@ -106,7 +109,7 @@ impl Endpoint {
     /// # Errors
     /// A certificate file cannot be used.
     pub fn at(config: &RegistryConfig, base: String, host: String, patience: Option<Duration>) -> Result<Self, Error> {
-        let certificates = certs::read(&config.certs_dirs, &[&host])?;
+        let certificates = certs::read(&config.certs_dirs, &config.certs, &[&host])?;
         Ok(Endpoint { patience, ..Endpoint::new(base, host, certificates, config, false) })
     }
 
@@ -149,7 +152,7 @@ impl Endpoint {
         let client = if self.owns(url) {
             build(url, &self.certificates, !self.insecure, is_loopback(&host), self.patience)?
         } else {
-            let mut certificates = certs::read(&self.certs_dirs, &[&host])?;
+            let mut certificates = certs::read(&self.certs_dirs, &self.certs, &[&host])?;
             certificates.roots.extend(self.certificates.roots.iter().cloned());
             build(url, &certificates, true, is_loopback(&host), self.patience)?
         };
@@ -196,13 +199,12 @@ impl Endpoint {
     /// Why no answer came from `url`, in words that name the way out.
     pub fn explain(&self, url: &Url, operation: &str, error: reqwest::Error) -> Error {
         let registry = self.name_of(url);
-        // The address may hold the secrets of a redirect.
-        let error = error.without_url();
-        if let Some(fault) = tls::fault(&error) {
-            let host = if self.owns(url) { self.host.clone() } else { authority(url) };
-            return tls::sentence(registry, &host, &fault, &self.certs_dirs);
+        let host = if self.owns(url) { self.host.clone() } else { authority(url) };
+        let fault = tls::fault(&error);
+        if let Some(sentence) = fault.and_then(|fault| tls::sentence(registry.clone(), &host, &fault, error.is_connect(), &self.certs_dirs)) {
+            return sentence;
         }
-        Error::Unreachable { registry, operation: operation.to_owned(), source: Box::new(error) }
+        Error::Unreachable { registry, operation: operation.to_owned(), source: Box::new(NoAnswer::of(&error)) }
     }
 
     /// How messages name the host of `url`.
@@ -214,8 +216,7 @@ impl Endpoint {
     pub fn fall_back(&self, error: &Error) -> bool {
         let no_tls = match error {
             Error::Tls { .. } => true,
-            Error::Unreachable { source, .. } => source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect),
-            _ => false,
+            error => super::is_refused(error),
         };
         self.insecure && no_tls && !self.plain() && self.switch("https://", "http://")
     }
@@ -239,6 +240,27 @@ impl Endpoint {
     pub fn for_test(base: &str, host: &str) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         Endpoint::new(base.to_owned(), host.to_owned(), Certificates::default(), &RegistryConfig::default(), false)
+    }
+}
+
+/// Why there is no answer: the innermost cause, without the layers of the HTTP client around it and without the
+/// address, which may hold the secrets of a redirect.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NoAnswer {
+    why: String,
+    /// Not even a connection was made.
+    pub connect: bool,
+}
+
+impl NoAnswer {
+    fn of(error: &reqwest::Error) -> Self {
+        let mut inner: &dyn std::error::Error = error;
+        while let Some(source) = inner.source() {
+            inner = source;
+        }
+        let why = if error.is_timeout() { "no answer came in time".to_owned() } else { inner.to_string() };
+        NoAnswer { why, connect: error.is_connect() }
     }
 }
 
