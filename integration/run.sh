@@ -12,7 +12,7 @@ if [ "${RCON_IN_NETNS:-}" != 1 ]; then
 fi
 ip link set lo up
 status=0
-for script in isolation limits tutorial registry registry-faults registry-auth push ports kill-nine parallel archives nested peers/podman peers/docker peers/containerd peers/registry conformance; do
+for script in isolation limits tutorial registry registry-faults registry-auth push ports kill-nine parallel store archives unpack nested peers/podman peers/docker peers/containerd peers/registry conformance; do
     echo "== $script"
     if ! timeout 900 bash "$here/$script.sh"; then
         status=1
@@ -20,21 +20,17 @@ for script in isolation limits tutorial registry registry-faults registry-auth p
 done
 echo "== cgroup2"
 timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
-echo "== conformance with cgroup v2"
-GUEST_SECONDS=1500 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/conformance/in-guest.sh" > /tmp/rcon-guest.$$ 2>&1 || status=1
-cat /tmp/rcon-guest.$$
-sed -n 's/^conformance: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' /tmp/rcon-guest.$$ | grep . >> "$RCON_TALLY" || echo "0 1" >> "$RCON_TALLY"
-rm -f /tmp/rcon-guest.$$
-guest() { # SCRIPT INIT: a script of cgroup2/ in the Debian guest
-    echo "== $1"
+guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "NAME: N passed, M failed" are counted
+    echo "== $1 in the guest"
     local out summary
-    out=$(timeout 900 bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/cgroup2/$1.sh" "$2") || status=1
+    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || status=1
     echo "$out"
-    summary=$(sed -n "s/^$1.sh: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
+    summary=$(sed -n "s/^$1: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
     echo "${summary:-0 1}" >> "$RCON_TALLY"
 }
-guest groups own
-guest systemd systemd
+guest conformance conformance/in-guest.sh own 1500
+guest groups.sh cgroup2/groups.sh own 600
+guest systemd.sh cgroup2/systemd.sh systemd 600
 echo "== security"
 timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
 passed=0 failed=0

@@ -17,15 +17,22 @@
 
 mod artifact;
 mod attach;
+mod check;
 mod context;
 mod copy;
 mod create;
+mod diff;
+mod disk_usage;
 mod exec;
+mod exists;
+mod export;
 mod failure;
 mod flags;
 mod help;
+mod history;
 mod humanise;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;

@@ -23,8 +23,10 @@
 //!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused: its root
 //!   would have no rights there.
 
+mod check;
 mod container;
 mod copy;
+mod diff;
 mod distribute;
 mod error;
 mod filter;
@@ -36,6 +38,7 @@ mod observe;
 pub mod request;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod volume;
 
 use crate::base::{Privilege, Timestamp};
@@ -48,9 +51,12 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use container::monitor_stage;
+pub use diff::ChangeKind;
 pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
+pub use image::{ImportOptions, Step};
+pub use usage::{ContainerUsage, Sum, Usage, VolumeUsage};
 type Result<T> = std::result::Result<T, Error>;
 
 /// One engine on one pair of roots.

@@ -13,7 +13,11 @@
 //!   collected and done before the layer is recorded. Rejected: applying one after the other on a mounted
 //!   overlay, as the peers do: it serialises the slowest work.
 //! - A tar entry beneath a symbolic link of the same layer is refused rather than followed.
-//! - Compressed blobs are kept, so that `save` and a later push reproduce the manifest byte for byte.
+//! - An image is stored once: compressed blobs are dropped when the image is recorded, and `layers/<dir>/tar-split`
+//!   lets the exact uncompressed tar be made again (`bytes::layer_bytes`). `keep_blobs` keeps them, for the original
+//!   digests. Rejected: keeping them always (half as much disk again for what is hardly ever asked for).
+//! - A finished download waits under `ingest/` until the record of its layer is written: a kill at any moment costs
+//!   no byte that was fetched.
 //! - Requests are made with reqwest; `oci-client` lends its types. Rejected: its own requests: they read manifests of
 //!   any size, follow any token realm, hash each byte twice and hide status and `Retry-After`.
 //! - Redirects are followed by us, not by the HTTP client: each host has a client of its own, so that neither the
@@ -42,31 +46,40 @@
 
 mod archive;
 pub mod artifact;
+mod bytes;
+pub mod check;
 mod commit;
+mod compression;
 mod content;
 mod error;
 mod export;
 mod garbage;
+mod import;
 pub mod index;
 mod layer;
 mod lock;
 mod pull;
 mod push;
 mod registry;
+mod space;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod url;
 
 pub use error::Error;
+pub use export::{Form, Output};
+pub use import::import;
 pub use push::compress::Format as CompressionFormat;
 pub use push::{PushOptions, Pushed, push};
 pub use registry::Found;
+pub use url::{Download, open as open_url};
 
 use crate::base::Roots;
 use crate::oci::{Platform, Reference};
 use crate::runtime::Overlay;
 use crate::state::{Db, record};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -140,6 +153,9 @@ pub struct RegistryConfig {
     pub insecure: Vec<String>,
     /// registry → mirror base URLs, tried in order before it.
     pub mirrors: std::collections::BTreeMap<String, Vec<String>>,
+    /// Compressed blobs stay in the content store after unpacking (`[image] keep_blobs`): then `save` and `push`
+    /// give the original digests, and each image takes its compressed size more.
+    pub keep_blobs: bool,
 }
 
 pub use registry::Kept;
@@ -208,19 +224,35 @@ pub fn search(config: &RegistryConfig, host: &str, term: &str, limit: usize) -> 
 pub fn load(
     roots: &Roots,
     db: &Db,
+    settings: &RegistryConfig,
     archive: &mut (dyn Read + Send),
-    platform: &Platform,
+    platform: Option<&Platform>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<(Option<Reference>, record::Image)>, Error> {
-    archive::load(roots, db, archive, platform, progress)
+    archive::load(roots, db, settings, archive, platform, progress)
 }
 
-/// Writes images as one tar that is an OCI layout and a docker-archive at once.
+/// Writes images in the form asked for.
 ///
 /// # Errors
-/// A blob is missing, or the output cannot be written.
-pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], out: &mut dyn Write) -> Result<(), Error> {
-    export::save(roots, db, images, out)
+/// A layer is damaged, or the output cannot be written.
+pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], form: Form, out: Output<'_>) -> Result<(), Error> {
+    export::save(roots, db, images, form, out)
+}
+
+/// Refuses an image that is for another platform.
+///
+/// # Errors
+/// [`Error::Platform`] names both.
+pub fn require_platform(image: &record::Image, platform: &Platform) -> Result<(), Error> {
+    match pull::platform_of(image) {
+        Some(own) if platform.rank(&own).is_some() => Ok(()),
+        own => Err(Error::Platform {
+            reference: image.id.clone(),
+            wanted: platform.to_string(),
+            offered: own.map_or_else(|| "an unknown one".to_owned(), |own| own.to_string()),
+        }),
+    }
 }
 
 /// Overlay lowers of an image (top first), with `upper: None`.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/changes.rs"]
+mod changes;
 #[path = "cli/containers.rs"]
 mod containers;
 #[path = "cli/environment.rs"]
@@ -10,6 +12,10 @@ mod environment;
 mod failures;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/images.rs"]
+mod images;
+#[path = "shared/outcome.rs"]
+mod outcome;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/userns.rs"]

@@ -14,6 +14,8 @@ mod lab;
 mod lifecycle;
 #[path = "oci/limits.rs"]
 mod limits;
+#[path = "shared/outcome.rs"]
+mod outcome;
 #[path = "oci/streams.rs"]
 mod streams;
 

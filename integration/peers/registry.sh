@@ -21,6 +21,7 @@ network_config_dir = "$work/networks"
 CONF
 export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf DOCKER_CONFIG=$work/config
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "/run/peer-containers"\n' "$work/podman" > "$work/storage.conf"
+mkdir -p "$work/config" && echo '{}' > "$work/config/config.json"
 podman_() { timeout --foreground 60 podman --runtime "$runtime" --tmpdir /run/peer-libpod "$@"; }
 docker_() { timeout --foreground 60 docker -H "unix://$work/docker.sock" "$@"; }
 dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "unix://$work/docker.sock" --bip 172.31.251.1/24 \

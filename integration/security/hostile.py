@@ -29,7 +29,7 @@ bundle = Bundle("sleep", "1000")
 bundle.start()
 path = f"{ROOT}/{bundle.id}/state.json"
 good = read(path)
-record = json.loads(good)
+record = json.loads(good.splitlines()[-1])
 bad = []
 for name, text in [("empty", ""), ("cut", good[:50]), ("no JSON", "{"), ("deep", "[" * 200000), ("a list", "[]"), ("another version", json.dumps(record | {"version": 99})),
                    ("a pid that is 1", json.dumps(record | {"init": {"pid": 1, "startTicks": 0}})), ("a pid that is -1", json.dumps(record | {"init": {"pid": -1, "startTicks": 0}})),

@@ -106,6 +106,7 @@ impl Context {
             certs_dirs: certs_dirs(),
             insecure: list(&variable("RCON_INSECURE_REGISTRIES")),
             mirrors: mirrors(&variable("RCON_REGISTRY_MIRRORS"))?,
+            keep_blobs: matches!(variable("RCON_KEEP_BLOBS").as_str(), "1" | "true"),
         })
     }
 

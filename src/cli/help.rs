@@ -12,6 +12,7 @@ Environment:
   RCON_ROOT, RCON_RUN_ROOT  As --root and --run-root
   RCON_INSECURE_REGISTRIES  Registries to reach over plain HTTP: host[:port],…
   RCON_REGISTRY_MIRRORS     Mirrors to try first: docker.io=http://localhost:5000,…
+  RCON_KEEP_BLOBS           1: keep compressed layers, so that save and push give the original digests
   DOCKER_CONFIG             As --config
   DOCKER_DEFAULT_PLATFORM   As --platform
 ";

@@ -1,19 +1,19 @@
 //! `images`: lists images.
 
-use super::context::Context;
-use super::failure::Failure;
+use super::context::{Context, is_missing};
+use super::failure::{Failure, USAGE};
 use super::ps::filters;
 use super::template::{self, LABELS};
-use super::{humanise, output};
+use super::{humanise, output, table};
 use crate::base::{ByteSize, Timestamp};
 use crate::engine::ImageView;
-use crate::oci::Reference;
+use crate::oci::{ImageDocument, Manifest, Platform, Reference};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGESTS_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const TITLES: &[(&str, &str)] = &[
+pub const TITLES: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -43,6 +43,9 @@ pub struct Args {
     /// Show digests
     #[arg(long)]
     pub digests: bool,
+    /// Show each image with its platform, and what it takes
+    #[arg(long)]
+    pub tree: bool,
     /// Filter: dangling=true, label=k=v, reference=…, before=…, since=…
     #[arg(short = 'f', long, value_name = "K=V")]
     pub filter: Vec<String>,
@@ -61,6 +64,13 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     filters.extend(args.name.map(|name| ("reference".to_owned(), name)));
     let views = context.engine()?.images(&filters)?;
     let id = |view: &ImageView| identifier(&view.image.id, !args.no_trunc);
+    if args.tree {
+        if args.quiet || args.digests || args.format.is_some() {
+            return Err(Failure::invalid("--tree shows its own columns: it goes with neither --quiet, --digests nor --format").with_code(USAGE));
+        }
+        output::raw(&tree(&views, id))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.quiet && args.format.is_none() {
         for view in &views {
             // One line per shown row, as Docker: an image with two names appears twice.
@@ -81,6 +91,48 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Check whether an image is here: exit code 0 if so, else 1
+#[derive(clap::Parser, Debug)]
+pub struct ExistsArgs {
+    pub image: String,
+}
+
+/// # Errors
+/// The engine cannot be opened, or the name is an ambiguous prefix.
+pub fn exists(args: ExistsArgs, context: &Context) -> Result<ExitCode, Failure> {
+    match context.engine()?.image(&args.image).map_err(Failure::from) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(failure) if is_missing(&failure) => Ok(ExitCode::from(1)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Docker's tree: a line for each image with all its names, and one for its platform beneath it.
+fn tree(views: &[ImageView], id: impl Fn(&ImageView) -> String) -> String {
+    let mut lines = vec!["IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tEXTRA".to_owned()];
+    for view in views {
+        let all: Vec<String> = view.tags.iter().map(Reference::familiar).collect();
+        let shown = if all.is_empty() { "<untagged>".to_owned() } else { all.join(", ") };
+        let disk = ByteSize(view.image.size).decimal();
+        let content = ByteSize(content_size(view)).decimal();
+        let used = if view.containers > 0 { "U" } else { "" };
+        lines.push(format!("{}\t{}\t{disk}\t{content}\t{used}", output::cell(&shown), id(view)));
+        lines.push(format!("└─ {}\t{}\t{disk}\t{content}\t", output::cell(&platform(view)), id(view)));
+    }
+    table::render(&lines).lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Bytes of config and layers as the registry holds them; 0 where no manifest tells.
+fn content_size(view: &ImageView) -> u64 {
+    let manifest: Option<Manifest> = view.image.manifest.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    manifest.map_or(0, |manifest| manifest.layers.iter().map(|layer| layer.size).sum::<u64>() + manifest.config.size)
+}
+
+fn platform(view: &ImageView) -> String {
+    let document: ImageDocument = serde_json::from_slice(&view.image.config).unwrap_or_default();
+    Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()).to_string()
+}
+
 /// 12 digits of an image id, or the whole.
 pub fn identifier(id: &str, trunc: bool) -> String {
     let hex = id.strip_prefix("sha256:").unwrap_or(id);
@@ -88,7 +140,7 @@ pub fn identifier(id: &str, trunc: bool) -> String {
 }
 
 /// (repository, tag, digest) of each row of an image.
-fn names(view: &ImageView) -> Vec<(String, String, String)> {
+pub fn names(view: &ImageView) -> Vec<(String, String, String)> {
     let digest_of =
         |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
     let tagged = |reference: &Reference| {

@@ -137,18 +137,14 @@ const VERBS: &[Verb] = &[
 pub fn main(args: &[OsString]) -> ExitCode {
     // Before anything that would have to be done again. A word that is no verb but looks like one costs time, no more.
     let clones = |word: &OsString| VERBS.iter().any(|verb| verb.clones && word == verb.name);
-    if args.iter().any(clones)
-        && let Err(error) = crate::runtime::run_protected()
-    {
-        return report::usage(&Failure::from(error));
-    }
+    let protected = if args.iter().any(clones) { crate::runtime::run_protected() } else { Ok(()) };
     let globals = match Globals::quick(args).map_or_else(|| globals_by_clap(args), Ok) {
         Ok(globals) => globals,
         Err(failure) => return report::usage(&failure),
     };
     let log = Log::new(globals.log.clone(), globals.log_format, globals.debug);
     log.install();
-    match dispatch(globals) {
+    match protected.map_err(Failure::from).and_then(|()| dispatch(globals)) {
         Ok(code) => code,
         Err(failure) => log.report(&failure),
     }

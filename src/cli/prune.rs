@@ -1,4 +1,4 @@
-//! `container prune`, `image prune`, `volume prune`.
+//! `container prune`, `image prune`, `volume prune`, `system prune`.
 
 use super::context::Context;
 use super::failure::Failure;
@@ -45,6 +45,64 @@ pub struct VolumeArgs {
     /// Filter: label=k=v, label!=k, all=1
     #[arg(long, value_name = "K=V")]
     pub filter: Vec<String>,
+}
+
+/// Remove stopped containers, dangling images and, if asked for, volumes
+#[derive(clap::Parser, Debug)]
+pub struct SystemArgs {
+    /// Do not ask
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// Remove all images that no container uses
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// Remove anonymous volumes that no container uses
+    #[arg(long)]
+    pub volumes: bool,
+    /// Filter: until=24h (not with --volumes), label=k=v, label!=k
+    #[arg(long, value_name = "K=V")]
+    pub filter: Vec<String>,
+}
+
+/// # Errors
+/// An unknown filter, or a removal fails.
+pub fn system(args: SystemArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let filters = filters(&args.filter)?;
+    if args.volumes && filters.iter().any(|(key, _)| key == "until") {
+        return Err(
+            Failure::invalid("the \"until\" filter is not supported with \"--volumes\"").with_hint("prune volumes by themselves: rcon volume prune")
+        );
+    }
+    if !args.force && !output::confirm(&plan(&args))? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let engine = context.engine()?;
+    let mut reclaimed = 0;
+    let mut tell = |title: &str, pruned: Pruned| {
+        reclaimed += pruned.reclaimed;
+        if pruned.deleted.is_empty() { Ok(()) } else { output::line(format_args!("{title}\n{}\n", pruned.deleted.join("\n"))) }
+    };
+    tell("Deleted Containers:", engine.prune_containers(&filters)?)?;
+    if args.volumes {
+        tell("Deleted Volumes:", engine.prune_volumes(false, &filters)?)?;
+    }
+    tell("Deleted Images:", engine.prune_images(args.all, &filters)?)?;
+    output::line(format_args!("Total reclaimed space: {}", ByteSize(reclaimed).decimal()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `system prune` is about to do.
+fn plan(args: &SystemArgs) -> String {
+    let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+    if args.volumes {
+        text.push_str("  - all anonymous volumes not used by at least one container\n");
+    }
+    text.push_str(if args.all { "  - all images without at least one container associated to them\n" } else { "  - all dangling images\n" });
+    if !args.filter.is_empty() {
+        text.push_str("\n  Items to be pruned will be filtered with:\n");
+        text.extend(args.filter.iter().map(|filter| format!("  - {filter}\n")));
+    }
+    text
 }
 
 /// # Errors

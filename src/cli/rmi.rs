@@ -11,6 +11,9 @@ pub struct Args {
     /// Remove even with several names or stopped containers
     #[arg(short = 'f', long)]
     pub force: bool,
+    /// Keep untagged parents (no image has any here: the same)
+    #[arg(long)]
+    pub no_prune: bool,
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
 }

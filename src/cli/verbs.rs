@@ -3,8 +3,9 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    artifact, attach, copy, create, exec, flags, images, info, inspect, kill, login, logout, logs, manifest, pause, port, prune, ps, pull, push,
-    remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update, version, volume, wait,
+    artifact, attach, check, copy, create, diff, disk_usage, exec, exists, export, flags, history, images, import, info, inspect, kill, login,
+    logout, logs, manifest, pause, port, prune, ps, pull, push, remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update,
+    version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
@@ -69,6 +71,9 @@ pub const VERBS: &[Verb] = &[
     verb!(["images"], images::Args, images::run),
     verb!(["load"], save::LoadArgs, save::load),
     verb!(["save"], save::Args, save::run),
+    verb!(["history"], history::Args, history::run),
+    verb!(["import"], import::Args, import::run),
+    verb!(["export"], export::Args, export::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rmi"], rmi::Args, rmi::run),
     verb!(["search"], search::Args, search::run),
@@ -96,10 +101,13 @@ const CONTAINER: &[Verb] = &[
     verb!(["pause"], pause::Args, pause::run),
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
+    verb!(["diff"], diff::Args, diff::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
+    verb!(["export"], export::Args, export::run),
+    verb!(["exists"], exists::Args, exists::container),
     verb!(["prune"], prune::ContainerArgs, prune::container),
 ];
 
@@ -110,8 +118,11 @@ const IMAGE: &[Verb] = &[
     verb!(["inspect"], inspect::ImageArgs, inspect::image),
     verb!(["load"], save::LoadArgs, save::load),
     verb!(["save"], save::Args, save::run),
+    verb!(["import"], import::Args, import::run),
+    verb!(["history"], history::Args, history::run),
     verb!(["tag"], tag::Args, tag::run),
     verb!(["rm", "remove"], rmi::Args, rmi::run),
+    verb!(["exists"], images::ExistsArgs, images::exists),
     verb!(["prune"], prune::ImageArgs, prune::image),
 ];
 
@@ -137,7 +148,12 @@ const VOLUME: &[Verb] = &[
     verb!(["prune"], prune::VolumeArgs, prune::volume),
 ];
 
-const SYSTEM: &[Verb] = &[verb!(["info"], info::Args, info::run)];
+const SYSTEM: &[Verb] = &[
+    verb!(["info"], info::Args, info::run),
+    verb!(["df"], disk_usage::Args, disk_usage::run),
+    verb!(["check"], check::Args, check::run),
+    verb!(["prune"], prune::SystemArgs, prune::system),
+];
 
 pub const GROUPS: &[Group] = &[
     Group { names: &["container"], about: "Manage containers", verbs: CONTAINER },

@@ -3,6 +3,7 @@
 //! Both sides speak tar, also from file to file: one thread packs the source, this one unpacks it at the destination;
 //! so the rules about owners, links and hostile names are in one place (`copy/pack.rs`, `copy/unpack.rs`).
 
+mod export;
 mod pack;
 mod tree;
 mod unpack;

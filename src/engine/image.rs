@@ -6,6 +6,7 @@
 use super::*;
 use crate::base::ErrorKind;
 use crate::engine::filter;
+use crate::image::{Form, Output};
 use crate::oci::{ImageDocument, Platform};
 use record::Image;
 use serde_json::{Value, json};
@@ -29,21 +30,19 @@ impl Engine {
     }
 
     /// Loads an archive and returns what it held: the name of each image (`busybox:latest`), or its id
-    /// (`sha256:…`) where the archive names none.
+    /// (`sha256:…`) where the archive names none. Of several platforms the host's is taken, or the one asked for.
     ///
     /// # Errors
-    /// What is wrong with the archive.
-    pub fn load(&self, archive: &mut (dyn Read + Send), progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> {
-        let loaded = crate::image::load(&self.privilege.roots, &self.db, archive, &Platform::host(), progress)?;
+    /// `Invalid` for a malformed platform; what is wrong with the archive.
+    pub fn load(&self, archive: &mut (dyn Read + Send), platform: Option<&str>, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> {
+        let platform = platform.map(str::parse::<Platform>).transpose().map_err(Error::invalid)?;
+        let loaded = crate::image::load(&self.privilege.roots, &self.db, &self.registry, archive, platform.as_ref(), progress)?;
         Ok(loaded.into_iter().map(|(name, image)| name.map_or(image.id, |n| n.familiar())).collect())
     }
 
-    /// Writes images as one archive; a name given by tag carries that tag, one given by id none (as with Docker).
-    /// A repository without a tag means all its tags.
-    ///
-    /// # Errors
-    /// `NoSuch` names the missing image before anything is written.
-    pub fn save(&self, names: &[String], out: &mut dyn Write) -> Result<()> {
+    /// The images that `save` is to write with the names they carry there: a name given by tag carries that tag,
+    /// one given by id none (as with Docker). A repository without a tag means all its tags.
+    fn to_save(&self, names: &[String]) -> Result<Vec<(Vec<Reference>, Image)>> {
         let table = self.db.names()?;
         let mut images: Vec<(Vec<Reference>, Image)> = Vec::new();
         for name in names {
@@ -74,7 +73,44 @@ impl Engine {
                 add(tags, view.image);
             }
         }
-        Ok(crate::image::save(&self.privilege.roots, &self.db, &images, out)?)
+        Ok(images)
+    }
+
+    /// Writes images in the form asked for. `platform`: what they must be for (an image here is for one platform).
+    ///
+    /// # Errors
+    /// `NoSuch` names the missing image, `Invalid` the platform or form that does not fit, before anything is
+    /// written; a damaged layer; the output.
+    pub fn save(&self, names: &[String], platform: Option<&str>, form: Form, out: Output<'_>) -> Result<()> {
+        let images = self.to_save(names)?;
+        if let Some(platform) = platform {
+            let platform: Platform = platform.parse().map_err(Error::invalid)?;
+            for (_, image) in &images {
+                crate::image::require_platform(image, &platform)?;
+            }
+        }
+        if form == Form::Dir && images.len() > 1 {
+            let message = format!("the docker-dir format holds one image, not {}", images.len());
+            return Err(Error::Invalid { message, hint: Some("save them one by one, or with --format oci-dir".to_owned()) });
+        }
+        Ok(crate::image::save(&self.privilege.roots, &self.db, &images, form, out)?)
+    }
+
+    /// A file of the web as a stream, for [`Engine::import`].
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub fn open_url(&self, url: &str) -> Result<crate::image::Download> {
+        Ok(crate::image::open_url(url)?)
+    }
+
+    /// Refuses an image that is for another platform.
+    ///
+    /// # Errors
+    /// `NoSuch` or `Ambiguous`; `Invalid` for a malformed platform; the platform it is for.
+    pub fn require_platform(&self, name: &str, platform: &str) -> Result<()> {
+        let platform: Platform = platform.parse().map_err(Error::invalid)?;
+        Ok(crate::image::require_platform(&self.image(name)?.image, &platform)?)
     }
 
     /// Newest first.
@@ -165,8 +201,8 @@ impl Engine {
             }
             // A container of it, or a name, may have been made since: then it is kept.
             if let Some(removed) = self.delete_if_unused(&view)? {
-                pruned.deleted.extend(removed.untagged);
-                pruned.deleted.extend(removed.deleted);
+                // Docker's words are in lower case here.
+                pruned.deleted.extend(removed.untagged.iter().chain(&removed.deleted).map(|line| lower_first(line)));
             }
         }
         pruned.reclaimed = crate::image::collect_garbage(&self.privilege.roots, &self.db)?;
@@ -248,6 +284,11 @@ pub(super) fn same_repository(a: &Reference, b: &Reference) -> bool {
     a.registry() == b.registry() && a.repository() == b.repository()
 }
 
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
 /// True if the text has a tag of its own (a colon behind the last slash).
 fn names_a_tag(text: &str) -> bool {
     text.rsplit('/').next().is_some_and(|last| last.contains(':'))
@@ -316,4 +357,10 @@ pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_
     Ok(out)
 }
 
+mod changes;
+mod history;
+mod import;
 mod removal;
+
+pub use history::Step;
+pub use import::ImportOptions;

@@ -130,6 +130,15 @@ fn cpu_percent(used_nanos: u64, elapsed: Duration) -> f64 {
 /// Allocated bytes of a tree, hard links once. Walks by held directories and follows no link: the tree belongs to a
 /// container.
 pub(super) fn tree_size(path: &Path) -> std::io::Result<u64> {
+    measure(path, false)
+}
+
+/// Bytes of the disk blocks of everything beneath a directory; a file of several names counts once.
+pub(super) fn tree_usage(path: &Path) -> std::io::Result<u64> {
+    measure(path, true)
+}
+
+fn measure(path: &Path, blocks: bool) -> std::io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(path, flags, Mode::empty())?;
     let mut seen = HashSet::new();
@@ -149,8 +158,14 @@ pub(super) fn tree_size(path: &Path) -> std::io::Result<u64> {
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(e) => return Err(e.into()),
             };
-            match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            if blocks && (kind == rustix::fs::FileType::Directory || stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino))) {
+                // stat(2): st_blocks counts units of 512 bytes whatever the block size.
+                *total += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            }
+            match kind {
                 rustix::fs::FileType::Directory => children.push(name.to_owned()),
+                _ if blocks => {}
                 rustix::fs::FileType::RegularFile if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) => {
                     *total += u64::try_from(stat.st_size).unwrap_or(0);
                 }

@@ -57,6 +57,7 @@ impl Bed {
                         media_type: String::new(),
                         dir: (*name).to_owned(),
                         size: 1,
+                        tar_size: 0,
                     })?;
                 }
                 tx.put_image(&image)?;

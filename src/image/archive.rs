@@ -9,10 +9,12 @@ use super::content::{self, Ingest, LayerDir};
 use super::layer::UnpackError;
 use super::layer::tar::{Kind, Reader};
 use super::stream::{self, Expected};
-use super::{Error, Progress};
+use super::{Error, Progress, RegistryConfig, compression, garbage, space};
 use crate::base::Roots;
 use crate::base::fs::Context;
-use crate::oci::{Algorithm, CONFIG_LIMIT, Descriptor, Digest, DigestHasher, Document, Index, MANIFEST_LIMIT, Manifest, Platform, Reference, media};
+use crate::oci::{
+    Algorithm, CONFIG_LIMIT, Descriptor, Digest, DigestHasher, Document, ImageDocument, Index, MANIFEST_LIMIT, Manifest, Platform, Reference, media,
+};
 use crate::state::{Db, record};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -64,25 +66,180 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-pub fn load(roots: &Roots, db: &Db, archive: &mut (dyn Read + Send), platform: &Platform, progress: Report<'_>) -> Result<Loaded, Error> {
+/// One run of `load`.
+struct Load<'a> {
+    roots: &'a Roots,
+    db: &'a Db,
+    settings: &'a RegistryConfig,
+    /// The one to choose where the archive has several.
+    platform: Platform,
+    /// That one and no other.
+    strict: bool,
+    progress: Report<'a>,
+    spool: Spool,
+}
+
+pub fn load(
+    roots: &Roots,
+    db: &Db,
+    settings: &RegistryConfig,
+    archive: &mut (dyn Read + Send),
+    platform: Option<&Platform>,
+    progress: Report<'_>,
+) -> Result<Loaded, Error> {
     content::prepare(roots)?;
+    garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
-    let spool = Spool::read(roots, archive)?;
-    let docker: Option<Vec<DockerImage>> = match spool.named(b"manifest.json") {
-        Some(digest) => Some(json(&spool.small(digest, JSON_LIMIT, "manifest.json")?, "manifest.json")?),
-        None => None,
-    };
-    let index = spool.named(b"index.json").cloned();
-    let loaded = match (index, docker) {
-        (Some(index), docker) => {
-            let bytes = spool.small(&index, JSON_LIMIT, "index.json")?;
-            load_layout(roots, db, &spool, &bytes, docker.unwrap_or_default(), platform, progress)?
-        }
-        (None, Some(docker)) => load_docker(roots, db, &spool, docker, progress)?,
-        (None, None) => return Err(Error::Archive("it has neither manifest.json nor index.json, so it is no image archive".to_owned())),
-    };
+    let full = |error| space::explain(roots, "the archive", &[], error);
+    let spool = Spool::read(roots, archive).map_err(full)?;
+    let strict = platform.is_some();
+    let load = Load { roots, db, settings, platform: platform.cloned().unwrap_or_else(Platform::host), strict, progress, spool };
+    let loaded = load.all().map_err(full)?;
     drop(in_use);
     Ok(loaded)
+}
+
+impl Load<'_> {
+    fn all(&self) -> Result<Loaded, Error> {
+        let spool = &self.spool;
+        let docker: Option<Vec<DockerImage>> = match spool.named(b"manifest.json") {
+            Some(digest) => Some(json(&spool.small(digest, JSON_LIMIT, "manifest.json")?, "manifest.json")?),
+            None => None,
+        };
+        let index = spool.named(b"index.json").cloned();
+        match (index, docker) {
+            (Some(index), docker) => {
+                let bytes = spool.small(&index, JSON_LIMIT, "index.json")?;
+                self.layout(&bytes, docker.unwrap_or_default())
+            }
+            (None, Some(docker)) => self.docker(docker),
+            (None, None) => Err(Error::Archive("it has neither manifest.json nor index.json, so it is no image archive".to_owned())),
+        }
+    }
+
+    fn docker(&self, images: Vec<DockerImage>) -> Result<Loaded, Error> {
+        let mut loaded = Vec::new();
+        for image in images {
+            let id = self.spool.required(&image.config)?.clone();
+            let stem = image.config.rsplit('/').next().map(|name| name.trim_end_matches(".json")).unwrap_or_default();
+            // Builders name the config by its digest: then it must be that.
+            if let Ok(named) = format!("sha256:{stem}").parse::<Digest>()
+                && named != id
+            {
+                return Err(Error::Digest { what: format!("the config {}", image.config), expected: named, actual: id });
+            }
+            let mut blobs = Vec::new();
+            for layer in image.layers.unwrap_or_default() {
+                let digest = self.spool.required(&layer)?.clone();
+                let size = self.spool.size(&digest)?;
+                let media_type = layer_type(&self.spool, &digest)?.to_owned();
+                blobs.push(Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new() });
+            }
+            let names = references(&image.repo_tags.unwrap_or_default())?;
+            loaded.extend(self.image(&id, None, blobs, names)?);
+        }
+        Ok(loaded)
+    }
+
+    fn layout(&self, bytes: &[u8], docker: Vec<DockerImage>) -> Result<Loaded, Error> {
+        let index: Index = json(bytes, "index.json")?;
+        // Entries of one name are the platforms of one image.
+        let mut groups: Vec<(Option<Reference>, Vec<Descriptor>)> = Vec::new();
+        for entry in index.manifests {
+            let name = entry_name(&entry)?;
+            match groups
+                .iter_mut()
+                .find(|(known, entries)| *known == name && (name.is_some() || entries[0].platform.is_some() == entry.platform.is_some()))
+            {
+                Some((_, entries)) => entries.push(entry),
+                None => groups.push((name, vec![entry])),
+            }
+        }
+        let mut loaded = Vec::new();
+        for (name, entries) in groups {
+            let separate = entries.len() == 1 || entries.iter().all(|entry| entry.platform.is_none());
+            let chosen = if separate { entries } else { vec![select(entries, &self.platform)?] };
+            for entry in chosen {
+                let (digest, bytes, manifest, kind) = self.resolve(entry)?;
+                let id = manifest.config.digest.clone();
+                let mut names: Vec<Reference> = name.iter().cloned().collect();
+                // A name without a registry annotation may still be in docker's list.
+                let same = docker.iter().filter(|image| self.spool.named(image.config.as_bytes()) == Some(&id));
+                for tags in same.filter_map(|image| image.repo_tags.as_deref()) {
+                    names.extend(references(tags)?);
+                }
+                names.sort();
+                names.dedup();
+                let original = Some((digest, bytes, kind));
+                loaded.extend(self.image(&id, original, manifest.layers, names)?);
+            }
+        }
+        // Entries of one image under several names were loaded once each; the names are told once.
+        let mut seen = std::collections::HashSet::new();
+        loaded.retain(|(name, image)| seen.insert((name.clone(), image.id.clone())));
+        Ok(loaded)
+    }
+
+    /// Follows indexes to one manifest.
+    fn resolve(&self, mut entry: Descriptor) -> Result<(Digest, Vec<u8>, Manifest, String), Error> {
+        for _ in 0..=INDEX_DEPTH {
+            let bytes = self.spool.small(&entry.digest, MANIFEST_LIMIT as u64, "a manifest of the archive")?;
+            if bytes.len() as u64 != entry.size {
+                return Err(Error::Size { what: format!("the manifest {}", entry.digest), expected: entry.size, actual: bytes.len() as u64 });
+            }
+            let reference = entry.digest.to_string();
+            let document =
+                Document::parse(&bytes, Some(&entry.media_type)).map_err(|source| Error::Manifest { reference: reference.clone(), source })?;
+            match document {
+                Document::Manifest(manifest) => {
+                    if !media::is_image_config(&manifest.config.media_type) {
+                        return Err(Error::Unsupported { reference, why: "it is an artifact, not a container image".to_owned() });
+                    }
+                    for layer in &manifest.layers {
+                        media::layer(&layer.media_type).map_err(|why| Error::Unsupported { reference: reference.clone(), why })?;
+                    }
+                    let kind = manifest.media_type.clone().or(Some(entry.media_type)).filter(|kind| media::is_manifest(kind));
+                    return Ok((entry.digest, bytes, manifest, kind.unwrap_or_else(|| media::OCI_MANIFEST.to_owned())));
+                }
+                Document::Index(index) => entry = select(index.manifests, &self.platform)?,
+            }
+        }
+        Err(Error::Archive(format!("its indexes are nested deeper than {INDEX_DEPTH}")))
+    }
+
+    fn image(
+        &self,
+        id: &Digest,
+        manifest: Option<(Digest, Vec<u8>, String)>,
+        blobs: Vec<Descriptor>,
+        names: Vec<Reference>,
+    ) -> Result<Loaded, Error> {
+        let shown = names.first().map_or_else(|| id.to_string(), Reference::familiar);
+        let config = self.spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
+        let (document, layers) = commit::plan(&shown, &config, blobs)?;
+        self.suits(&shown, &document)?;
+        let missing = commit::missing(self.roots, self.db, &layers, self.progress)?;
+        let fresh = unpack_all(self.roots, &self.spool, missing, self.progress)?;
+        for fresh in fresh.iter().filter(|fresh| self.settings.keep_blobs || !fresh.dir.can_reassemble()) {
+            self.spool.keep(self.roots, &fresh.missing.layer.blob.digest)?;
+        }
+        let full = names.iter().map(Reference::to_string).collect();
+        let image = commit::commit(self.roots, self.db, Candidate { id: id.clone(), config, document, manifest, layers, names: full }, fresh)?;
+        if names.is_empty() {
+            return Ok(vec![(None, image)]);
+        }
+        Ok(names.into_iter().map(|name| (Some(name), image.clone())).collect())
+    }
+
+    /// The image is for the platform that was asked for, if one was.
+    fn suits(&self, shown: &str, document: &ImageDocument) -> Result<(), Error> {
+        let offered = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
+        if self.strict && self.platform.rank(&offered).is_none() {
+            let (reference, wanted, offered) = (shown.to_owned(), self.platform.to_string(), offered.to_string());
+            return Err(Error::Platform { reference, wanted, offered });
+        }
+        Ok(())
+    }
 }
 
 fn json<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
@@ -93,7 +250,7 @@ impl Spool {
     fn read(roots: &Roots, archive: &mut (dyn Read + Send)) -> Result<Self, Error> {
         let mut spool = Spool { blobs: HashMap::new(), names: HashMap::new(), links: HashMap::new() };
         let input = BufReader::with_capacity(256 << 10, archive);
-        let input = stream::decompressor(input).map_err(|e| Error::ArchiveRead(UnpackError::Read(e)))?;
+        let input = compression::decompressor(input).map_err(|e| Error::ArchiveRead(UnpackError::Read(e)))?;
         let mut reader = Reader::new(BufReader::with_capacity(256 << 10, input));
         let mut in_memory = 0;
         let mut spooled = 0;
@@ -230,30 +387,6 @@ fn clean(path: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn load_docker(roots: &Roots, db: &Db, spool: &Spool, images: Vec<DockerImage>, progress: Report<'_>) -> Result<Loaded, Error> {
-    let mut loaded = Vec::new();
-    for image in images {
-        let id = spool.required(&image.config)?.clone();
-        let stem = image.config.rsplit('/').next().map(|name| name.trim_end_matches(".json")).unwrap_or_default();
-        // Builders name the config by its digest: then it must be that.
-        if let Ok(named) = format!("sha256:{stem}").parse::<Digest>()
-            && named != id
-        {
-            return Err(Error::Digest { what: format!("the config {}", image.config), expected: named, actual: id });
-        }
-        let mut blobs = Vec::new();
-        for layer in image.layers.unwrap_or_default() {
-            let digest = spool.required(&layer)?.clone();
-            let size = spool.size(&digest)?;
-            let media_type = layer_type(spool, &digest)?.to_owned();
-            blobs.push(Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new() });
-        }
-        let names = references(&image.repo_tags.unwrap_or_default())?;
-        loaded.extend(load_image(roots, db, spool, &id, None, blobs, names, progress)?);
-    }
-    Ok(loaded)
-}
-
 /// The media type of a layer by its first bytes.
 fn layer_type(spool: &Spool, digest: &Digest) -> Result<&'static str, Error> {
     let mut head = [0u8; 4];
@@ -270,53 +403,6 @@ fn references(texts: &[String]) -> Result<Vec<Reference>, Error> {
     texts.iter().map(|text| text.parse().map_err(Error::Archive)).collect()
 }
 
-fn load_layout(
-    roots: &Roots,
-    db: &Db,
-    spool: &Spool,
-    bytes: &[u8],
-    docker: Vec<DockerImage>,
-    platform: &Platform,
-    progress: Report<'_>,
-) -> Result<Loaded, Error> {
-    let index: Index = json(bytes, "index.json")?;
-    // Entries of one name are the platforms of one image.
-    let mut groups: Vec<(Option<Reference>, Vec<Descriptor>)> = Vec::new();
-    for entry in index.manifests {
-        let name = entry_name(&entry)?;
-        match groups
-            .iter_mut()
-            .find(|(known, entries)| *known == name && (name.is_some() || entries[0].platform.is_some() == entry.platform.is_some()))
-        {
-            Some((_, entries)) => entries.push(entry),
-            None => groups.push((name, vec![entry])),
-        }
-    }
-    let mut loaded = Vec::new();
-    for (name, entries) in groups {
-        let separate = entries.len() == 1 || entries.iter().all(|entry| entry.platform.is_none());
-        let chosen = if separate { entries } else { vec![select(entries, platform)?] };
-        for entry in chosen {
-            let (digest, bytes, manifest, kind) = resolve(spool, entry, platform)?;
-            let id = manifest.config.digest.clone();
-            let mut names: Vec<Reference> = name.iter().cloned().collect();
-            // A name without a registry annotation may still be in docker's list.
-            let same = docker.iter().filter(|image| spool.named(image.config.as_bytes()) == Some(&id));
-            for tags in same.filter_map(|image| image.repo_tags.as_deref()) {
-                names.extend(references(tags)?);
-            }
-            names.sort();
-            names.dedup();
-            let original = Some((digest, bytes, kind));
-            loaded.extend(load_image(roots, db, spool, &id, original, manifest.layers, names, progress)?);
-        }
-    }
-    // Entries of one image under several names were loaded once each; the names are told once.
-    let mut seen = std::collections::HashSet::new();
-    loaded.retain(|(name, image)| seen.insert((name.clone(), image.id.clone())));
-    Ok(loaded)
-}
-
 fn entry_name(entry: &Descriptor) -> Result<Option<Reference>, Error> {
     if let Some(name) = entry.annotations.get(CONTAINERD_NAME) {
         return name.parse().map(Some).map_err(Error::Archive);
@@ -330,59 +416,6 @@ fn select(entries: Vec<Descriptor>, platform: &Platform) -> Result<Descriptor, E
     let index = Index { schema_version: 2, media_type: None, manifests: entries, annotations: BTreeMap::new() };
     let chosen = index.select(platform).cloned();
     chosen.ok_or_else(|| Error::Platform { reference: "the archive".to_owned(), wanted: platform.to_string(), offered: index.platforms().join(", ") })
-}
-
-/// Follows indexes to one manifest.
-fn resolve(spool: &Spool, mut entry: Descriptor, platform: &Platform) -> Result<(Digest, Vec<u8>, Manifest, String), Error> {
-    for _ in 0..=INDEX_DEPTH {
-        let bytes = spool.small(&entry.digest, MANIFEST_LIMIT as u64, "a manifest of the archive")?;
-        if bytes.len() as u64 != entry.size {
-            return Err(Error::Size { what: format!("the manifest {}", entry.digest), expected: entry.size, actual: bytes.len() as u64 });
-        }
-        let reference = entry.digest.to_string();
-        let document = Document::parse(&bytes, Some(&entry.media_type)).map_err(|source| Error::Manifest { reference: reference.clone(), source })?;
-        match document {
-            Document::Manifest(manifest) => {
-                if !media::is_image_config(&manifest.config.media_type) {
-                    return Err(Error::Unsupported { reference, why: "it is an artifact, not a container image".to_owned() });
-                }
-                for layer in &manifest.layers {
-                    media::layer(&layer.media_type).map_err(|why| Error::Unsupported { reference: reference.clone(), why })?;
-                }
-                let kind = manifest.media_type.clone().or(Some(entry.media_type)).filter(|kind| media::is_manifest(kind));
-                return Ok((entry.digest, bytes, manifest, kind.unwrap_or_else(|| media::OCI_MANIFEST.to_owned())));
-            }
-            Document::Index(index) => entry = select(index.manifests, platform)?,
-        }
-    }
-    Err(Error::Archive(format!("its indexes are nested deeper than {INDEX_DEPTH}")))
-}
-
-#[allow(clippy::too_many_arguments)]
-fn load_image(
-    roots: &Roots,
-    db: &Db,
-    spool: &Spool,
-    id: &Digest,
-    manifest: Option<(Digest, Vec<u8>, String)>,
-    blobs: Vec<Descriptor>,
-    names: Vec<Reference>,
-    progress: Report<'_>,
-) -> Result<Loaded, Error> {
-    let shown = names.first().map_or_else(|| id.to_string(), Reference::familiar);
-    let config = spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
-    let (document, layers) = commit::plan(&shown, &config, blobs)?;
-    let missing = commit::missing(roots, db, &layers, progress)?;
-    let fresh = unpack_all(roots, spool, missing, progress)?;
-    for fresh in &fresh {
-        spool.keep(roots, &fresh.missing.layer.blob.digest)?;
-    }
-    let full = names.iter().map(Reference::to_string).collect();
-    let image = commit::commit(roots, db, Candidate { id: id.clone(), config, document, manifest, layers, names: full }, fresh)?;
-    if names.is_empty() {
-        return Ok(vec![(None, image)]);
-    }
-    Ok(names.into_iter().map(|name| (Some(name), image.clone())).collect())
 }
 
 /// Unpacks layers several at once; the first error ends the others when they are done with their layer.

@@ -1,6 +1,7 @@
 //! From unpacked layers to records: which layers are missing, the fix-ups that need the layers below, and the
 //! one transaction that makes an image visible.
 
+use super::bytes;
 use super::content::{self, LayerDir};
 use super::layer::{self, Unpacked};
 use super::lock::Lock;
@@ -24,6 +25,8 @@ pub struct Planned {
 pub struct Missing {
     pub position: usize,
     pub layer: Planned,
+    /// Directory of a layer with the same tar on top of other layers: its bytes need not be fetched.
+    pub twin: Option<String>,
     lock: Lock,
 }
 
@@ -93,7 +96,15 @@ pub fn missing(roots: &Roots, db: &Db, layers: &[Planned], progress: &(dyn Fn(Pr
             progress(Progress::Exists { id });
             continue;
         }
-        missing.push(Missing { position, layer: layer.clone(), lock });
+        missing.push(Missing { position, layer: layer.clone(), twin: None, lock });
+    }
+    if !missing.is_empty() {
+        let rows = db.all_layers()?;
+        for missing in &mut missing {
+            let same = |row: &&record::Layer| row.diff_id == missing.layer.diff_id.as_str();
+            let usable = |row: &&record::Layer| bytes::can_reassemble(&roots.layers().join(&row.dir));
+            missing.twin = rows.iter().filter(same).find(usable).map(|row| row.dir.clone());
+        }
     }
     Ok(missing)
 }
@@ -103,11 +114,25 @@ fn is_there(roots: &Roots, db: &Db, chain: &Digest) -> Result<bool, Error> {
     Ok(db.layer(chain.as_str())?.is_some_and(|row| diff_path(roots, &row.dir).is_dir()))
 }
 
+/// Every layer of a recorded image is here.
+///
+/// # Errors
+/// Database.
+pub fn all_there(roots: &Roots, db: &Db, image: &record::Image) -> Result<bool, Error> {
+    for chain in &image.layers {
+        if db.layer(chain)?.is_none_or(|row| !diff_path(roots, &row.dir).is_dir()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 pub fn diff_path(roots: &Roots, dir: &str) -> PathBuf {
     roots.layers().join(dir).join("diff")
 }
 
-/// Finishes the fresh layers and records everything in one durable transaction.
+/// Finishes the fresh layers and records everything in one durable transaction. A layer's record names its blob if
+/// that is in the content store by now.
 ///
 /// # Errors
 /// [`Error::Vanished`] when a layer that was there has been removed meanwhile: plan again.
@@ -170,11 +195,12 @@ fn finish(roots: &Roots, db: &Db, candidate: &Candidate, fresh: &mut [Fresh]) ->
         rows.push(record::Layer {
             chain_id: layer.chain.to_string(),
             diff_id: layer.diff_id.to_string(),
-            blob: Some(layer.blob.digest.to_string()),
+            blob: content::has_blob(roots, &layer.blob.digest).then(|| layer.blob.digest.to_string()),
             blob_size: layer.blob.size,
             media_type: layer.blob.media_type.clone(),
             dir: made.dir.name.clone(),
             size: made.unpacked.size + copied,
+            tar_size: made.unpacked.tar_size,
         });
     }
     Ok(rows)

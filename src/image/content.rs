@@ -4,6 +4,7 @@
 //! `ingest/` and a directory under `layers/` without a database row belong to whoever holds their lock, and to
 //! nobody if it is free.
 
+use super::bytes;
 use super::lock::{self, Lock, Mode};
 use crate::base::fs::{self, Context, FsError};
 use crate::base::{Roots, random_hex};
@@ -69,6 +70,21 @@ pub fn wait_chain(roots: &Roots, chain: &Digest) -> Result<Lock, FsError> {
     Ok(lock::wait(&chain_path(roots, chain), Mode::Exclusive)?.removed_on_release())
 }
 
+/// Unlinks the layer locks that killed processes left; those that are held stay.
+///
+/// # Errors
+/// The directory cannot be read, or a lock not be taken.
+pub fn sweep_locks(roots: &Roots) -> Result<(), FsError> {
+    let directory = locks(roots);
+    for entry in std::fs::read_dir(&directory).on("list", &directory)? {
+        let entry = entry.on("list", &directory)?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"chain-") {
+            drop(lock::attempt(&entry.path(), Mode::Exclusive)?.map(Lock::removed_on_release));
+        }
+    }
+    Ok(())
+}
+
 /// Where a blob lies; its digest is a parsed type, so the path cannot leave the store.
 pub fn blob_path(roots: &Roots, digest: &Digest) -> PathBuf {
     roots.data.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
@@ -85,6 +101,51 @@ pub fn open_blob(roots: &Roots, digest: &Digest) -> Result<Option<File>, FsError
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).on("open", &path),
     }
+}
+
+/// A blob is kept here.
+pub fn has_blob(roots: &Roots, digest: &Digest) -> bool {
+    blob_path(roots, digest).is_file()
+}
+
+/// Where the bytes of a blob that is being fetched lie.
+fn download_path(roots: &Roots, digest: &Digest) -> PathBuf {
+    roots.ingest().join(format!("{}.{PARTIAL}", digest.hex()))
+}
+
+/// Bytes of a blob that are here already, whole or in part.
+pub fn fetched(roots: &Roots, digest: &Digest) -> u64 {
+    let size = |path: PathBuf| std::fs::metadata(path).map(|meta| meta.len()).ok();
+    size(blob_path(roots, digest)).or_else(|| size(download_path(roots, digest))).unwrap_or(0)
+}
+
+/// Moves a verified file into the store.
+fn store(roots: &Roots, digest: &Digest, path: &Path) -> Result<(), FsError> {
+    let target = blob_path(roots, digest);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent, PRIVATE)?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).on("set the mode of", path)?;
+    std::fs::rename(path, &target).on("move into the store", &target)
+}
+
+/// Moves a whole, verified download into the store; nothing happens if another pull took it away already.
+///
+/// # Errors
+/// It cannot be moved.
+pub fn keep_download(roots: &Roots, digest: &Digest) -> Result<(), FsError> {
+    match store(roots, digest, &download_path(roots, digest)) {
+        Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a download whose layer is recorded; a missing one is fine.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn drop_download(roots: &Roots, digest: &Digest) -> Result<(), FsError> {
+    fs::remove_file(&download_path(roots, digest))
 }
 
 /// A file on its way into the store.
@@ -109,22 +170,22 @@ impl Ingest {
         Ok(Ingest { file, path, resumable: false, done: false })
     }
 
-    /// The unfinished download of this blob if nobody holds it, else a fresh file.
+    /// The download of this blob, begun (or even finished) by an earlier pull or empty; None while another holds it.
     ///
     /// # Errors
     /// It cannot be made or locked.
-    pub fn resume(roots: &Roots, digest: &Digest) -> Result<Self, FsError> {
-        let path = roots.ingest().join(format!("{}.{PARTIAL}", digest.hex()));
+    pub fn resume(roots: &Roots, digest: &Digest) -> Result<Option<Self>, FsError> {
+        let path = download_path(roots, digest);
         loop {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
             let file = file.open(&path).on("create", &path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) => return Self::new(roots),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 other => other.on("lock", &path)?,
             }
             if lock::still_there(&file, &path)? {
-                return Ok(Ingest { file, path, resumable: true, done: false });
+                return Ok(Some(Ingest { file, path, resumable: true, done: false }));
             }
         }
     }
@@ -146,17 +207,26 @@ impl Ingest {
         self.resumable = false;
     }
 
+    /// The verified file is the whole download of this blob: it stays where the next pull finds it until a record
+    /// names its layer ([`keep_download`], [`drop_download`]), so that what was fetched is not fetched again.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn complete(mut self, roots: &Roots, digest: &Digest) -> Result<(), FsError> {
+        let target = download_path(roots, digest);
+        if self.path != target {
+            std::fs::rename(&self.path, &target).on("rename to", &target)?;
+        }
+        self.done = true;
+        Ok(())
+    }
+
     /// Moves the verified file into the store.
     ///
     /// # Errors
     /// It cannot be moved.
     pub fn keep(mut self, roots: &Roots, digest: &Digest) -> Result<(), FsError> {
-        let target = blob_path(roots, digest);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent, PRIVATE)?;
-        }
-        self.file.set_permissions(std::fs::Permissions::from_mode(0o400)).on("set the mode of", &self.path)?;
-        std::fs::rename(&self.path, &target).on("move into the store", &target)?;
+        store(roots, digest, &self.path)?;
         self.done = true;
         Ok(())
     }
@@ -200,6 +270,11 @@ impl LayerDir {
 
     pub fn diff(&self) -> PathBuf {
         self.path.join("diff")
+    }
+
+    /// The layer's tar can be made again from this directory, so its blob need not be kept.
+    pub fn can_reassemble(&self) -> bool {
+        bytes::can_reassemble(&self.path)
     }
 
     /// A record names it now.

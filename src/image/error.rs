@@ -1,10 +1,11 @@
 //! Why an image could not be pulled, loaded or saved.
 
 use super::layer::UnpackError;
-use crate::base::ErrorKind;
 use crate::base::fs::FsError;
+use crate::base::{ByteSize, ErrorKind};
 use crate::oci::{Digest, ManifestError};
 use std::io;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -114,6 +115,25 @@ pub enum Error {
     ArchiveWrite(#[source] io::Error),
     #[error("image {image} cannot be saved: the blob of layer {layer} was not kept")]
     BlobMissing { image: String, layer: String },
+    /// What the store holds of a layer is not what was verified when it came.
+    #[error("layer {layer} of image {image} is damaged: {why}")]
+    Damaged { image: String, layer: String, why: String },
+    /// `needed` and `free` in bytes; `needed` is the least that the manifest lets expect, if there is one.
+    #[error("not enough space for {what}: {} has {} free{}", path.display(), ByteSize(*free).decimal(), at_least(*needed))]
+    DiskFull {
+        what: String,
+        path: PathBuf,
+        needed: Option<u64>,
+        free: u64,
+        #[source]
+        source: Option<Box<Error>>,
+    },
+    #[error("cannot read {url}")]
+    Download {
+        url: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start {what}")]
     Start {
         what: &'static str,
@@ -135,6 +155,10 @@ fn again(after: Option<u64>) -> String {
     after.map_or_else(String::new, |seconds| format!("; it may be tried again in {seconds} seconds"))
 }
 
+fn at_least(needed: Option<u64>) -> String {
+    needed.map_or_else(String::new, |bytes| format!(", at least {} are needed", ByteSize(bytes).decimal()))
+}
+
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -144,7 +168,9 @@ impl Error {
             Error::Tls { .. } | Error::Stalled { .. } => ErrorKind::Unavailable,
             Error::Certificate { .. } => ErrorKind::Invalid,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
-            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::CutOff(_) | Error::Vanished(_) => ErrorKind::Unavailable,
+            Error::RateLimited { .. } | Error::Unreachable { .. } | Error::Download { .. } | Error::CutOff(_) | Error::Vanished(_) => {
+                ErrorKind::Unavailable
+            }
             Error::Answer { status: 403, .. } => ErrorKind::Forbidden,
             Error::Answer { .. } => ErrorKind::Unavailable,
             Error::Unsupported { .. } | Error::Manifest { source: ManifestError::Schema1 | ManifestError::Unsupported(_), .. } => {
@@ -161,6 +187,7 @@ impl Error {
             Error::PushRead { .. } | Error::PushWrite { .. } => ErrorKind::Internal,
             Error::List { missing: true, .. } => ErrorKind::NotFound,
             Error::List { .. } => ErrorKind::Invalid,
+            Error::Damaged { .. } | Error::DiskFull { .. } => ErrorKind::Internal,
             Error::State(error) => error.kind(),
             Error::Fs(_) | Error::ArchiveWrite(_) | Error::Start { .. } => ErrorKind::Internal,
         }
@@ -174,6 +201,10 @@ impl Error {
             Error::Credentials { .. } => Some("log in anew with `rcon login`, or ask for the right to use the repository"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
             Error::Platform { .. } => Some("choose another platform with --platform"),
+            Error::DiskFull { .. } => Some("free space with rcon system prune (rcon system df shows what takes it), or choose another --root"),
+            Error::Damaged { .. } | Error::BlobMissing { .. } => {
+                Some("rcon system check --repair removes what is damaged; then pull or load the image again")
+            }
             _ => None,
         }
     }

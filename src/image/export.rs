@@ -1,21 +1,45 @@
-//! Saving images as one tar that is an OCI layout and a docker-archive at once.
+//! Saving images: one tar that is an OCI layout and a docker-archive at once, an OCI layout alone (tar or
+//! directory), or the directory form of the containers tools (`dir:`).
 //!
 //! The same images give the same bytes: files are sorted and carry no time. The manifest is the one the image
-//! came with as long as its blobs are here, so that its digest survives.
+//! came with as long as its blobs are here, so that its digest survives; else one over the uncompressed layers.
 
+use super::bytes::{self, Outline};
 use super::{Error, content};
 use crate::base::Roots;
-use crate::base::fs::Context;
+use crate::base::fs::{self, Context};
 use crate::oci::{Descriptor, Digest, ImageDocument, Index, Manifest, Platform, PlatformSpec, Reference, media};
 use crate::state::{Db, record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// An OCI layout with docker's `manifest.json`: every tool reads it.
+    #[default]
+    Docker,
+    /// An OCI layout alone (image-spec image-layout.md).
+    Oci,
+    /// `manifest.json`, `version` and blobs named by their digits, of one image: `dir:` of skopeo and podman.
+    Dir,
+}
+
+/// Where it goes.
+pub enum Output<'a> {
+    /// One tar.
+    Stream(&'a mut dyn Write),
+    /// A directory, made here; it must not exist.
+    Directory(&'a Path),
+}
 
 /// A file of the layout.
 enum Blob {
     Bytes(Vec<u8>),
-    /// A layer of the content store with its size.
-    Stored(u64),
+    /// Layer of an image (positions in their lists).
+    Layer(usize, usize, Outline),
 }
 
 /// One entry of docker's `manifest.json`.
@@ -27,85 +51,181 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], out: &mut dyn Write) -> Result<(), Error> {
+type Images<'a> = &'a [(Vec<Reference>, record::Image)];
+
+pub fn save(roots: &Roots, db: &Db, images: Images<'_>, form: Form, out: Output<'_>) -> Result<(), Error> {
+    content::prepare(roots)?;
     let in_use = content::in_use(roots)?;
+    let mut sink: Box<dyn Sink + '_> = match out {
+        Output::Stream(out) => Box::new(TarSink(tar::Builder::new(out))),
+        Output::Directory(path) => Box::new(DirSink::new(path)?),
+    };
+    match form {
+        Form::Docker | Form::Oci => save_layout(roots, db, images, form == Form::Docker, &mut *sink)?,
+        Form::Dir => save_dir(roots, db, images, &mut *sink)?,
+    }
+    sink.finish()?;
+    drop(in_use);
+    Ok(())
+}
+
+fn save_layout(roots: &Roots, db: &Db, images: Images<'_>, docker: bool, sink: &mut dyn Sink) -> Result<(), Error> {
     let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
     let mut entries: Vec<Descriptor> = Vec::new();
-    let mut docker = Vec::new();
-    for (names, image) in images {
-        let (descriptor, manifest) = describe(roots, db, image, &mut blobs)?;
+    let mut list = Vec::new();
+    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
+    for (position, (names, image)) in images.iter().enumerate() {
+        let (descriptor, manifest) = describe(roots, db, position, image, &mut blobs)?;
         entries.extend(named_entries(&descriptor, names));
-        let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
-        docker.push(DockerImage {
+        list.push(DockerImage {
             config: path(&manifest.config.digest),
             repo_tags: names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect(),
             layers: manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
         });
     }
-    let index = Index { schema_version: 2, media_type: Some(media::OCI_INDEX.to_owned()), manifests: entries, annotations: BTreeMap::new() };
-    let mut tar = tar::Builder::new(out);
-    for directory in ["blobs/", "blobs/sha256/"] {
-        append(&mut tar, directory, tar::EntryType::Directory, 0, &mut std::io::empty())?;
+    let algorithms: BTreeSet<String> = blobs.keys().map(|digest| format!("blobs/{}/", digest.algorithm().as_str())).collect();
+    for directory in std::iter::once("blobs/".to_owned()).chain(algorithms) {
+        sink.directory(&directory)?;
     }
     for (digest, blob) in &blobs {
-        let name = format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
-        match blob {
-            Blob::Bytes(bytes) => append(&mut tar, &name, tar::EntryType::Regular, bytes.len() as u64, &mut bytes.as_slice())?,
-            Blob::Stored(size) => {
-                let path = content::blob_path(roots, digest);
-                let file = std::fs::File::open(&path).on("open", &path)?;
-                append(&mut tar, &name, tar::EntryType::Regular, *size, &mut file.take(*size))?;
+        put(roots, db, images, digest, blob, &path(digest), sink)?;
+    }
+    let index = Index { schema_version: 2, media_type: Some(media::OCI_INDEX.to_owned()), manifests: entries, annotations: BTreeMap::new() };
+    put_bytes(sink, "index.json", &json(&index)?)?;
+    if docker {
+        put_bytes(sink, "manifest.json", &json(&list)?)?;
+    }
+    put_bytes(sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+}
+
+/// The form has one manifest: the caller gives one image.
+fn save_dir(roots: &Roots, db: &Db, images: Images<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+    let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
+    for (position, (_, image)) in images.iter().enumerate().take(1) {
+        let (descriptor, _) = describe(roots, db, position, image, &mut blobs)?;
+        let Some(Blob::Bytes(manifest)) = blobs.remove(&descriptor.digest) else { continue };
+        for (digest, blob) in &blobs {
+            put(roots, db, images, digest, blob, digest.hex(), sink)?;
+        }
+        put_bytes(sink, "manifest.json", &manifest)?;
+    }
+    put_bytes(sink, "version", b"Directory Transport Version: 1.1\n")
+}
+
+fn put(roots: &Roots, db: &Db, images: Images<'_>, digest: &Digest, blob: &Blob, name: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+    match blob {
+        Blob::Bytes(bytes) => put_bytes(sink, name, bytes),
+        Blob::Layer(image, layer, outline) => {
+            let mut layer = bytes::layer_bytes(roots, db, &images[*image].1, *layer)?;
+            if layer.outline != *outline {
+                return Err(Error::Vanished(digest.to_string()));
             }
+            sink.file(name, outline.size, &mut layer.reader)
         }
     }
-    for (name, bytes) in
-        [("index.json", json(&index)?), ("manifest.json", json(&docker)?), ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())]
-    {
-        append(&mut tar, name, tar::EntryType::Regular, bytes.len() as u64, &mut bytes.as_slice())?;
-    }
-    tar.into_inner().and_then(|out| out.flush()).map_err(Error::ArchiveWrite)?;
-    drop(in_use);
-    Ok(())
+}
+
+fn put_bytes(sink: &mut dyn Sink, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    sink.file(name, bytes.len() as u64, &mut &*bytes)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|e| Error::ArchiveWrite(e.into()))
 }
 
-fn append<W: Write>(tar: &mut tar::Builder<W>, name: &str, kind: tar::EntryType, size: u64, data: &mut dyn Read) -> Result<(), Error> {
-    let mut header = tar::Header::new_ustar();
-    header.set_path(name).map_err(Error::ArchiveWrite)?;
-    header.set_entry_type(kind);
-    header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header.set_cksum();
-    tar.append(&header, data).map_err(Error::ArchiveWrite)
+/// The layer's own failure, if the reader had one; else the output's.
+fn unwritten(error: std::io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(Error::ArchiveWrite)
 }
 
-/// The manifest of an image: its own if all blobs are here, else one over the blobs that are.
-fn describe(roots: &Roots, db: &Db, image: &record::Image, blobs: &mut BTreeMap<Digest, Blob>) -> Result<(Descriptor, Manifest), Error> {
+/// What takes the files.
+trait Sink {
+    fn directory(&mut self, name: &str) -> Result<(), Error>;
+    fn file(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<(), Error>;
+    fn finish(self: Box<Self>) -> Result<(), Error>;
+}
+
+struct TarSink<W: Write>(tar::Builder<W>);
+
+impl<W: Write> TarSink<W> {
+    fn append(&mut self, name: &str, kind: tar::EntryType, size: u64, data: &mut dyn Read) -> Result<(), Error> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).map_err(Error::ArchiveWrite)?;
+        header.set_entry_type(kind);
+        header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        header.set_cksum();
+        self.0.append(&header, data).map_err(unwritten)
+    }
+}
+
+impl<W: Write> Sink for TarSink<W> {
+    fn directory(&mut self, name: &str) -> Result<(), Error> {
+        self.append(name, tar::EntryType::Directory, 0, &mut std::io::empty())
+    }
+
+    fn file(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<(), Error> {
+        self.append(name, tar::EntryType::Regular, size, data)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), Error> {
+        self.0.into_inner().and_then(|mut out| out.flush()).map_err(Error::ArchiveWrite)
+    }
+}
+
+struct DirSink(PathBuf);
+
+impl DirSink {
+    fn new(path: &Path) -> Result<Self, Error> {
+        std::fs::create_dir(path).on("create directory", path)?;
+        Ok(DirSink(path.to_owned()))
+    }
+}
+
+impl Sink for DirSink {
+    fn directory(&mut self, name: &str) -> Result<(), Error> {
+        Ok(fs::create_dir_all(&self.0.join(name), 0o755)?)
+    }
+
+    fn file(&mut self, name: &str, _size: u64, data: &mut dyn Read) -> Result<(), Error> {
+        let path = self.0.join(name);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).on("create", &path)?;
+        std::io::copy(data, &mut file).map(|_| ()).map_err(unwritten)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The manifest of an image: its own if all its blobs are here, else one over the bytes that can be had.
+fn describe(
+    roots: &Roots,
+    db: &Db,
+    position: usize,
+    image: &record::Image,
+    blobs: &mut BTreeMap<Digest, Blob>,
+) -> Result<(Descriptor, Manifest), Error> {
     let corrupt = |why: String| Error::Config { reference: image.id.clone(), why };
-    let stored = |layer: &Descriptor| std::fs::metadata(content::blob_path(roots, &layer.digest)).is_ok_and(|m| m.len() == layer.size);
+    let outlines = (0..image.layers.len()).map(|index| bytes::outline(roots, db, image, index)).collect::<Result<Vec<_>, _>>()?;
     let original = image.manifest.as_ref().and_then(|bytes| {
         let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
-        manifest.layers.iter().all(stored).then_some((bytes.clone(), manifest))
+        let same = manifest.layers.len() == outlines.len() && manifest.layers.iter().zip(&outlines).all(|(layer, have)| layer.digest == have.digest);
+        same.then_some((bytes.clone(), manifest))
     });
     let (bytes, manifest, kind) = match original {
         Some((bytes, manifest)) => (bytes, manifest, image.manifest_type.clone().unwrap_or_else(|| media::OCI_MANIFEST.to_owned())),
         None => {
-            let manifest = assemble(db, image)?;
-            if let Some(lost) = manifest.layers.iter().find(|layer| !stored(layer)) {
-                return Err(Error::BlobMissing { image: image.id.clone(), layer: lost.digest.to_string() });
-            }
+            let manifest = assemble(image, &outlines)?;
             (json(&manifest)?, manifest, media::OCI_MANIFEST.to_owned())
         }
     };
     blobs.insert(manifest.config.digest.clone(), Blob::Bytes(image.config.clone()));
-    for layer in &manifest.layers {
-        blobs.insert(layer.digest.clone(), Blob::Stored(layer.size));
+    for (index, outline) in outlines.into_iter().enumerate() {
+        blobs.entry(outline.digest.clone()).or_insert(Blob::Layer(position, index, outline));
     }
     let document: ImageDocument = serde_json::from_slice(&image.config).map_err(|e| corrupt(e.to_string()))?;
     let platform = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
@@ -116,25 +236,27 @@ fn describe(roots: &Roots, db: &Db, image: &record::Image, blobs: &mut BTreeMap<
     Ok((Descriptor { media_type: kind, digest, size, platform: Some(platform), annotations: BTreeMap::new() }, manifest))
 }
 
-/// An OCI manifest over the blobs of the layer records.
-fn assemble(db: &Db, image: &record::Image) -> Result<Manifest, Error> {
-    let corrupt = |why: String| Error::Config { reference: image.id.clone(), why };
-    let descriptor = |media_type: &str, digest: &str, size: u64| -> Result<Descriptor, Error> {
-        let digest = digest.parse::<Digest>().map_err(|e| corrupt(e.to_string()))?;
-        Ok(Descriptor { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() })
+/// An OCI manifest over the layers as they can be had.
+fn assemble(image: &record::Image, outlines: &[Outline]) -> Result<Manifest, Error> {
+    let describe = |media_type: &str, digest: &Digest, size: u64| Descriptor {
+        media_type: media_type.to_owned(),
+        digest: digest.clone(),
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
     };
-    let mut layers = Vec::new();
-    for row in db.layers(&image.layers)? {
-        let blob = row.blob.as_deref().ok_or_else(|| Error::BlobMissing { image: image.id.clone(), layer: row.diff_id.clone() })?;
+    let layer = |outline: &Outline| {
         // An OCI manifest names OCI types; what the blob is does not change.
-        let kind = match media::layer(&row.media_type) {
-            Ok(media::Compression::Gzip) => media::OCI_LAYER_GZIP,
-            Ok(media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
-            Ok(media::Compression::None) | Err(_) => media::OCI_LAYER,
+        let kind = match media::layer(&outline.media_type).ok().filter(|_| outline.compressed) {
+            Some(media::Compression::Gzip) => media::OCI_LAYER_GZIP,
+            Some(media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
+            Some(media::Compression::None) | None => media::OCI_LAYER,
         };
-        layers.push(descriptor(kind, blob, row.blob_size)?);
-    }
-    let config = descriptor(media::OCI_CONFIG, &image.id, image.config.len() as u64)?;
+        describe(kind, &outline.digest, outline.size)
+    };
+    let id = image.id.parse::<Digest>().map_err(|e| Error::Config { reference: image.id.clone(), why: e.to_string() })?;
+    let config = describe(media::OCI_CONFIG, &id, image.config.len() as u64);
+    let layers = outlines.iter().map(layer).collect();
     Ok(Manifest { schema_version: 2, media_type: Some(media::OCI_MANIFEST.to_owned()), config, layers, annotations: BTreeMap::new() })
 }
 

@@ -23,10 +23,40 @@ pub fn collect(roots: &Roots, db: &Db) -> Result<u64, Error> {
     }
     // Whoever pulls or loads now relies on things no record names yet; the next collection takes the rest.
     let Some(_sweep) = content::sweep(roots)? else { return Ok(freed) };
-    freed += sweep_layers(roots, db)?;
-    freed += sweep_ingest(roots)?;
-    freed += sweep_blobs(roots, db)?;
+    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db)?).chain(&unnamed_blobs(roots, db)?) {
+        freed += remove(path)?;
+    }
+    content::sweep_locks(roots)?;
     Ok(freed)
+}
+
+/// Removes what killed pulls and loads left behind unless somebody is at work on the store: half-unpacked layers,
+/// spooled files, downloads that are of no more use. Done before new bytes are fetched, so that a host whose pulls
+/// are killed again and again does not fill up. What can be resumed stays.
+///
+/// # Errors
+/// Database, or something cannot be removed.
+pub fn abandoned(roots: &Roots, db: &Db) -> Result<u64, Error> {
+    let Some(_sweep) = content::sweep(roots)? else { return Ok(0) };
+    let mut freed = 0;
+    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db)?) {
+        freed += remove(path)?;
+    }
+    content::sweep_locks(roots)?;
+    Ok(freed)
+}
+
+/// Bytes that a collection would free besides unused layers; None while somebody is at work on the store.
+///
+/// # Errors
+/// Database, or a directory cannot be read.
+pub fn leftovers(roots: &Roots, db: &Db) -> Result<Option<u64>, Error> {
+    let Some(_sweep) = content::sweep(roots)? else { return Ok(None) };
+    let mut bytes = 0;
+    for path in unnamed_layers(roots, db)?.iter().chain(&unnamed_blobs(roots, db)?).chain(&useless_ingests(roots, db)?) {
+        bytes += size(path)?;
+    }
+    Ok(Some(bytes))
 }
 
 fn children(path: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -38,50 +68,59 @@ fn children(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths.on("list", path)?)
 }
 
-fn sweep_layers(roots: &Roots, db: &Db) -> Result<u64, Error> {
+/// Layer directories without a record that nobody is making.
+fn unnamed_layers(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
     let known: HashSet<String> = db.all_layers()?.into_iter().map(|layer| layer.dir).collect();
-    let mut freed = 0;
+    let mut found = Vec::new();
     for path in children(&roots.layers())? {
         let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| known.contains(name));
         if !named && is_free(&path.join("lock"))? {
-            freed += remove(&path)?;
+            found.push(path);
         }
     }
-    Ok(freed)
+    Ok(found)
 }
 
-fn sweep_ingest(roots: &Roots) -> Result<u64, Error> {
-    let mut freed = 0;
-    for path in children(&roots.ingest())? {
-        let partial = path.extension().is_some_and(|extension| extension == content::PARTIAL);
+/// Files on their way into the store that nobody holds and no pull will go on with.
+fn useless_ingests(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
+    let files = children(&roots.ingest())?;
+    // The layers of recorded images are here: their downloads (of a pull killed right after its record) are done with.
+    let done: HashSet<String> = if files.is_empty() { HashSet::new() } else { fetched_digits(db)? };
+    let mut found = Vec::new();
+    for path in files {
+        let partial = path.extension().is_some_and(|extension| extension == content::PARTIAL)
+            && !path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| done.contains(stem));
         let young = || {
             let changed = std::fs::symlink_metadata(&path).and_then(|m| m.modified());
             changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < PARTIAL_LIFETIME))
         };
         if is_free(&path)? && !(partial && young()) {
-            freed += remove(&path)?;
+            found.push(path);
         }
     }
-    Ok(freed)
+    Ok(found)
 }
 
-fn sweep_blobs(roots: &Roots, db: &Db) -> Result<u64, Error> {
-    let mut needed: HashSet<Digest> = HashSet::new();
-    needed.extend(db.all_layers()?.iter().filter_map(|layer| layer.blob.as_deref()?.parse().ok()));
+/// Digits of every layer blob that a recorded image names.
+fn fetched_digits(db: &Db) -> Result<HashSet<String>, Error> {
+    let mut digits = HashSet::new();
     for image in db.images()? {
         let manifest = image.manifest.as_deref().and_then(|bytes| serde_json::from_slice::<Manifest>(bytes).ok());
-        needed.extend(manifest.into_iter().flat_map(|manifest| manifest.layers).map(|layer| layer.digest));
+        digits.extend(manifest.into_iter().flat_map(|manifest| manifest.layers).map(|layer| layer.digest.hex().to_owned()));
     }
-    let needed: HashSet<PathBuf> = needed.iter().map(|digest| content::blob_path(roots, digest)).collect();
-    let mut freed = 0;
+    Ok(digits)
+}
+
+/// Blobs that no layer's record names.
+fn unnamed_blobs(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
+    let rows = db.all_layers()?;
+    let needed = rows.iter().filter_map(|layer| layer.blob.as_deref()?.parse::<Digest>().ok());
+    let needed: HashSet<PathBuf> = needed.map(|digest| content::blob_path(roots, &digest)).collect();
+    let mut found = Vec::new();
     for algorithm in ["sha256", "sha512"] {
-        for path in children(&roots.data.join("blobs").join(algorithm))? {
-            if !needed.contains(&path) {
-                freed += remove(&path)?;
-            }
-        }
+        found.extend(children(&roots.data.join("blobs").join(algorithm))?.into_iter().filter(|path| !needed.contains(path)));
     }
-    Ok(freed)
+    Ok(found)
 }
 
 /// Nobody holds the lock of this file (or it is gone).
@@ -97,18 +136,24 @@ fn is_free(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Bytes that the blocks of a file or tree take; nothing for a missing one.
+fn size(path: &Path) -> Result<u64, Error> {
+    match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(e) => Ok(Err(e).on("read the metadata of", path)?),
+        Ok(meta) if meta.is_dir() => Ok(usage(path)),
+        Ok(meta) => Ok(meta.blocks() * 512),
+    }
+}
+
 /// Removes a file or tree; returns the bytes its blocks took.
 fn remove(path: &Path) -> Result<u64, Error> {
-    let meta = match std::fs::symlink_metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        other => other.on("read the metadata of", path)?,
-    };
-    if !meta.is_dir() {
-        fs::remove_file(path)?;
-        return Ok(meta.blocks() * 512);
+    let bytes = size(path)?;
+    if path.is_dir() {
+        fs::remove_tree(path)?
+    } else {
+        fs::remove_file(path)?
     }
-    let bytes = usage(path);
-    fs::remove_tree(path)?;
     Ok(bytes)
 }
 

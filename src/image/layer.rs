@@ -52,6 +52,8 @@ pub enum UnpackError {
 pub struct Unpacked {
     /// Bytes of regular files.
     pub size: u64,
+    /// Bytes of the uncompressed tar.
+    pub tar_size: u64,
     pub entries: u64,
     /// What can be finished only when the layers below are there.
     pub fixups: Fixups,

@@ -4,15 +4,17 @@ use super::commit::{self, Candidate, Fresh, Missing, Planned};
 use super::content::{self, Ingest, LayerDir};
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
-use super::{Error, Progress, Pulled, RegistryConfig};
+use super::{Error, Progress, Pulled, RegistryConfig, bytes, garbage, space};
 use crate::base::Roots;
 use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
 use crate::state::{Db, record};
-use bytes::Bytes;
+use ::bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::thread::Scope;
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
@@ -22,11 +24,16 @@ const PARALLEL: usize = 4;
 const QUEUE: usize = 32;
 /// Nested indexes that are followed.
 const INDEX_DEPTH: usize = 3;
+/// Between two looks at a download that another holds. Its file lock cannot be awaited without a thread that
+/// nothing could wake when this pull is given up.
+const POLL: Duration = Duration::from_millis(50);
 /// Plans anew when another process removed a layer meanwhile.
 const REPLANS: usize = 3;
 
 /// Where the bytes of a layer come from.
 enum Source {
+    /// A layer directory that gives the same tar.
+    Twin(PathBuf),
     Store(File),
     Network(Ingest, u64),
 }
@@ -48,30 +55,39 @@ pub fn pull(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     content::prepare(roots)?;
+    garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
+    let keep_blobs = registry.keep_blobs;
     let registry = Registry::new(registry, reference)?;
     let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
     progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
-    if let Some(current) = runtime.block_on(up_to_date(db, &registry, reference, platform))? {
+    if let Some(current) = runtime.block_on(up_to_date(roots, db, &registry, reference, platform))? {
         return Ok(current);
     }
     let resolved = runtime.block_on(resolve(&registry, reference, platform))?;
     let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, &registry, reference, platform, &resolved, &config, progress) {
+        match fetch(roots, db, &runtime, &registry, reference, platform, &resolved, &config, keep_blobs, progress) {
             Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
             other => break other,
         }
     };
+    let pulled = pulled.map_err(|error| {
+        let full = space::explain(roots, &reference.familiar(), &resolved.manifest.layers, error);
+        if matches!(full, Error::DiskFull { .. }) {
+            forget_downloads(roots, &resolved.manifest);
+        }
+        full
+    });
     drop(in_use);
     pulled
 }
 
 /// The image a name already points to, if the registry still means the same and all of it is here.
-async fn up_to_date(db: &Db, registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Option<Pulled>, Error> {
+async fn up_to_date(roots: &Roots, db: &Db, registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Option<Pulled>, Error> {
     let known = match reference.digest() {
         Some(digest) => Some(digest.to_owned()),
         None if db.image_named(&reference.to_string())?.is_none() => None,
@@ -85,15 +101,20 @@ async fn up_to_date(db: &Db, registry: &Registry, reference: &Reference, platfor
         return Ok(None);
     }
     let Some(image) = db.image(&id)? else { return Ok(None) };
-    if !suits(&image, platform) || db.layers(&image.layers).is_err() {
+    if !suits(&image, platform) || !commit::all_there(roots, db, &image)? {
         return Ok(None);
     }
     Ok(Some(Pulled { image, digest, changed: false }))
 }
 
 fn suits(image: &record::Image, platform: &Platform) -> bool {
-    let document: Result<crate::oci::ImageDocument, _> = serde_json::from_slice(&image.config);
-    document.is_ok_and(|d| platform.rank(&Platform::normalised(&d.os, &d.architecture, d.variant.as_deref())).is_some())
+    platform_of(image).is_some_and(|own| platform.rank(&own).is_some())
+}
+
+/// What a recorded image is for; None for a config that does not parse.
+pub fn platform_of(image: &record::Image) -> Option<Platform> {
+    let document: crate::oci::ImageDocument = serde_json::from_slice(&image.config).ok()?;
+    Some(Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()))
 }
 
 async fn resolve(registry: &Registry, reference: &Reference, platform: &Platform) -> Result<Resolved, Error> {
@@ -145,6 +166,7 @@ fn fetch(
     platform: &Platform,
     resolved: &Resolved,
     config: &[u8],
+    keep_blobs: bool,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     let (document, layers) = commit::plan(&reference.familiar(), config, resolved.manifest.layers.clone())?;
@@ -153,16 +175,22 @@ fn fetch(
         progress(Progress::Note(format!("{}: the image is for {offered}, not for {platform}", reference.familiar())));
     }
     let missing = commit::missing(roots, db, &layers, progress)?;
+    let absent = missing.iter().filter(|missing| missing.twin.is_none() || keep_blobs).map(|missing| &missing.layer.blob);
+    space::require(roots, &reference.familiar(), absent)?;
     for missing in &missing {
         let blob = &missing.layer.blob;
         progress(Progress::Layer { id: blob.digest.short().to_owned(), total: blob.size });
     }
     let fresh: Vec<Fresh> = std::thread::scope(|scope| {
         runtime.block_on(async {
-            let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, progress));
+            let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, keep_blobs, progress));
             futures_util::stream::iter(jobs).buffer_unordered(PARALLEL).try_collect().await
         })
     })?;
+    let downloads: Vec<Digest> = fresh.iter().map(|fresh| fresh.missing.layer.blob.digest.clone()).collect();
+    for fresh in fresh.iter().filter(|fresh| keep_blobs || !fresh.dir.can_reassemble()) {
+        content::keep_download(roots, &fresh.missing.layer.blob.digest)?;
+    }
     let by_digest = reference.with_digest(resolved.top.as_str()).to_string();
     let mut names = vec![by_digest];
     if reference.digest().is_none() {
@@ -181,6 +209,9 @@ fn fetch(
     if let Err(error) = db.write(false, |tx| tx.put_blob_sources(&seen)) {
         tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
     }
+    for digest in &downloads {
+        content::drop_download(roots, digest)?;
+    }
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
 
@@ -190,25 +221,31 @@ async fn fetch_layer<'scope>(
     roots: &'scope Roots,
     registry: &Registry,
     missing: Missing,
+    keep_blobs: bool,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Fresh, Error> {
     let blob = missing.layer.blob.clone();
     let id = blob.digest.short().to_owned();
-    let source = match content::open_blob(roots, &blob.digest)? {
-        Some(file) => Source::Store(file),
-        None => resume(roots, &missing.layer)?,
-    };
+    if let Some(twin) = missing.twin.as_ref().filter(|_| !keep_blobs) {
+        let source = Source::Twin(roots.layers().join(twin));
+        match attempt(scope, roots, registry, &missing.layer, source, progress).await {
+            Ok((dir, unpacked)) => {
+                progress(Progress::Done { id });
+                return Ok(Fresh { missing, dir, unpacked });
+            }
+            // It was removed or damaged meanwhile; the registry has the bytes too.
+            Err(error) => tracing::debug!("layer {id} cannot be made from {twin}: {error}"),
+        }
+    }
+    let source = stored(roots, &missing.layer, progress).await?;
     let mirrored = registry.asks_mirrors();
     let leftover = matches!(source, Source::Store(_) | Source::Network(_, 1..));
     let (dir, unpacked) = match attempt(scope, roots, registry, &missing.layer, source, progress).await {
-        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover => {
-            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of an earlier pull are damaged".to_owned() });
-            let source = Source::Network(Ingest::new(roots)?, 0);
-            attempt(scope, roots, registry, &missing.layer, source, progress).await?
-        }
-        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if mirrored => {
+        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover || mirrored => {
+            // What an earlier pull left may be a mirror's too.
             registry.distrust_mirrors();
-            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of a mirror are damaged".to_owned() });
+            let why = if leftover { "the bytes of an earlier pull are damaged" } else { "the bytes of a mirror are damaged" };
+            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: why.to_owned() });
             let source = Source::Network(Ingest::new(roots)?, 0);
             attempt(scope, roots, registry, &missing.layer, source, progress).await?
         }
@@ -218,15 +255,39 @@ async fn fetch_layer<'scope>(
     Ok(Fresh { missing, dir, unpacked })
 }
 
-fn resume(roots: &Roots, layer: &Planned) -> Result<Source, Error> {
-    let mut ingest = Ingest::resume(roots, &layer.blob.digest)?;
-    let mut have = ingest.len()?;
-    if have > layer.blob.size {
-        ingest.spoil();
-        ingest = Ingest::new(roots)?;
-        have = 0;
+/// The blob, or the part of it that is here. While another pull (or another layer of this one) fetches the same
+/// blob it is waited for. No deadlock: whoever holds a download is at work on it and waits for no other.
+async fn stored(roots: &Roots, layer: &Planned, progress: &(dyn Fn(Progress) + Sync)) -> Result<Source, Error> {
+    let mut told = false;
+    loop {
+        if let Some(file) = content::open_blob(roots, &layer.blob.digest)? {
+            return Ok(Source::Store(file));
+        }
+        if let Some(mut ingest) = Ingest::resume(roots, &layer.blob.digest)? {
+            let have = ingest.len()?;
+            if have <= layer.blob.size {
+                return Ok(Source::Network(ingest, have));
+            }
+            ingest.spoil();
+            return Ok(Source::Network(Ingest::new(roots)?, 0));
+        }
+        if !told {
+            told = true;
+            progress(Progress::Note(format!("{}: its download is under way elsewhere, waiting", layer.blob.digest.short())));
+        }
+        tokio::time::sleep(POLL).await;
     }
-    Ok(Source::Network(ingest, have))
+}
+
+/// After a disk turned out to be full: what was fetched would only keep it full.
+fn forget_downloads(roots: &Roots, manifest: &Manifest) {
+    for layer in &manifest.layers {
+        match Ingest::resume(roots, &layer.digest) {
+            Ok(Some(mut download)) => download.spoil(),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}: {}", error.source),
+        }
+    }
 }
 
 async fn attempt<'scope>(
@@ -238,7 +299,7 @@ async fn attempt<'scope>(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(LayerDir, super::layer::Unpacked), Error> {
     let from = match &source {
-        Source::Store(_) => layer.blob.size,
+        Source::Store(_) | Source::Twin(_) => layer.blob.size,
         Source::Network(_, have) => *have,
     };
     let (to, pieces) = channel::<Bytes>(QUEUE);
@@ -263,6 +324,12 @@ fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes
     let expected = Expected { layer: blob.digest.short().to_owned(), blob: Some((blob.digest.clone(), blob.size)), diff_id: layer.diff_id.clone() };
     let dir = LayerDir::new(roots)?;
     match source {
+        Source::Twin(twin) => {
+            let layer = expected.layer.clone();
+            let tar = bytes::assemble(&twin).map_err(|source| Error::Decompress { layer, source })?;
+            let unpacked = stream::unpack(tar, &Expected { blob: None, ..expected }, &dir.diff())?;
+            Ok((dir, unpacked))
+        }
         Source::Store(file) => {
             let unpacked = stream::unpack(file, &expected, &dir.diff())?;
             Ok((dir, unpacked))
@@ -271,7 +338,7 @@ fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes
             let feed = Feed { file: &ingest.file, stored: have, pieces, current: Bytes::new(), missing: blob.size.saturating_sub(have) };
             match stream::unpack(feed, &expected, &dir.diff()) {
                 Ok(unpacked) => {
-                    ingest.keep(roots, &blob.digest)?;
+                    ingest.complete(roots, &blob.digest)?;
                     Ok((dir, unpacked))
                 }
                 Err(error) => {

@@ -130,14 +130,16 @@ impl Job<'_> {
         layers: Vec<Layer>,
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
+        let id: Digest = image.id.parse().map_err(|_| Error::Config { reference: image.id.clone(), why: "its id is no digest".to_owned() })?;
+        // Asked first: who may not write, or nobody there, shows before anything is compressed.
+        let known = self.registry.has_blob(&id).await?.is_some();
         let found = locate::find(self.registry, self.config, self.roots, &layers, options).await?;
         let original = found.original;
         let jobs = layers.iter().zip(found.places).enumerate().map(|(at, (layer, place))| self.layer(scope, at, layer, place));
         let mut sent: Vec<Sent> = futures_util::stream::iter(jobs).buffer_unordered(PARALLEL).try_collect().await?;
         sent.sort_by_key(|sent| sent.position);
         let descriptors: Vec<Descriptor> = sent.into_iter().map(|sent| sent.descriptor).collect();
-        let id: Digest = image.id.parse().map_err(|_| Error::Config { reference: image.id.clone(), why: "its id is no digest".to_owned() })?;
-        if self.registry.has_blob(&id).await?.is_none() {
+        if !known {
             self.registry.push_bytes(&id, Bytes::copy_from_slice(&image.config)).await?;
         }
         let (bytes, kind) = match (original, &image.manifest) {

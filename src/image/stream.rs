@@ -60,6 +60,8 @@ struct Pieces {
     current: Vec<u8>,
     at: usize,
     hasher: DigestHasher,
+    /// Bytes received.
+    count: u64,
 }
 
 impl BufRead for Pieces {
@@ -67,6 +69,7 @@ impl BufRead for Pieces {
         while self.at == self.current.len() {
             let Ok(next) = self.full.recv() else { return Ok(&[]) };
             self.hasher.update(&next);
+            self.count += next.len() as u64;
             let used = std::mem::replace(&mut self.current, next);
             self.at = 0;
             // A full return queue only means that the buffer is freed here.
@@ -119,7 +122,7 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
     let (full_in, full_out) = sync_channel::<Vec<u8>>(QUEUE);
     let (empty_in, empty_out) = sync_channel::<Vec<u8>>(QUEUE + 1);
     let hasher = DigestHasher::new(expected.diff_id.algorithm());
-    let pieces = Pieces { full: full_out, empty: empty_in, current: Vec::new(), at: 0, hasher };
+    let pieces = Pieces { full: full_out, empty: empty_in, current: Vec::new(), at: 0, hasher, count: 0 };
     let (inflated, unpacked) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(pieces, diff));
         let inflated = inflate(input, expected, &full_in, &empty_out);
@@ -141,8 +144,10 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
 
 fn write(pieces: Pieces, diff: &Path) -> Result<(Unpacked, Digest), UnpackError> {
     let mut reader = layer::tar::Reader::recorded(pieces, layer::split::Writer::beside(diff)?);
-    let unpacked = layer::unpack(&mut reader, diff)?;
-    let digest = reader.into_inner().hasher.finish();
+    let mut unpacked = layer::unpack(&mut reader, diff)?;
+    let pieces = reader.into_inner();
+    unpacked.tar_size = pieces.count;
+    let digest = pieces.hasher.finish();
     // In debug builds every test that unpacks a layer proves that its tar can be made again.
     if cfg!(debug_assertions) {
         let layer = diff.parent().unwrap_or(diff);

@@ -1,4 +1,6 @@
 //! Images as a whole: a small registry on loopback that misbehaves on demand, archives there and back, garbage.
+mod store;
+
 use super::*;
 use crate::oci::{Digest, media};
 use std::collections::HashMap;
@@ -106,6 +108,8 @@ struct Faults {
     token: bool,
     /// Serve other bytes for blobs.
     corrupt: bool,
+    /// Digests of the layers that were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 struct Server {
@@ -181,7 +185,9 @@ fn answer(mut stream: TcpStream, sample: &Sample, faults: &Faults, seen: &Mutex<
             write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
             continue;
         };
-        let is_layer = sample.layers.iter().any(|layer| path.ends_with(layer.as_str()));
+        let layer = sample.layers.iter().find(|layer| path.ends_with(layer.as_str()));
+        faults.asked.lock().unwrap().extend(layer.filter(|_| request.starts_with("GET")).cloned());
+        let is_layer = layer.is_some();
         let mut body = body.clone();
         if faults.corrupt && is_layer {
             let middle = body.len() / 2;
@@ -220,9 +226,18 @@ fn two_layers() -> Sample {
     ])
 }
 
+/// Settings under which blobs are kept.
+fn keeping() -> RegistryConfig {
+    RegistryConfig { keep_blobs: true, ..RegistryConfig::default() }
+}
+
 fn pull_from(server: &Server, scratch: &Scratch, db: &Db) -> Result<Pulled, Error> {
+    pull_with(server, scratch, db, &keeping())
+}
+
+fn pull_with(server: &Server, scratch: &Scratch, db: &Db, settings: &RegistryConfig) -> Result<Pulled, Error> {
     let reference = format!("{}/team/app:latest", server.address).parse().unwrap();
-    super::pull(&scratch.0, db, &RegistryConfig::default(), &reference, &"linux/amd64".parse().unwrap(), &|_| {})
+    super::pull(&scratch.0, db, settings, &reference, &"linux/amd64".parse().unwrap(), &|_| {})
 }
 
 fn check_files(scratch: &Scratch, db: &Db, image: &record::Image) {
@@ -310,14 +325,14 @@ fn saved_images_load_again_and_garbage_goes() {
     let pulled = pull_from(&server, &scratch, &db).unwrap();
     let name: Reference = "example.com/a/b:c".parse().unwrap();
     let mut tar = Vec::new();
-    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], &mut tar).unwrap();
+    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], Form::Docker, Output::Stream(&mut tar)).unwrap();
     let mut again = Vec::new();
-    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], &mut again).unwrap();
+    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], Form::Docker, Output::Stream(&mut again)).unwrap();
     assert_eq!(tar, again);
 
     let other = Scratch::new();
     let other_db = Db::open(&other.0).unwrap();
-    let loaded = load(&other.0, &other_db, &mut gzip(&tar).as_slice(), &"linux/amd64".parse().unwrap(), &|_| {}).unwrap();
+    let loaded = load(&other.0, &other_db, &keeping(), &mut gzip(&tar).as_slice(), Some(&"linux/amd64".parse().unwrap()), &|_| {}).unwrap();
     assert_eq!(loaded.len(), 1);
     assert_eq!(loaded[0].0, Some(name.clone()));
     assert_eq!((&loaded[0].1.id, &loaded[0].1.manifest_digest), (&pulled.image.id, &pulled.image.manifest_digest));
@@ -330,8 +345,8 @@ fn saved_images_load_again_and_garbage_goes() {
     damaged[at] ^= 1;
     let third = Scratch::new();
     let third_db = Db::open(&third.0).unwrap();
-    assert!(load(&third.0, &third_db, &mut damaged.as_slice(), &Platform::host(), &|_| {}).is_err());
-    assert!(load(&third.0, &third_db, &mut &tar[..tar.len() / 2], &Platform::host(), &|_| {}).is_err());
+    assert!(load(&third.0, &third_db, &keeping(), &mut damaged.as_slice(), None, &|_| {}).is_err());
+    assert!(load(&third.0, &third_db, &keeping(), &mut &tar[..tar.len() / 2], None, &|_| {}).is_err());
     assert!(third_db.images().unwrap().is_empty());
 
     assert_eq!(collect_garbage(&other.0, &other_db).unwrap(), 0);
@@ -373,13 +388,13 @@ fn a_docker_archive_is_verified_by_its_diff_ids() {
     let second = zstd::decode_all(sample.blobs[&sample.layers[1]].as_slice()).unwrap();
     let scratch = Scratch::new();
     let db = Db::open(&scratch.0).unwrap();
-    let loaded = load(&scratch.0, &db, &mut make(&second).as_slice(), &Platform::host(), &|_| {}).unwrap();
+    let loaded = load(&scratch.0, &db, &keeping(), &mut make(&second).as_slice(), None, &|_| {}).unwrap();
     assert_eq!(loaded[0].0.as_ref().map(ToString::to_string).as_deref(), Some("docker.io/library/app:1"));
     check_files(&scratch, &db, &loaded[0].1);
     let other = Scratch::new();
     let db = Db::open(&other.0).unwrap();
     let wrong = layer_tar(&[("etc/issue", b"evil")]);
-    let error = load(&other.0, &db, &mut make(&wrong).as_slice(), &Platform::host(), &|_| {}).err().unwrap();
+    let error = load(&other.0, &db, &keeping(), &mut make(&wrong).as_slice(), None, &|_| {}).err().unwrap();
     assert!(matches!(error, Error::Digest { .. }), "{error:?}");
     assert!(db.images().unwrap().is_empty());
 }

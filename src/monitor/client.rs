@@ -2,14 +2,11 @@
 
 use super::frame::{Decoder, LIMIT, Request};
 use super::{Config, Error, Event, live};
+use crate::sys::rights;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
-    sendmsg, socket_with, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with, socketpair};
 use std::ffi::{CStr, CString};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -68,12 +65,8 @@ impl Client {
     }
 
     fn hand_over(&mut self, batch: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fits = control.push(SendAncillaryMessage::ScmRights(batch));
-        debug_assert!(fits, "invariant: the space is made for a whole batch");
         let frame = Request::Descriptors.encode();
-        let sent = sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL).map_err(Error::talk("hand descriptors to"))?;
+        let sent = rights::send(&self.socket, &frame, batch).map_err(Error::talk("hand descriptors to"))?;
         self.send_bytes(&frame[sent..])
     }
 

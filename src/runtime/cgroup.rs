@@ -84,7 +84,7 @@ impl Confinement {
     /// # Errors
     /// [`Error::DeviceProgram`]; the container must not start then.
     fn enforce(&self, place: &Place<'_>) -> Result<(), Error> {
-        if self.enforced.replace(true) {
+        if self.enforced.get() {
             return Ok(());
         }
         match place.restrict(&self.rules, self.reused) {
@@ -92,10 +92,11 @@ impl Confinement {
             // the program: rules that only take everything away first are then as good as kept. One that names a device is not.
             Err(error @ (Error::DeviceProgram { .. } | Error::Set { .. })) if self.unprivileged && !devices::refuses_by_name(&self.rules) => {
                 tracing::debug!(%error, "device rules are left to file permissions");
-                Ok(())
             }
-            other => other,
+            other => other?,
         }
+        self.enforced.set(true);
+        Ok(())
     }
 }
 

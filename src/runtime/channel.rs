@@ -4,13 +4,14 @@
 //! succeeded; before it, that the stage is dead.
 
 use super::error::{At, Failure, REPORT_LIMIT};
+use crate::sys::rights;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, accept_with, recvmsg, sendmsg, socket_with, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, recvmsg, socket_with,
+    socketpair,
 };
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -142,18 +143,9 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(Failure::step("pass a descriptor to the other stage", Errno::NOBUFS));
-        }
-        loop {
-            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
-                Ok(_) | Err(Errno::PIPE) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Failure::step("send to the other stage", errno)),
-            }
+        match rights::send(&self.0, bytes, fd.as_slice()) {
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(errno) => Err(Failure::step("send to the other stage", errno)),
         }
     }
 

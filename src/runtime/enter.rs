@@ -193,7 +193,7 @@ impl Join {
     }
 
     fn is_ours(&self) -> Result<bool, Failure> {
-        let own = format!("/proc/self/ns/{}", if self.kind == MOUNT { "mnt" } else { name(self.kind) });
+        let own = format!("/proc/self/ns/{}", name(self.kind));
         let (theirs, ours) = (fstat(&self.fd).at_path("examine", &self.path)?, stat(&own).at_path("examine", Path::new(&own))?);
         Ok((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
     }

@@ -8,10 +8,10 @@ use super::error::{At, Failure};
 use super::plan::MountStep;
 use super::{root, tree};
 use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mountinfo::{self, Mount};
 use rustix::fs::symlinkat;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// A hierarchy as the host has it mounted, with the group this process is in.
@@ -28,8 +28,9 @@ struct Hierarchy {
 
 /// Mounts the view on `step.target` beneath `at`; `unified`: of the v2 hierarchy alone.
 pub(super) fn mount(at: BorrowedFd<'_>, step: &MountStep, unified: bool) -> Result<(), Failure> {
-    let read = |path: &str| std::fs::read_to_string(path).at_path("read", Path::new(path));
-    let mut found = hierarchies(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    let (mounts, own) = (Path::new(mountinfo::PATH), Path::new("/proc/self/cgroup"));
+    let table = mountinfo::read().at_path("read", mounts)?;
+    let mut found = hierarchies(&table, &std::fs::read_to_string(own).at_path("read", own)?, mountinfo::is_on_top);
     if unified {
         found.retain(|hierarchy| hierarchy.v2);
         found.truncate(1);
@@ -72,22 +73,17 @@ fn group_mount(hierarchy: &Hierarchy, step: &MountStep) -> Result<OwnedFd, Failu
     Ok(tree)
 }
 
-/// Joins `/proc/self/mountinfo` and `/proc/self/cgroup`; one entry a hierarchy, in mount order.
-fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
+/// Joins `/proc/self/mountinfo` and `/proc/self/cgroup`; one entry a hierarchy, in mount order. `counts` leaves out what is
+/// covered by another mount: its groups are not where the table says.
+fn hierarchies(table: &[u8], cgroup: &str, counts: fn(&Mount<'_>) -> bool) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (left, right): (Vec<&str>, Vec<&str>) = (left.split(' ').collect(), right.split(' ').collect());
-        let (Some(top), Some(point), Some(kind), Some(options)) = (left.get(3), left.get(4), right.first(), right.get(2)) else { continue };
-        let v2 = *kind == "cgroup2";
-        if !v2 && *kind != "cgroup" {
-            continue;
-        }
-        let Some((controllers, group)) = membership(cgroup, options, v2) else { continue };
-        let point = unescape(point);
+    for mount in mountinfo::parse(table).filter(|mount| [&b"cgroup"[..], b"cgroup2"].contains(&mount.kind)).filter(counts) {
+        let v2 = mount.kind == b"cgroup2";
+        let Some((controllers, group)) = membership(cgroup, &String::from_utf8_lossy(mount.data), v2) else { continue };
+        let point = mount.point();
         let Some(name) = point.file_name().map(OsStr::to_owned) else { continue };
         // A mount of a part of the hierarchy shows only groups below that part.
-        let below = Path::new(&group).strip_prefix(unescape(top)).unwrap_or(Path::new(""));
+        let below = Path::new(&group).strip_prefix(mount.root()).unwrap_or(Path::new(""));
         let links = if controllers.len() > 1 { controllers } else { Vec::new() };
         if !found.iter().any(|known| known.name == name) {
             found.push(Hierarchy { name, group: point.join(below), links, v2 });
@@ -111,41 +107,19 @@ fn membership(cgroup: &str, options: &str, v2: bool) -> Option<(Vec<String>, Str
     })
 }
 
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-pub(super) fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let code = bytes.get(index + 1..index + 4).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match (bytes[index], code) {
-            (b'\\', Some(code)) => {
-                plain.push(code);
-                index += 4;
-            }
-            (byte, _) => {
-                plain.push(byte);
-                index += 1;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(plain))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{hierarchies, unescape};
-    use std::os::unix::ffi::OsStrExt;
+    use super::{Mount, hierarchies, mountinfo};
     use std::path::Path;
 
     #[test]
     fn a_hybrid_host_is_read() {
-        let mountinfo = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        let table = b"30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
             31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n\
             32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
             33 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
         let cgroup = "3:cpu,cpuacct:/rcon/a\n1:name=systemd:/\n0::/rcon/a\n";
-        let found: Vec<_> = hierarchies(mountinfo, cgroup).into_iter().map(|h| (h.name, h.group, h.links.len(), h.v2)).collect();
+        let found: Vec<_> = hierarchies(table, cgroup, |_| true).into_iter().map(|h| (h.name, h.group, h.links.len(), h.v2)).collect();
         let path = |text: &str| Path::new(text).to_path_buf();
         assert_eq!(
             found,
@@ -158,7 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn octal_escapes_are_undone() {
-        assert_eq!(unescape("/a\\040b\\134c\\").as_os_str().as_bytes(), b"/a b\\c\\");
+    fn a_covered_mount_is_left_out() {
+        let table = b"31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n\
+            32 31 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            33 32 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let shown = |mount: &Mount<'_>| mount.id != 31;
+        let found: Vec<_> = hierarchies(table, "0::/a\n", shown).into_iter().map(|hierarchy| hierarchy.group).collect();
+        assert_eq!(found, [Path::new("/sys/fs/cgroup/unified/a")]);
+        // What the kernel says itself of a mount point that is not there.
+        assert!(hierarchies(b"41 31 0:38 / /proc/covered rw - cgroup2 cgroup2 rw\n", "0::/a\n", mountinfo::is_on_top).is_empty());
     }
 }

@@ -11,16 +11,13 @@
 use super::channel::Channel;
 use super::error::{At, Error, Failure, REPORT_LIMIT};
 use super::{hooks, seccomp};
+use crate::sys::rights;
 use oci_spec::runtime::{ContainerProcessState, ContainerState, LinuxSeccomp, LinuxSeccompAction, SECCOMP_FD_NAME, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -161,22 +158,9 @@ impl Agent {
         let socket = connect(path).at(&format!("connect to the seccomp agent at \"{}\" (linux.seccomp.listenerPath)", path.display()))?;
         let step = format!("send to the seccomp agent at \"{}\" (linux.seccomp.listenerPath)", path.display());
         let document = self.document(pid);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [listener];
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(Failure::step(step, Errno::NOBUFS));
-        }
-        let mut sent = 0;
+        let mut sent = rights::send(&socket, &document, &[listener]).at(&step)?;
         while sent < document.len() {
-            let rest = [IoSlice::new(&document[sent..])];
-            let count = match sendmsg(&socket, &rest, &mut control, SendFlags::NOSIGNAL) {
-                Err(Errno::INTR) => continue,
-                other => other.at(&step)?,
-            };
-            // Descriptors go with the first message only.
-            control.clear();
-            sent += count;
+            sent += rights::send(&socket, &document[sent..], &[]).at(&step)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! Invariants: without the field no resctrl is looked at; only directories that were made for the container are removed.
 
 use super::error::{At, Error, Failure};
-use super::hierarchy::unescape;
+use crate::sys::mountinfo;
 use oci_spec::runtime::{LinuxIntelRdt, Spec};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,8 @@ impl Group {
     pub fn of(spec: &Spec, id: &str) -> Result<Option<Self>, Error> {
         let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) else { return Ok(None) };
         let wish = Wish::compile(asked, id)?;
-        let path = Path::new("/proc/self/mountinfo");
-        let mountinfo = std::fs::read_to_string(path).at_path("read", path)?;
-        let mount = find(&mountinfo).ok_or_else(|| Error::Unsupported("linux.intelRdt without a mounted resctrl file system".to_owned()))?;
+        let table = mountinfo::read().at_path("read", Path::new(mountinfo::PATH))?;
+        let mount = find(&table).ok_or_else(|| Error::Unsupported("linux.intelRdt without a mounted resctrl file system".to_owned()))?;
         wish.examine(&mount).map(Some)
     }
 
@@ -202,12 +201,9 @@ fn parse(schemata: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     all
 }
 
-/// The mount point of the resctrl file system (proc_pid_mountinfo(5)).
-fn find(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, system) = line.split_once(" - ")?;
-        (system.split(' ').next() == Some("resctrl")).then(|| mount.split(' ').nth(4).map(unescape))?
-    })
+/// The mount point of the resctrl file system.
+fn find(table: &[u8]) -> Option<PathBuf> {
+    mountinfo::parse(table).find(|mount| mount.kind == b"resctrl").map(|mount| mount.point())
 }
 
 #[cfg(test)]
@@ -330,8 +326,8 @@ mod tests {
     fn spellings_and_mounts_are_read() {
         assert_eq!(parse("  L3:0=00f; 1=f\nMB:0= 20"), parse("L3:1=0f;0=f\nMB:0=20"));
         assert_ne!(parse("L3:0=f"), parse("L3:0=f;1=f"));
-        let mountinfo = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n31 25 0:27 / /sys/fs/res\\040ctrl rw shared:1 - resctrl resctrl rw\n";
-        assert_eq!(find(mountinfo).as_deref(), Some(Path::new("/sys/fs/res ctrl")));
-        assert_eq!(find("30 25 0:26 / /resctrl rw - tmpfs tmpfs rw\n"), None);
+        let table = b"30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n31 25 0:27 / /sys/fs/res\\040ctrl rw shared:1 - resctrl resctrl rw\n";
+        assert_eq!(find(table).as_deref(), Some(Path::new("/sys/fs/res ctrl")));
+        assert_eq!(find(b"30 25 0:26 / /resctrl rw - tmpfs tmpfs rw\n"), None);
     }
 }

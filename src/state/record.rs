@@ -372,6 +372,9 @@ pub struct Layer {
     pub dir: String,
     /// Bytes of regular files in it.
     pub size: u64,
+    /// Bytes of the uncompressed tar that the DiffID names; 0 where it was not counted (older records).
+    #[serde(default)]
+    pub tar_size: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

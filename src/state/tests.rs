@@ -232,6 +232,7 @@ fn images_hold_their_layers_and_are_held_by_names_and_containers() {
         media_type: String::new(),
         dir: n.to_owned(),
         size: 1,
+        tar_size: 0,
     };
     let image = Image {
         id: "sha256:ab12".to_owned(),

@@ -274,6 +274,15 @@ impl Tx<'_> {
         self.run(|| format!("insert layer {}", layer.chain_id), sql, (&layer.chain_id, text)).map(|_| ())
     }
 
+    /// Removes the row of a layer whose files are damaged or lost, also while images refer to it: they cannot be used
+    /// until the layer is there again. A missing one is fine.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn delete_layer(&self, chain_id: &str) -> Result<(), Error> {
+        self.run(|| format!("delete layer {chain_id}"), "DELETE FROM layers WHERE chain_id=?1", [chain_id]).map(|_| ())
+    }
+
     /// Deletes rows of layers no image refers to and returns them (their directories are then removed by the caller).
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The life of a container: run, start, stop, exec, attach, logs, wait, rename, pause, update, top, stats, cp.
 
-use crate::environment::{Environment, eventually};
+use crate::environment::Environment;
+use crate::outcome::eventually;
 use std::process::Stdio;
 
 #[test]
@@ -123,7 +124,7 @@ fn rename_pause_and_prefixes() {
     let id = engine.rcon(&["run", "-d", "--name", "one", "busybox", "sleep", "100"]).ok();
     engine.rcon(&["rename", "one", "two"]).ok();
     assert_eq!(engine.see(&id[..6], "{{.Name}}"), "/two");
-    engine.rcon(&["inspect", "tw"]).fails(1, "no such");
+    engine.rcon(&["inspect", "tw"]).fails(1, "No such");
     engine.rcon(&["pause", "two"]).ok();
     assert!(engine.rcon(&["ps", "--format", "{{.Status}}"]).ok().ends_with("(Paused)"));
     engine.rcon(&["exec", "two", "true"]).fails(1, "paused");

@@ -1,8 +1,9 @@
 //! A hermetic engine per test: own data and run roots, own network namespace, cleared environment.
 //! Dropping it removes every container and fails the test if anything is left on the host.
 
+use crate::outcome::{Done, eventually, fixtures};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,43 +11,6 @@ pub struct Environment {
     pub root: PathBuf,
     /// Holds the network namespace that stands for the host.
     host: Child,
-}
-
-/// What a command did.
-#[must_use]
-#[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Done {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit code; stderr: {}", self.err);
-        self.out.trim_end().to_owned()
-    }
-
-    #[track_caller]
-    pub fn fails(self, code: i32, words: &str) {
-        assert_eq!(self.code, code, "exit code; stderr: {}", self.err);
-        assert!(self.err.to_lowercase().contains(&words.to_lowercase()), "stderr lacks «{words}»: {}", self.err);
-    }
-}
-
-pub fn fixtures() -> PathBuf {
-    std::env::var_os("RCON_TEST_FIXTURES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures"), PathBuf::from)
-}
-
-/// Waits for a condition with a deadline; never sleeps longer than it must.
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 impl Environment {
@@ -88,18 +52,20 @@ impl Environment {
         command
     }
 
+    #[must_use]
     pub fn rcon(&self, args: &[&str]) -> Done {
-        Done::from(self.command(args).output().unwrap())
+        done(&self.command(args).output().unwrap())
     }
 
     /// With text on standard input.
+    #[must_use]
     pub fn rcon_with_input(&self, args: &[&str], input: &[u8]) -> Done {
         use std::io::Write;
         let mut child = self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
         let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let done = Done::from(child.wait_with_output().unwrap());
+        let done = done(&child.wait_with_output().unwrap());
         drop(writer.join().unwrap());
         done
     }
@@ -158,14 +124,13 @@ impl Environment {
     }
 }
 
-impl From<Output> for Done {
-    fn from(output: Output) -> Done {
-        use std::os::unix::process::ExitStatusExt;
-        Done {
-            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+/// A signal's exit code is the shell's.
+fn done(output: &Output) -> Done {
+    use std::os::unix::process::ExitStatusExt;
+    Done {
+        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Wrong input and failing steps: the right code, a message that names the object, nothing left.
 
-use crate::environment::{Environment, eventually};
+use crate::environment::Environment;
+use crate::outcome::eventually;
 
 #[test]
 fn exit_codes_tell_who_failed() {
@@ -14,7 +15,7 @@ fn exit_codes_tell_who_failed() {
     engine.rcon(&["run", "--rm", "-u", "nosuchuser", "busybox", "true"]).fails(125, "nosuchuser");
     engine.rcon(&["run", "--rm", "-m", "1m", "busybox", "true"]).fails(125, "memory");
     engine.rcon(&["run", "--rm", "--cpus", "10000", "busybox", "true"]).fails(125, "cpus");
-    engine.rcon(&["run", "--rm", "--volumes-from", "nobody", "busybox", "true"]).fails(125, "no such container: nobody");
+    engine.rcon(&["run", "--rm", "--volumes-from", "nobody", "busybox", "true"]).fails(125, "No such container: nobody");
     engine.rcon(&["run", "--rm", "--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"]).fails(125, "/no/such");
     engine.rcon(&["run", "--rm", "--cap-add", "NO_SUCH", "busybox", "true"]).fails(125, "NO_SUCH");
     engine.rcon(&["run", "--rm", "--security-opt", "apparmor=none-such", "busybox", "true"]).fails(125, "apparmor");
@@ -43,7 +44,7 @@ fn missing_objects_are_named() {
     let inspected = engine.rcon(&["inspect", "ghost"]);
     assert_eq!((inspected.code, inspected.out.trim()), (1, "[]"));
     engine.rcon(&["rmi", "ghost"]).fails(1, "No such image: ghost");
-    engine.rcon(&["volume", "rm", "ghost"]).fails(1, "no such volume");
+    engine.rcon(&["volume", "rm", "ghost"]).fails(1, "No such volume");
     engine.rcon(&["ps", "--filter", "colour=red"]).fails(1, "colour");
 }
 

@@ -14,7 +14,7 @@ fn exec_brings_nothing_of_the_host() {
         engine.rcon(&["exec", "watcher", "true"]).ok();
     }
     engine.rcon(&["exec", "watcher", "touch", "/stop"]).ok();
-    crate::environment::eventually("the watcher's end", || engine.rcon(&["exec", "watcher", "ls", "/done"]).code == 0);
+    crate::outcome::eventually("the watcher's end", || engine.rcon(&["exec", "watcher", "ls", "/done"]).code == 0);
     let seen = engine.rcon(&["exec", "watcher", "cat", "/seen"]).ok();
     assert!(seen.contains(" -> "), "it saw something: {seen}");
     let root = engine.root.to_str().unwrap();
@@ -60,7 +60,7 @@ fn a_full_disk_can_be_emptied() {
         .args(["--net", "--mount", "--propagation", "private", "sh", "-ec", script])
         .env("PLACE", &place)
         .env("RCON", env!("CARGO_BIN_EXE_rcon"))
-        .env("IMAGE", crate::environment::fixtures().join("busybox.tar"))
+        .env("IMAGE", crate::outcome::fixtures().join("busybox.tar"))
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stdout), "code 3\nwait 3\nhog\nagain\n", "{}", String::from_utf8_lossy(&done.stderr));

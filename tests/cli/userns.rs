@@ -1,6 +1,7 @@
 //! User namespaces on request: `--uidmap`, `--gidmap`.
 
-use crate::environment::{Done, Environment, eventually};
+use crate::environment::Environment;
+use crate::outcome::{Done, eventually};
 use std::os::unix::fs::MetadataExt;
 
 const MAPS: [&str; 4] = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];

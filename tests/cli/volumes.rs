@@ -1,13 +1,14 @@
 //! Volumes: bind, named with copy-up, anonymous, `--volumes-from`, tmpfs.
 
-use crate::environment::{Environment, eventually};
+use crate::environment::Environment;
+use crate::outcome::eventually;
 
 #[test]
 fn binds_are_created_by_v_and_refused_by_mount() {
     let engine = Environment::new();
     engine.rcon(&["run", "--rm", "-v", "./made:/m", "busybox", "touch", "/m/x"]).ok();
     assert!(engine.root.join("made/x").exists());
-    engine.rcon(&["run", "--rm", "-v", "./made:/m:ro", "busybox", "touch", "/m/y"]).fails(1, "read-only");
+    engine.rcon(&["run", "--rm", "-v", "./made:/m:ro", "busybox", "touch", "/m/y"]).fails(1, "Read-only");
     std::fs::write(engine.root.join("file"), "text").unwrap();
     let path = engine.root.join("file");
     let mount = format!("type=bind,src={},dst=/etc/passwd,readonly", path.display());
@@ -36,7 +37,7 @@ fn volumes_from_shares_all_and_clamps() {
     let out =
         engine.rcon(&["run", "--rm", "--volumes-from", "data", "busybox", "sh", "-c", "cat /anon/f /bind/f; ls -d /tmpfs 2>&1; touch /named/x 2>&1"]);
     assert!(out.out.starts_with("1\n2\n") && out.out.contains("/tmpfs: No such") && out.out.contains("Read-only"), "{}", out.out);
-    engine.rcon(&["run", "--rm", "--volumes-from", "data:ro", "busybox", "touch", "/anon/g"]).fails(1, "read-only");
+    engine.rcon(&["run", "--rm", "--volumes-from", "data:ro", "busybox", "touch", "/anon/g"]).fails(1, "Read-only");
     engine.rcon(&["rm", "data"]).ok();
     assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok().lines().count(), 2, "rm without -v keeps volumes");
 }

@@ -1,6 +1,7 @@
 //! exec.
 
-use super::lab::{Lab, eventually};
+use super::lab::Lab;
+use crate::outcome::eventually;
 use serde_json::json;
 use std::fs;
 

@@ -1,6 +1,7 @@
 //! A creation that dies or fails at any of its steps.
 
-use super::lab::{Done, Lab};
+use super::lab::Lab;
+use crate::outcome::Done;
 use std::fs;
 
 const POINTS: [&str; 4] = ["runtime.create.record", "runtime.create.group", "runtime.create.cloned", "runtime.create.announced"];
@@ -58,7 +59,7 @@ fn a_container_being_created_is_said_to_be() {
     let mut command = lab.command(&["create", "web"]);
     command.env("RCON_FAILPOINT", "runtime.create.group=sleep:60000");
     let child = super::lab::Reaped(command.spawn().unwrap());
-    super::lab::eventually("a record", || lab.state_dir().join("web/state.json").exists());
+    crate::outcome::eventually("a record", || lab.state_dir().join("web/state.json").exists());
     assert_eq!((lab.status("web").as_str(), lab.state("web")["pid"].as_i64()), ("creating", Some(0)));
     lab.run(&["start", "web"]).fails(1, "being created");
     lab.run(&["delete", "web"]).fails(1, "cannot delete container web that is not stopped: creating");

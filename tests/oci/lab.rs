@@ -1,54 +1,17 @@
 //! A hermetic OCI runtime per test: own state directory, bundle and cgroup names, cleared environment. Dropping it
 //! deletes every container and fails the test if anything is left on the host.
 
+use crate::outcome::{Done, eventually, fixtures};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 pub struct Lab {
     pub root: PathBuf,
     /// Start of the names of all cgroups.
     prefix: String,
-}
-
-/// What a command did.
-#[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Done {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit code; stderr: {}", self.err);
-        self.out.trim_end().to_owned()
-    }
-
-    #[track_caller]
-    pub fn fails(self, code: i32, words: &str) -> Self {
-        assert_eq!(self.code, code, "exit code; stderr: {}", self.err);
-        assert!(self.err.contains(words), "stderr lacks «{words}»: {}", self.err);
-        self
-    }
-}
-
-/// Waits for a condition with a deadline.
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn fixtures() -> PathBuf {
-    std::env::var_os("RCON_TEST_FIXTURES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures"), PathBuf::from)
 }
 
 /// Every directory below the mounts of control groups, one level deep.

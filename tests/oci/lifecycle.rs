@@ -1,6 +1,7 @@
 //! create, start, run, state, kill, delete, list, ps, pause, resume.
 
-use super::lab::{Lab, eventually};
+use super::lab::Lab;
+use crate::outcome::eventually;
 use serde_json::{Value, json};
 use std::fs;
 

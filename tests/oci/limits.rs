@@ -73,7 +73,7 @@ fn statistics_are_lines_of_json() {
     let out = lab.root.join("events");
     let mut command = lab.command(&["events", "--interval", "20ms", "web"]);
     let mut child = super::lab::Reaped(command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap());
-    super::lab::eventually("three events", || std::fs::read_to_string(&out).unwrap().lines().count() >= 3);
+    crate::outcome::eventually("three events", || std::fs::read_to_string(&out).unwrap().lines().count() >= 3);
     lab.run(&["kill", "web", "KILL"]).ok();
     lab.await_status("web", "stopped");
     lab.run(&["events", "--stats", "web"]).fails(1, "not running");

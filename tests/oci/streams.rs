@@ -1,6 +1,7 @@
 //! Streams, terminals, signals and descriptors.
 
-use super::lab::{Lab, Reaped, eventually};
+use super::lab::{Lab, Reaped};
+use crate::outcome::eventually;
 use rustix::fs::OFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Signal;

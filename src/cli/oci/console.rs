@@ -1,13 +1,10 @@
 //! `--console-socket` and `--pidfd-socket`: descriptors that go to the caller by SCM_RIGHTS.
 
 use crate::cli::failure::Failure;
+use crate::sys::rights;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -49,11 +46,5 @@ pub fn send_pidfd(path: &Path, kind: &str, pid: i32) -> Result<(), Failure> {
 fn pass(path: &Path, message: &[u8], fd: &OwnedFd) -> Result<(), Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(Errno::NOBUFS);
-    }
-    sendmsg(&socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL).map(drop)
+    rights::send(&socket, message, &[fd.as_fd()]).map(drop)
 }

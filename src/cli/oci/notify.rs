@@ -4,16 +4,12 @@
 
 use crate::cli::failure::Failure;
 use crate::runtime::container::NOTIFY;
+use crate::sys::rights;
 use oci_spec::runtime::{MountBuilder, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recv, sendmsg,
-    socket_with,
-};
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, recv, socket_with};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -101,10 +97,9 @@ impl Notify {
     fn tell(&self, ready: &[u8], pid: i32) -> Result<(), Errno> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         rustix::net::connect(&socket, &address(&self.host)?)?;
-        let none = &mut SendAncillaryBuffer::default();
-        sendmsg(&socket, &[IoSlice::new(ready), IoSlice::new(b"\n")], none, SendFlags::NOSIGNAL)?;
+        rights::send(&socket, &[ready, b"\n"].concat(), &[])?;
         // One that comes after it may be seen first by nobody: systemd takes them in order.
-        sendmsg(&socket, &[IoSlice::new(format!("MAINPID={pid}\n").as_bytes())], none, SendFlags::NOSIGNAL)?;
+        rights::send(&socket, format!("MAINPID={pid}\n").as_bytes(), &[])?;
         barrier(&socket)
     }
 }
@@ -113,13 +108,7 @@ impl Notify {
 /// barriers.
 fn barrier(socket: &OwnedFd) -> Result<(), Errno> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [write.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(Errno::NOBUFS);
-    }
-    sendmsg(socket, &[IoSlice::new(b"BARRIER=1")], &mut control, SendFlags::NOSIGNAL)?;
+    rights::send(socket, b"BARRIER=1", &[write.as_fd()])?;
     drop(write);
     let waited = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&read, PollFlags::empty())], Some(&PATIENCE)))?;
     if waited == 0 {

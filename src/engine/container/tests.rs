@@ -29,8 +29,16 @@ fn place() -> Place {
         r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["sh"],"Env":["A=1"],"Volumes":{{"/data":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["{chain}"]}}}}"#
     );
     let id = format!("sha256:{}", "b".repeat(64));
-    let layer =
-        Layer { chain_id: chain.clone(), diff_id: chain.clone(), blob: None, blob_size: 0, media_type: String::new(), dir: "one".into(), size: 5 };
+    let layer = Layer {
+        chain_id: chain.clone(),
+        diff_id: chain.clone(),
+        blob: None,
+        blob_size: 0,
+        media_type: String::new(),
+        dir: "one".into(),
+        size: 5,
+        tar_size: 0,
+    };
     let image = Image {
         id: id.clone(),
         config: config.into_bytes(),

@@ -72,6 +72,12 @@ impl<'a, W: Write> Packer<'a, W> {
         self.entry(node, &stat, name.to_vec(), 0)
     }
 
+    /// Adds what is beneath the directory `node`, not itself, named from there (`bin/sh`).
+    pub(super) fn add_contents(&mut self, node: &OwnedFd) -> Result<(), CopyError> {
+        let stat = stat(node, b"/")?;
+        self.directory(node, &stat, b"", 0)
+    }
+
     /// Ends the archive.
     pub(super) fn finish(mut self) -> Result<(), CopyError> {
         self.builder.finish().map_err(|source| CopyError::Stream { operation: "write", source })?;
@@ -319,7 +325,7 @@ fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 fn join(parent: &[u8], child: &[u8]) -> Vec<u8> {
-    [parent, b"/", child].concat()
+    if parent.is_empty() { child.to_vec() } else { [parent, b"/", child].concat() }
 }
 
 pub(super) fn lossy(name: &[u8]) -> String {

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// Deletes an image with all its names unless a container uses it by now. The caller collects the garbage.
-    pub(super) fn delete_if_unused(&self, view: &ImageView) -> Result<Option<RemovedImage>> {
+    pub(in crate::engine) fn delete_if_unused(&self, view: &ImageView) -> Result<Option<RemovedImage>> {
         if !self.image_users(&view.image.id)?.is_empty() {
             return Ok(None);
         }

@@ -11,6 +11,10 @@ use std::os::fd::BorrowedFd;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 const BLOCK: u64 = 512;
+/// Where a header says what it is.
+const TYPE_AT: usize = 156;
+/// Most bytes of one entry (`off_t`); a base-256 field may say more, or less than nothing.
+const SIZE_LIMIT: u64 = i64::MAX as u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -105,11 +109,11 @@ impl<R: BufRead> Reader<R> {
             }
             let header = Header::from_byte_slice(&block);
             check_sum(header, &block)?;
-            let stored = header.entry_size().map_err(|_| malformed("an entry has no valid size"))?;
+            let stored = header.entry_size().ok().filter(|size| *size <= SIZE_LIMIT).ok_or_else(|| malformed("an entry has no valid size"))?;
             let kind = header.entry_type();
             match kind {
                 EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink => {
-                    extension_bytes += stored;
+                    extension_bytes = stored.saturating_add(extension_bytes);
                     self.start(stored);
                     let data = self.extension(extension_bytes)?;
                     match kind {
@@ -228,7 +232,33 @@ impl<R: BufRead> Reader<R> {
             }
         }
         self.note(block)?;
-        Ok(block.iter().any(|b| *b != 0))
+        if block.iter().any(|b| *b != 0) {
+            return Ok(true);
+        }
+        self.check_end()?;
+        Ok(false)
+    }
+
+    /// After one zero block comes another or nothing. What else would follow is skipped by some readers and read by
+    /// others, so it could show a scanner another image than the one that runs.
+    fn check_end(&mut self) -> Result<(), UnpackError> {
+        let mut left = BLOCK as usize;
+        while left > 0 {
+            let rest = self.input.fill_buf().map_err(UnpackError::Read)?;
+            let piece = rest.len().min(left);
+            if piece == 0 {
+                return Ok(());
+            }
+            if rest[..piece].iter().any(|b| *b != 0) {
+                return Err(malformed("more follows after a single zero block"));
+            }
+            if let Some(split) = &mut self.split {
+                split.verbatim(&rest[..piece])?;
+            }
+            self.input.consume(piece);
+            left -= piece;
+        }
+        Ok(())
     }
 
     /// The data of an extension header. `total` counts all extension bytes of one entry.
@@ -253,10 +283,9 @@ impl<R: BufRead> Reader<R> {
             other => other.map_err(|_| malformed(what)),
         };
         let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let directory_by_name = path.ends_with(b"/");
         let kind = match header.entry_type() {
-            // Before POSIX a directory was a file whose name ends with a slash.
-            EntryType::Regular | EntryType::Continuous if directory_by_name => Kind::Directory,
+            // Before POSIX a directory was a file whose name ends with a slash; Go's reader asks for that type, too.
+            EntryType::Regular if block[TYPE_AT] == 0 && path.ends_with(b"/") => Kind::Directory,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
             EntryType::Directory => Kind::Directory,
             EntryType::Symlink => Kind::Symlink,
@@ -420,9 +449,16 @@ impl Extensions {
         let id = || decimal(value).and_then(|n| u32::try_from(n).ok()).ok_or_else(wrong);
         let sparse = &mut self.sparse;
         match key {
+            // An empty value takes back what an earlier record or header said (POSIX); the header of the entry stands.
+            b"path" if value.is_empty() => self.path = None,
+            b"linkpath" if value.is_empty() => self.link = None,
+            b"size" if value.is_empty() => self.size = None,
+            b"uid" if value.is_empty() => self.uid = None,
+            b"gid" if value.is_empty() => self.gid = None,
+            b"mtime" if value.is_empty() => self.mtime = None,
             b"path" => self.path = Some(without_nul(value).ok_or_else(wrong)?),
             b"linkpath" => self.link = Some(without_nul(value).ok_or_else(wrong)?),
-            b"size" => self.size = Some(number()?),
+            b"size" => self.size = Some(decimal(value).filter(|size| *size <= SIZE_LIMIT).ok_or_else(wrong)?),
             b"uid" => self.uid = Some(id()?),
             b"gid" => self.gid = Some(id()?),
             b"mtime" => self.mtime = Some(time(value).ok_or_else(wrong)?),
@@ -571,6 +607,26 @@ mod tests {
         assert!(matches!(read(&damaged), Err(UnpackError::Malformed(_))));
         assert_eq!(read(&[0; 1024]).unwrap().len(), 0);
         assert_eq!(read(&[]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn empty_records_say_nothing() {
+        let members = read(&pax(&[("path", b"long"), ("path", b""), ("uid", b""), ("mtime", b""), ("size", b"")])).unwrap();
+        assert_eq!((members[0].path.as_slice(), members[0].uid, members[0].mtime), (&b"short"[..], 0, (1, 0)));
+    }
+
+    #[test]
+    fn impossible_sizes_and_hidden_entries_are_refused() {
+        let mut header = Header::new_gnu();
+        header.as_mut_bytes()[124..136].copy_from_slice(&[0xff; 12]);
+        header.set_mode(0o644);
+        header.set_cksum();
+        assert!(matches!(read(header.as_bytes()), Err(UnpackError::Malformed(_))));
+        assert!(Extensions::default().read_pax(b"29 size=18446744073709551615\n").is_err());
+        let one = pax(&[("path", b"a")]);
+        let hidden = [&one[..one.len() - 512], &one].concat();
+        assert!(matches!(read(&hidden), Err(UnpackError::Malformed(why)) if why.contains("single zero block")));
+        assert_eq!(read(&one[..one.len() - 512]).unwrap().len(), 1);
     }
 
     #[test]

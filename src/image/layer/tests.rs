@@ -225,6 +225,25 @@ fn layers_below_complete_what_the_tar_leaves_out() {
 }
 
 #[test]
+fn deep_paths_are_entered_and_left() {
+    let scratch = Scratch::new();
+    let diff = scratch.diff();
+    let deep = |levels: usize, name: &str| format!("{}{name}", "d/".repeat(levels));
+    let mut tar = Tar::new();
+    for levels in [400, 49, 48, 47, 399, 100, 101, 2, 300] {
+        let name = deep(levels, &format!("f{levels}"));
+        tar = tar.pax(&[("path", name.as_bytes())]).file("x", name.as_bytes());
+    }
+    tar.unpack(&diff).unwrap();
+    for levels in [400, 49, 48, 47, 399, 100, 101, 2, 300] {
+        let name = deep(levels, &format!("f{levels}"));
+        assert_eq!(fs::read(diff.join(&name)).unwrap(), name.as_bytes());
+    }
+    let name = deep(501, "f");
+    assert!(matches!(Tar::new().pax(&[("path", name.as_bytes())]).file("x", b"").unpack(&diff), Err(UnpackError::Limit { .. })));
+}
+
+#[test]
 fn sparse_files_keep_their_holes() {
     let scratch = Scratch::new();
     let mut data = b"2\n0\n3\n1048576\n2\n".to_vec();

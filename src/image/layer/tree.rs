@@ -16,8 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Most nested directories: each level of the current path is held open.
-const DEPTH_LIMIT: usize = 250;
+/// Most nested directories: removing a tree holds one descriptor a level, and a process may have 1024.
+const DEPTH_LIMIT: usize = 500;
+/// Levels of the current path that are held open, besides the last one: several layers are unpacked at once.
+const HELD: usize = 48;
 /// Mode and owner of a directory that no layer describes.
 const IMPLICIT_MODE: u32 = 0o755;
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -37,8 +39,8 @@ struct Finish {
 
 struct Tree {
     root: OwnedFd,
-    /// The directories of the current path below the root.
-    stack: Vec<(Vec<u8>, OwnedFd)>,
+    /// The directories of the current path below the root; the first [`HELD`] and the last one are open.
+    stack: Vec<(Vec<u8>, Option<OwnedFd>)>,
     umask: u32,
     finish: BTreeMap<Vec<u8>, Finish>,
     out: Unpacked,
@@ -67,7 +69,30 @@ pub fn unpack<R: BufRead>(reader: &mut Reader<R>, diff: &Path) -> Result<Unpacke
 
 impl Tree {
     fn top(&self) -> BorrowedFd<'_> {
-        self.stack.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
+        self.stack.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_ref().expect("invariant: the last level is open").as_fd())
+    }
+
+    /// Goes down into the directory `name`.
+    fn push(&mut self, name: &[u8], fd: OwnedFd) {
+        if self.stack.len() > HELD
+            && let Some((_, last)) = self.stack.last_mut()
+        {
+            *last = None;
+        }
+        self.stack.push((name.to_vec(), Some(fd)));
+    }
+
+    /// Goes up until `depth` levels are left.
+    fn truncate(&mut self, depth: usize) -> Result<(), Errno> {
+        self.stack.truncate(depth);
+        if self.stack.last().is_some_and(|(_, fd)| fd.is_none()) {
+            let names: Vec<&[u8]> = self.stack[HELD..].iter().map(|(name, _)| name.as_slice()).collect();
+            let (_, from) = &self.stack[HELD - 1];
+            let from = from.as_ref().expect("invariant: the first levels are open");
+            let fd = rustix::fs::openat2(from, names.join(&b'/'), OPEN_DIRECTORY, Mode::empty(), BENEATH)?;
+            self.stack[depth - 1].1 = Some(fd);
+        }
+        Ok(())
     }
 
     fn write<R: BufRead>(&mut self, reader: &mut Reader<R>, member: &Member) -> Result<(), UnpackError> {
@@ -127,7 +152,7 @@ impl Tree {
             return Err(UnpackError::Limit { what: "the depth of a path", limit: DEPTH_LIMIT as u64 });
         }
         let common = self.stack.iter().zip(parents).take_while(|((held, _), wanted)| held.as_slice() == **wanted).count();
-        self.stack.truncate(common);
+        self.truncate(common).map_err(|e| failed("open a parent of", path, e))?;
         for (depth, part) in parents.iter().enumerate().skip(common) {
             let fd = match rustix::fs::openat(self.top(), *part, OPEN_DIRECTORY, Mode::empty()) {
                 Ok(fd) => fd,
@@ -135,7 +160,7 @@ impl Tree {
                 Err(Errno::LOOP | Errno::NOTDIR) => self.not_a_directory(part, &parents[..=depth], path)?,
                 Err(e) => return Err(failed("open a parent of", path, e)),
             };
-            self.stack.push((part.to_vec(), fd));
+            self.push(part, fd);
         }
         Ok(())
     }
@@ -297,7 +322,7 @@ impl Tree {
         let finish = self.describe_directory(fd.as_fd(), member, existed)?;
         self.out.fixups.implicit.remove(&path);
         self.finish.insert(path, finish);
-        self.stack.push((name.to_vec(), fd));
+        self.push(name, fd);
         Ok(())
     }
 

@@ -191,12 +191,13 @@ impl Registry {
             let pause = pause(attempt, self.authority.asked_pause());
             announce(progress, id, pause, &error);
             tokio::time::sleep(pause).await;
-            match session.take() {
-                Some(open) if !stale => match self.received(&open).await {
-                    Ok((received, next)) => (at, session) = (received, Some(next)),
-                    Err(_) => at = 0,
-                },
-                _ => at = 0,
+            at = 0;
+            if let Some(open) = session.take() {
+                match self.received(&open).await {
+                    Ok((received, next)) if !stale && received > 0 => (at, session) = (received, Some(next)),
+                    // Many registries cannot go on with an upload that broke: it is given up there, and begun anew.
+                    _ => self.cancel(open).await,
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 //! Invariant: a base directory is a mount point that shows a live hierarchy; everything we make lies beneath one.
 
 use super::Error;
-use std::path::{Path, PathBuf};
+use crate::sys::mountinfo::{self, Mount as Mountpoint};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every v1 controller; what else appears among a v1 mount's options is no controller.
@@ -60,27 +61,26 @@ impl Layout {
         if let Some(layout) = HOST.get() {
             return Ok(layout);
         }
-        let file = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read(file).map_err(|source| Error::Host { file: file.to_path_buf(), source })?;
-        let layout = Layout::parse(&text, Line::is_on_top);
+        let table = mountinfo::read().map_err(|source| Error::Host { file: PathBuf::from(mountinfo::PATH), source })?;
+        let layout = Layout::parse(&table, mountinfo::is_on_top);
         if layout.v2.is_none() && layout.legacy.is_empty() {
             return Err(Error::NoHierarchy);
         }
         Ok(HOST.get_or_init(|| layout))
     }
 
-    /// Reads `/proc/self/mountinfo` (`man 5 proc_pid_mountinfo`). Of several mounts of one hierarchy a writable one that
+    /// Reads a mount table. Of several mounts of one hierarchy a writable one that
     /// shows most of it is taken. `counts` leaves out what is covered by another mount.
-    pub(super) fn parse(mountinfo: &[u8], counts: fn(&Line) -> bool) -> Layout {
+    pub(super) fn parse(table: &[u8], counts: fn(&Mountpoint<'_>) -> bool) -> Layout {
         let mut layout = Layout::default();
-        let mut ranks: Vec<(String, (bool, usize))> = Vec::new();
-        for line in mountinfo.split(|byte| *byte == b'\n').filter_map(Line::parse).filter(counts) {
+        let mut ranks: Vec<((u32, u32), (bool, usize))> = Vec::new();
+        for line in mountinfo::parse(table).filter(counts).filter_map(|mount| Line::of(&mount)) {
             let rank = (line.read_only, line.root.len());
             let known = ranks.iter_mut().find(|(device, _)| *device == line.device);
             match known {
                 Some((_, best)) if *best <= rank => continue,
                 Some((_, best)) => *best = rank,
-                None => ranks.push((line.device.clone(), rank)),
+                None => ranks.push((line.device, rank)),
             }
             let mount = Mount { base: line.point, root: line.root };
             if line.unified {
@@ -105,9 +105,9 @@ impl Layout {
     }
 }
 
-/// A mountinfo line of a cgroup file system.
-pub(super) struct Line {
-    device: String,
+/// A mount of a cgroup file system.
+struct Line {
+    device: (u32, u32),
     root: String,
     point: PathBuf,
     read_only: bool,
@@ -116,58 +116,26 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Whether the mount point still shows this mount, not one that was made over it later.
-    fn is_on_top(&self) -> bool {
-        rustix::fs::stat(&self.point).is_ok_and(|status| {
-            let device = (rustix::fs::major(status.st_dev), rustix::fs::minor(status.st_dev));
-            self.device == format!("{}:{}", device.0, device.1)
-        })
-    }
-
-    fn parse(line: &[u8]) -> Option<Line> {
-        use std::os::unix::ffi::OsStringExt;
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let dash = fields.iter().position(|field| *field == b"-")?;
-        let kind = *fields.get(dash + 1)?;
-        if kind != b"cgroup" && kind != b"cgroup2" {
+    /// None for another file system.
+    fn of(mount: &Mountpoint<'_>) -> Option<Line> {
+        if mount.kind != b"cgroup" && mount.kind != b"cgroup2" {
             return None;
         }
-        let text = |index: usize| fields.get(index).map(|field| String::from_utf8_lossy(&unescape(field)).into_owned());
-        let root = text(3)?;
+        let root = mount.root().to_string_lossy().into_owned();
         // Above our cgroup namespace's root: its groups have no names here.
         if root.starts_with("/..") {
             return None;
         }
-        let options = text(dash + 3).unwrap_or_default();
+        let options = String::from_utf8_lossy(mount.data);
         Some(Line {
-            device: text(2)?,
+            device: mount.device,
             root,
-            point: PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.get(4)?))),
-            read_only: text(5)?.split(',').any(|option| option == "ro"),
-            unified: kind == b"cgroup2",
+            point: mount.point(),
+            read_only: mount.is_read_only(),
+            unified: mount.kind == b"cgroup2",
             controllers: options.split(',').filter(|option| CONTROLLERS.contains(option)).map(str::to_owned).collect(),
         })
     }
-}
-
-/// Undoes the kernel's `\ooo` for blanks and backslashes.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = |byte: &u8| (b'0'..=b'7').contains(byte);
-        match (first, tail) {
-            (b'\\', [a, b, c, after @ ..]) if [a, b, c].into_iter().all(octal) => {
-                out.push((a - b'0').wrapping_mul(64).wrapping_add((b - b'0') * 8).wrapping_add(c - b'0'));
-                rest = after;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 /// Checks a group path: absolute, no `.`, `..`, empty or over-long component, no control character.
@@ -183,6 +151,7 @@ pub(super) fn validate(path: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn hybrid_v2_and_nested_hosts_are_told_apart() {
@@ -226,6 +195,6 @@ mod tests {
     #[test]
     fn a_covered_mount_does_not_count() {
         let text = b"41 31 0:38 / /proc/covered rw - cgroup2 cgroup2 rw\n";
-        assert!(Layout::parse(text, Line::is_on_top).v2.is_none());
+        assert!(Layout::parse(text, mountinfo::is_on_top).v2.is_none());
     }
 }

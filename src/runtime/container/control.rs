@@ -44,6 +44,10 @@ impl Container {
         if all || (signal == Signal::KILL && !self.record.own_pid_namespace) {
             return self.kill_group(signal, all);
         }
+        self.signal_init(signal)
+    }
+
+    fn signal_init(&self, signal: Signal) -> Result<(), Error> {
         let Some((_, pidfd)) = self.init()? else { return Err(not_running()) };
         let sent = crate::sys::pidfd_signal::send(pidfd.as_fd(), signal.number());
         sent.map_err(|source| match source.raw_os_error() {
@@ -55,9 +59,7 @@ impl Container {
     fn kill_group(&self, signal: Signal, all: bool) -> Result<(), Error> {
         let Some(group) = &self.record.group else {
             // Nothing else is known of than the init process.
-            let (_, pidfd) = self.init()?.ok_or_else(not_running)?;
-            let sent = crate::sys::pidfd_signal::send(pidfd.as_fd(), signal.number());
-            return sent.map_err(|source| Error::Step { step: format!("send signal {} to container {}", signal.number(), self.id()), source });
+            return self.signal_init(signal);
         };
         // `--all` of a stopped container reaches what it left behind, and is content with nothing.
         if !all && self.init()?.is_none() {

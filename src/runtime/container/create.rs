@@ -118,8 +118,10 @@ impl Store {
 
     /// The group that the container will have.
     fn group(&self, spec: &Spec, id: &Id, request: &Request) -> Result<cgroup::Group, Error> {
+        if request.no_group {
+            return Ok(cgroup::Group::absent());
+        }
         match cgroup::Group::of_spec(spec, id.as_str(), request.systemd) {
-            _ if request.no_group => Ok(cgroup::Group::absent()),
             // A group in use is then the other container's: the id is what is wrong.
             Err(_) if self.root.join(id.as_str()).exists() => Err(taken(id)),
             other => other.map_err(Error::Cgroup),

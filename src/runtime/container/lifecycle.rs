@@ -15,9 +15,7 @@ impl Record {
             annotations: self.annotations.clone().into_iter().collect(),
         }
     }
-}
 
-impl Record {
     /// Who gets the listener of the filter that its process loads at the start.
     pub(super) fn agent(&self) -> Option<Agent> {
         let listener = self.listener.clone()?;

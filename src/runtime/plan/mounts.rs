@@ -202,7 +202,7 @@ fn idmap(mount: &Mount, parsed: &Options, namespaces: &Namespaces) -> Result<Opt
     match (uid.is_empty(), gid.is_empty(), parsed.idmap) {
         (true, true, None) => Ok(None),
         (true, true, Some(recursive)) => {
-            if namespaces.own(libc::CLONE_NEWUSER, false) {
+            if namespaces.has(libc::CLONE_NEWUSER) {
                 return Ok(Some(Idmap { recursive, maps: None }));
             }
             Err(Error::Invalid(format!(

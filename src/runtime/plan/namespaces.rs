@@ -31,11 +31,6 @@ pub(in crate::runtime) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Whether the container has a namespace of this kind that is not simply ours; `given` for one by descriptor.
-    pub fn own(&self, kind: i32, given: bool) -> bool {
-        given || self.new & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind as u64)
-    }
-
     /// True if the container has a namespace of this kind that is not the caller's: made for it or joined.
     pub fn has(&self, kind: i32) -> bool {
         self.new & kind as u64 != 0 || self.joins(kind)

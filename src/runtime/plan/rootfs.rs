@@ -15,7 +15,7 @@ const NEEDS_MOUNTS: &str = "needs a mount namespace of the container's own: add 
 pub(super) fn compile(request: &Request<'_>, namespaces: &Namespaces) -> Result<RootSteps, Error> {
     let root = request.root.clone();
     let propagation = mounts::root_propagation(request.spec.linux().as_ref())?;
-    if !namespaces.own(libc::CLONE_NEWNS, false) {
+    if !namespaces.has(libc::CLONE_NEWNS) {
         refuse_mounts(request)?;
         return Ok(RootSteps { first: vec![Step::HoldRoot(root)], last: vec![Step::Chroot] });
     }

@@ -2,10 +2,10 @@
 
 use super::{OVERFLOW_ID, Stage, apply, unattached};
 use crate::runtime::error::{At, Failure};
-use crate::runtime::hierarchy::unescape;
 use crate::runtime::options::Setting;
 use crate::runtime::plan::Plan;
 use crate::runtime::{Root, root};
+use crate::sys::mountinfo;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, statx};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
@@ -102,7 +102,7 @@ pub(super) fn move_root(root: BorrowedFd<'_>) -> Result<(), Failure> {
         Err(Errno::LOOP) => {}
         other => other.at("move the root")?,
     }
-    let table = std::fs::read_to_string("/proc/self/mountinfo").at("read the mount table")?;
+    let table = mountinfo::read().at("read the mount table")?;
     for (point, kind) in foreign_mounts(&table, id).iter().rev() {
         match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // Gone with the one that it was on.
@@ -125,20 +125,16 @@ fn cover(point: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Mount points and file systems of a mount table (proc_pid_mountinfo(5)) that are neither its first "/" nor the mount
+/// Mount points and file systems of a mount table that are neither its first "/" nor the mount
 /// `own` nor on it.
-fn foreign_mounts(table: &str, own: u64) -> Vec<(PathBuf, String)> {
+fn foreign_mounts(table: &[u8], own: u64) -> Vec<(PathBuf, String)> {
     let mut inside = vec![own];
     let mut found = Vec::new();
-    for (index, line) in table.lines().enumerate() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let number = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok());
-        let (Some(id), Some(parent), Some(point)) = (number(0), number(1), fields.get(4)) else { continue };
-        if id == own || inside.contains(&parent) {
-            inside.push(id);
+    for (index, mount) in mountinfo::parse(table).enumerate() {
+        if mount.id == own || inside.contains(&mount.parent) {
+            inside.push(mount.id);
         } else if index > 0 {
-            let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
-            found.push((unescape(point), kind.to_owned()));
+            found.push((mount.point(), String::from_utf8_lossy(mount.kind).into_owned()));
         }
     }
     found
@@ -150,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_containers_own_mounts_are_told_apart() {
-        let table = "1 1 0:1 / / rw - rootfs rootfs rw\n20 1 0:5 / /proc rw - proc proc rw\n21 1 0:6 / /my\\040run rw - tmpfs t rw\n\
+        let table = b"1 1 0:1 / / rw - rootfs rootfs rw\n20 1 0:5 / /proc rw - proc proc rw\n21 1 0:6 / /my\\040run rw - tmpfs t rw\n\
             30 1 0:7 / / rw - ext4 d rw\n31 30 0:8 / /proc rw - proc proc rw\n32 31 0:9 / /proc/kcore rw - tmpfs t rw\n22 21 0:6 / /my\\040run/x rw - tmpfs t rw\n";
         let found: Vec<_> = foreign_mounts(table, 30).into_iter().map(|(point, kind)| format!("{} {kind}", point.display())).collect();
         assert_eq!(found, ["/proc proc", "/my run tmpfs", "/my run/x tmpfs"]);

@@ -192,7 +192,7 @@ fn entry() -> impl Strategy<Value = Entry> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn any_tar_comes_back_byte_for_byte(entries in prop::collection::vec(entry(), 1..16), tail in 0usize..4, garbage in prop::collection::vec(any::<u8>(), 0..3000)) {

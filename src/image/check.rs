@@ -1,0 +1,190 @@
+//! Verifying what the store holds: every image's documents against their digests, every layer's tar made again and
+//! compared with its DiffID, kept blobs, and what no record names.
+
+use super::{Error, bytes, content, garbage};
+use crate::base::Roots;
+use crate::oci::{Digest, DigestHasher};
+use crate::state::{Db, record};
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+/// Bytes hashed at once.
+const PIECE: usize = 256 << 10;
+
+/// One thing that is not as it was when it was verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    pub what: Damage,
+    /// Why, in words: `its directory is missing`.
+    pub problem: String,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// The files of a layer (chain id).
+    Layer(String),
+    /// The kept blob of a layer (chain id).
+    Blob { chain: String, digest: Digest },
+    /// The documents or layers of an image record (id).
+    Image(String),
+    /// Files without a record.
+    Leftover,
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    pub images: usize,
+    pub layers: usize,
+    /// Layers whose content cannot be verified: neither blob nor tar record is there (older stores).
+    pub unverified: Vec<String>,
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at every image, layer and blob. `quick`: only whether they are there, not their content.
+///
+/// # Errors
+/// The database or a directory cannot be read. What is damaged is a finding, not an error.
+pub fn check(roots: &Roots, db: &Db, quick: bool) -> Result<Report, Error> {
+    content::prepare(roots)?;
+    let mut report = Report::default();
+    // Nothing that is looked at here is swept meanwhile.
+    let in_use = content::in_use(roots)?;
+    let rows: HashMap<String, record::Layer> = db.all_layers()?.into_iter().map(|row| (row.chain_id.clone(), row)).collect();
+    for image in db.images()? {
+        report.images += 1;
+        if let Some(problem) = image_problem(&image, &rows) {
+            report.findings.push(Finding { what: Damage::Image(image.id), problem });
+        }
+    }
+    let mut chains: Vec<&String> = rows.keys().collect();
+    chains.sort();
+    for chain in chains {
+        report.layers += 1;
+        check_layer(roots, db, &rows[chain], quick, &mut report)?;
+    }
+    drop(in_use);
+    if let Some(bytes) = garbage::leftovers(roots, db)?.filter(|bytes| *bytes > 0) {
+        report.findings.push(Finding { what: Damage::Leftover, problem: format!("{bytes} bytes of files that no record names") });
+    }
+    Ok(report)
+}
+
+fn image_problem(image: &record::Image, rows: &HashMap<String, record::Layer>) -> Option<String> {
+    let is = |text: &str, bytes: &[u8]| text.parse::<Digest>().is_ok_and(|digest| digest.matches(bytes));
+    if !is(&image.id, &image.config) {
+        return Some("its config does not have the digest that is its id".to_owned());
+    }
+    if let (Some(digest), Some(manifest)) = (&image.manifest_digest, &image.manifest)
+        && !is(digest, manifest)
+    {
+        return Some(format!("its manifest does not have the digest {digest}"));
+    }
+    let lost = image.layers.iter().find(|chain| !rows.contains_key(*chain))?;
+    Some(format!("layer {lost} has no record"))
+}
+
+fn check_layer(roots: &Roots, db: &Db, row: &record::Layer, quick: bool, report: &mut Report) -> Result<(), Error> {
+    let dir = roots.layers().join(&row.dir);
+    // Whoever removed the layer meanwhile removed its record first.
+    let still = || db.layer(&row.chain_id).map(|now| now.is_some_and(|now| now.dir == row.dir));
+    let mut found = |what, problem: String| report.findings.push(Finding { what, problem });
+    if let Some(blob) = &row.blob {
+        let digest: Option<Digest> = blob.parse().ok();
+        let problem = digest.as_ref().and_then(|digest| blob_problem(roots, digest, row.blob_size, quick));
+        if let (Some(digest), Some(problem)) = (digest, problem)
+            && still()?
+        {
+            found(Damage::Blob { chain: row.chain_id.clone(), digest }, problem);
+        }
+    }
+    let layer = || Damage::Layer(row.chain_id.clone());
+    if !dir.join("diff").is_dir() {
+        if still()? {
+            found(layer(), "its directory is missing".to_owned());
+        }
+        return Ok(());
+    }
+    if !bytes::can_reassemble(&dir) {
+        report.unverified.push(row.chain_id.clone());
+        return Ok(());
+    }
+    if quick {
+        return Ok(());
+    }
+    let problem = match bytes::assemble(&dir).and_then(digest_of(&row.diff_id)) {
+        Ok(actual) if actual.as_str() == row.diff_id => return Ok(()),
+        Ok(actual) => format!("its files are not those that came with it: their tar has the digest {actual}, not {}", row.diff_id),
+        Err(e) => format!("its tar cannot be made again: {e}"),
+    };
+    if still()? {
+        found(layer(), problem);
+    }
+    Ok(())
+}
+
+fn blob_problem(roots: &Roots, digest: &Digest, size: u64, quick: bool) -> Option<String> {
+    let file = match content::open_blob(roots, digest) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Some("its kept blob is missing".to_owned()),
+        Err(e) => return Some(format!("its kept blob cannot be opened: {}", e.source)),
+    };
+    match file.metadata() {
+        Ok(meta) if meta.len() == size => {}
+        Ok(meta) => return Some(format!("its kept blob has {} bytes, not {size}", meta.len())),
+        Err(e) => return Some(format!("its kept blob cannot be read: {e}")),
+    }
+    if quick {
+        return None;
+    }
+    match digest_of(digest.as_str())(Box::new(file)) {
+        Ok(actual) if actual == *digest => None,
+        Ok(actual) => Some(format!("its kept blob has the digest {actual}, not {digest}")),
+        Err(e) => Some(format!("its kept blob cannot be read: {e}")),
+    }
+}
+
+/// Hashes a stream with the algorithm that `like` names.
+fn digest_of(like: &str) -> impl FnOnce(Box<dyn Read + Send>) -> io::Result<Digest> {
+    let algorithm = like.parse::<Digest>().map(|digest| digest.algorithm());
+    move |mut input| {
+        let mut hasher = DigestHasher::new(algorithm.map_err(io::Error::other)?);
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(n) => hasher.update(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Forgets a layer, row and files, so that the next pull of an image that needs it makes it again.
+///
+/// # Errors
+/// Database, or the files cannot be removed.
+pub fn forget_layer(roots: &Roots, db: &Db, chain: &str) -> Result<(), Error> {
+    let Some(row) = db.layer(chain)? else { return Ok(()) };
+    db.write(true, |tx| tx.delete_layer(chain).map_err(Error::from))?;
+    Ok(crate::base::fs::remove_tree(&roots.layers().join(&row.dir))?)
+}
+
+/// Removes a damaged blob; the record of its layer no longer names it.
+///
+/// # Errors
+/// Database, or the file cannot be removed.
+pub fn forget_blob(roots: &Roots, db: &Db, digest: &Digest) -> Result<(), Error> {
+    db.write(true, |tx| {
+        for mut row in db.all_layers()? {
+            if row.blob.as_deref() == Some(digest.as_str()) {
+                row.blob = None;
+                tx.put_layer(&row)?;
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(crate::base::fs::remove_file(&content::blob_path(roots, digest))?)
+}
