@@ -83,6 +83,14 @@ impl Db {
         open::checkpoint(self, LARGE_WAL)
     }
 
+    /// What SQLite's own check finds wrong with the file, in its words; nothing when it is sound.
+    ///
+    /// # Errors
+    /// Why the check cannot run.
+    pub fn faults(&self) -> Result<Vec<String>, Error> {
+        read::faults(self)
+    }
+
     // Reads (each a consistent snapshot).
 
     /// One container by full id.
@@ -157,6 +165,14 @@ impl Db {
     /// As [`Db::container`].
     pub fn image_named(&self, reference: &str) -> Result<Option<String>, Error> {
         read::image_named(self, reference)
+    }
+
+    /// Digests of the public keys with which this image was verified for a repository under an identity scope.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn verified_keys(&self, image: &str, repository: &str, identity: &str) -> Result<Vec<String>, Error> {
+        read::verified_keys(self, image, repository, identity)
     }
 
     /// Images whose id (hex) starts with this prefix; empty for a text that is not hexadecimal.

@@ -12,7 +12,7 @@ mod manifest;
 use self::compress::{Format, Setting};
 use self::locate::{Layer, Place};
 use super::registry::{Fetched, Grown, Outgoing, Registry};
-use super::{Error, Progress, RegistryConfig, content, stream};
+use super::{Error, Progress, RegistryConfig, content, space, stream};
 use crate::base::Roots;
 use crate::base::fs::{Context, FsError};
 use crate::oci::{Descriptor, Digest, DigestHasher, Reference, media};
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::Scope;
@@ -108,7 +108,7 @@ pub fn push(
         })
     });
     drop(in_use);
-    pushed
+    pushed.map_err(|error| space::explain(roots, &format!("the layers of {} that are compressed", reference.familiar()), &[], error))
 }
 
 /// The surroundings of one push.
@@ -170,7 +170,10 @@ impl Job<'_> {
                 let (sender, grown) = watch::channel(Grown::Complete(descriptor.size, descriptor.digest.clone()));
                 let outgoing = Outgoing { file: Arc::new(file), grown };
                 (self.progress)(Progress::Uploading { id: id.clone(), done: 0 });
-                self.registry.push_file(&id, &outgoing, session, self.progress).await?;
+                if let Err(error) = self.registry.push_file(&id, &outgoing, session, self.progress).await {
+                    // What a registry says of damaged bytes differs from one to the next.
+                    return Err(if is_intact(&outgoing.file, &descriptor) { error } else { layer.damaged("its kept blob has another digest") });
+                }
                 drop(sender);
                 descriptor
             }
@@ -310,7 +313,7 @@ impl Work {
         outcome.map_err(|source| Error::PushWrite { layer: id.clone(), source })?;
         let actual = tar.hasher.finish();
         if actual != self.layer.diff_id {
-            return Err(Error::Digest { what: format!("layer {id} on this host"), expected: self.layer.diff_id.clone(), actual });
+            return Err(self.layer.damaged(&format!("its files make a tar with the digest {actual}")));
         }
         Ok((out.size, out.hasher.finish()))
     }
@@ -365,7 +368,26 @@ impl Write for Growing<'_> {
     }
 }
 
+/// The file is what its descriptor says; one that cannot be read is not.
+fn is_intact(file: &File, blob: &Descriptor) -> bool {
+    let mut hasher = DigestHasher::new(blob.digest.algorithm());
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while let Ok(n) = file.read_at(&mut piece, at) {
+        if n == 0 {
+            return at == blob.size && hasher.finish() == blob.digest;
+        }
+        hasher.update(&piece[..n]);
+        at += n as u64;
+    }
+    false
+}
+
 impl Layer {
+    fn damaged(&self, why: &str) -> Error {
+        Error::Damaged { image: self.image.clone(), layer: self.diff_id.to_string(), why: why.to_owned() }
+    }
+
     /// The uncompressed tar: from the blob if it is held, else made again from the files.
     fn tar(&self) -> Result<Box<dyn Read>, Error> {
         let unreadable = |source| Error::PushRead { layer: self.id(), source };

@@ -25,6 +25,14 @@ fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&
     run().map_err(|source| Error::sqlite(format!("read {what}"), &db.path)(source))
 }
 
+/// See [`Db::faults`].
+pub(super) fn faults(db: &Db) -> Result<Vec<String>, Error> {
+    let run = || db.connection.prepare("PRAGMA integrity_check(20)")?.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>();
+    let mut lines = run().map_err(Error::sqlite("check the database", &db.path))?;
+    lines.retain(|line| line != "ok");
+    Ok(lines)
+}
+
 pub(super) fn document<T: DeserializeOwned>(db: &Db, object: impl FnOnce() -> String, text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|source| Error::Document { object: object(), path: db.path.clone(), source })
 }
@@ -144,6 +152,12 @@ pub(super) fn names(db: &Db) -> Result<Vec<(String, String)>, Error> {
 
 pub(super) fn image_named(db: &Db, reference: &str) -> Result<Option<String>, Error> {
     one(db, || format!("image name {reference}"), "SELECT image_id FROM names WHERE reference=?1", [reference], |row| row.get(0))
+}
+
+pub(super) fn verified_keys(db: &Db, image: &str, repository: &str, identity: &str) -> Result<Vec<String>, Error> {
+    let what = format!("the verified signatures of image {image}");
+    let sql = "SELECT key FROM verified_images WHERE image_id=?1 AND repository=?2 AND identity=?3 ORDER BY key";
+    all(db, &what, sql, [image, repository, identity], |row| row.get(0))
 }
 
 pub(super) fn images_by_prefix(db: &Db, hex: &str) -> Result<Vec<String>, Error> {

@@ -23,6 +23,8 @@ const ELSEWHERE: usize = 2;
 /// A layer of the image to be pushed.
 #[derive(Debug, Clone)]
 pub struct Layer {
+    /// Id of the image, for messages.
+    pub image: String,
     /// Holds `diff` and what its tar needs besides.
     pub directory: PathBuf,
     pub diff_id: Digest,
@@ -86,7 +88,7 @@ pub fn layers(roots: &Roots, db: &Db, image: &record::Image, reference: &Referen
             std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size).then(|| (blob.clone(), path))
         });
         let repository = reference.repository().to_owned();
-        layers.push(Layer { directory: roots.layers().join(&row.dir), diff_id, original, held, near, far, repository });
+        layers.push(Layer { image: image.id.clone(), directory: roots.layers().join(&row.dir), diff_id, original, held, near, far, repository });
     }
     Ok(layers)
 }

@@ -62,6 +62,11 @@ fn header(name: HeaderName, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_str(value).ok()?))
 }
 
+/// Says that no body comes: some servers ask for a length before they look at anything else (RFC 9110, 8.6).
+fn nothing() -> Vec<(HeaderName, HeaderValue)> {
+    vec![(CONTENT_LENGTH, HeaderValue::from_static("0"))]
+}
+
 impl Registry {
     /// A registry that is written to: its mirrors play no part, and its tokens are good for pushing, and for reading
     /// the repositories of the same registry that blobs may be mounted `from`.
@@ -102,7 +107,8 @@ impl Registry {
     pub async fn mount(&self, digest: &Digest, from: &str) -> Result<Mount, Error> {
         // Neither a digest nor a repository's name has a character that an address could misread.
         let path = format!("blobs/uploads/?mount={digest}&from={from}");
-        let response = self.insist(&Ask { path: &path, operation: "mount a blob", method: Method::POST, ..Ask::default() }).await?;
+        let response =
+            self.insist(&Ask { method: Method::POST, path: &path, headers: &nothing(), operation: "mount a blob", ..Ask::default() }).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(Mount::Mounted);
         }
@@ -129,7 +135,7 @@ impl Registry {
     }
 
     async fn open_session(&self) -> Result<Url, Error> {
-        let ask = Ask { method: Method::POST, path: "blobs/uploads/", operation: "push a blob", ..Ask::default() };
+        let ask = Ask { method: Method::POST, path: "blobs/uploads/", headers: &nothing(), operation: "push a blob", ..Ask::default() };
         let response = self.exchange(&ask, Some(STALL)).await?;
         let session = location(&response).map_err(|()| self.nonsense("push a blob", "it names no address to send the blob to"))?;
         self.opened.borrow_mut().push(session.clone());
@@ -156,7 +162,8 @@ impl Registry {
     async fn close_session(&self, mut session: Url, digest: &Digest, rest: Bytes) -> Result<(), Error> {
         session.query_pairs_mut().append_pair("digest", digest.as_str());
         let body = || Body::from(rest.clone());
-        let headers: Vec<_> = header(CONTENT_TYPE, BYTES).into_iter().collect();
+        let length = header(CONTENT_LENGTH, &rest.len().to_string());
+        let headers: Vec<_> = header(CONTENT_TYPE, BYTES).into_iter().chain(length).collect();
         let ask =
             Ask { method: Method::PUT, address: Some(&session), headers: &headers, body: Some(&body), operation: "push a blob", ..Ask::default() };
         self.exchange(&ask, Some(STALL)).await.map(drop)
