@@ -5,7 +5,7 @@ RCON := target/$(TRIPLE)/release/rcon
 FIXTURES := target/fixtures
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help run build test lint unit integration test-cgroup2 conformance conformance-cgroup2 bench fixtures install clean
+.PHONY: help run build test lint unit integration test-cgroup2 conformance conformance-cgroup2 bench bench-pull fuzz fixtures install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
@@ -49,6 +49,15 @@ bench: build $(FIXTURES)/busybox.tar ## against docker and podman, and rcon-runt
 	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
 	@[ -x $(FIXTURES)/youki/bin/youki ] || cargo install --quiet --root $(FIXTURES)/youki --target-dir target/youki --features v1,v2 youki || echo "youki cannot be built here: it is left out"
 	$(SUDO) unshare --net --mount --propagation private integration/bench/oci.py --rcon $(CURDIR)/$(RCON)-runtime --image $(CURDIR)/$(FIXTURES)/busybox.tar --youki $(CURDIR)/$(FIXTURES)/youki/bin/youki --json target/bench-oci.json
+	@$(MAKE) --no-print-directory bench-pull
+
+bench-pull: build $(FIXTURES)/large ## cold pull and unpack against docker, podman, containerd and skopeo with umoci
+	@packaging/install-packages.sh test bench bench-pull
+	$(SUDO) unshare --net --mount --propagation private bash -c 'ip link set lo up; exec "$$@"' bench integration/bench/pull.py --rcon $(CURDIR)/$(RCON) --layouts $(CURDIR)/$(FIXTURES)/large --json target/bench-pull.json
+
+fuzz: ## the readers of hostile bytes (tar, tar records, manifests), FUZZ_SECONDS (60) each
+	@packaging/install-packages.sh fuzz
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" unshare --mount --propagation private fuzz/run.sh
 
 fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server ## every fixture image
 
@@ -67,6 +76,11 @@ $(FIXTURES)/debian.tar: rootfs-fixtures/debian.sh rootfs-fixtures/image.sh
 $(FIXTURES)/mysql.tar: rootfs-fixtures/mysql.sh rootfs-fixtures/image.sh rootfs-fixtures/mysql/entrypoint.sh
 	@mkdir -p $(FIXTURES)
 	$(SUDO) rootfs-fixtures/mysql.sh $(CURDIR)/$@
+
+$(FIXTURES)/large: rootfs-fixtures/large.sh rootfs-fixtures/large.py
+	@packaging/install-packages.sh test
+	$(SUDO) rootfs-fixtures/large.sh $(CURDIR)/$@
+	@touch $@
 
 $(FIXTURES)/kernel/vmlinuz: integration/cgroup2/kernel.sh
 	$(SUDO) integration/cgroup2/kernel.sh $(CURDIR)/$(FIXTURES)/kernel

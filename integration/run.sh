@@ -12,7 +12,7 @@ if [ "${RCON_IN_NETNS:-}" != 1 ]; then
 fi
 ip link set lo up
 status=0
-for script in isolation limits tutorial registry registry-faults registry-auth push ports kill-nine parallel store archives unpack nested peers/podman peers/docker peers/containerd peers/registry conformance; do
+for script in isolation limits tutorial registry registry-faults registry-auth trust push ports kill-nine parallel store archives unpack nested peers/podman peers/docker peers/containerd peers/registry conformance; do
     echo "== $script"
     if ! timeout 900 bash "$here/$script.sh"; then
         status=1

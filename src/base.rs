@@ -1,8 +1,8 @@
 //! # base
 //! ## Lives here
 //! Small domain values that every room shares (ids, names, sizes, times, signals), the `Undo` stack,
-//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, tables of processes, and where
-//! this process keeps its data.
+//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, tables of processes, settings files,
+//! and where this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
 //! ## Not here
@@ -11,6 +11,8 @@
 //! - jiff for calendar time (maintained, RFC 3339 and zones) rather than chrono or our own.
 //! - Failpoints are our own 40 lines instead of the `fail` crate: we need "kill -9 yourself here",
 //!   named from the environment of a child process.
+//! - Settings are read from the `toml` crate's own tables instead of through serde: each value keeps its place in
+//!   the file, so that every error names the line, and a room reads its own section without a type that knows all.
 
 mod clock;
 pub mod copy_tree;
@@ -18,9 +20,11 @@ mod error;
 pub mod failpoint;
 pub mod fs;
 mod id;
+mod nearest;
 mod process_table;
 pub mod rooted;
 mod roots;
+pub mod settings;
 mod signal;
 mod size;
 mod undo;
@@ -29,6 +33,7 @@ pub mod xattr;
 pub use clock::Timestamp;
 pub use error::ErrorKind;
 pub use id::{ContainerId, ContainerName, IdError, VolumeName, random_hex};
+pub use nearest::nearest;
 pub use process_table::{ProcessTable, PsError, user_name};
 pub use roots::{Privilege, Roots};
 pub use signal::Signal;

@@ -36,6 +36,7 @@ mod list;
 mod login;
 mod observe;
 pub mod request;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -56,6 +57,7 @@ pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};
 pub use error::Error;
 pub use filter::parse_time;
 pub use image::{ImportOptions, Step};
+pub use settings::Settings;
 pub use usage::{ContainerUsage, Sum, Usage, VolumeUsage};
 type Result<T> = std::result::Result<T, Error>;
 

@@ -159,6 +159,14 @@ impl Db {
         read::image_named(self, reference)
     }
 
+    /// Digests of the public keys with which this image was verified for a repository under an identity scope.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn verified_keys(&self, image: &str, repository: &str, identity: &str) -> Result<Vec<String>, Error> {
+        read::verified_keys(self, image, repository, identity)
+    }
+
     /// Images whose id (hex) starts with this prefix; empty for a text that is not hexadecimal.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::output;
 use crate::base::{ErrorKind, Privilege};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::image::RegistryConfig;
 use serde_json::Value;
 use std::cell::OnceCell;
@@ -23,6 +23,9 @@ pub struct Globals {
     /// Directory of Docker's client configuration (also DOCKER_CONFIG)
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
+    /// Settings file to read instead of the system's and the user's (also RCON_CONFIG_FILE)
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// Log at debug level
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -39,6 +42,8 @@ pub struct Globals {
 /// The surroundings of one command.
 pub struct Context {
     pub privilege: Privilege,
+    settings_file: Option<PathBuf>,
+    settings: OnceCell<Settings>,
     config_dir: PathBuf,
     config_text: OnceCell<Option<String>>,
     config: OnceCell<Value>,
@@ -56,6 +61,8 @@ impl Context {
         let config_dir = config_dir.unwrap_or_else(|| path("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
         Ok(Context {
             privilege: Privilege::detect(data.as_deref(), run.as_deref()),
+            settings_file: globals.config_file.or_else(|| path("RCON_CONFIG_FILE")),
+            settings: OnceCell::new(),
             config_dir,
             config_text: OnceCell::new(),
             config: OnceCell::new(),
@@ -98,15 +105,33 @@ impl Context {
         self.config.get_or_init(parse).get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    fn registry(&self) -> Result<RegistryConfig, Failure> {
+    /// How registries are reached: the settings files, then the environment.
+    ///
+    /// # Errors
+    /// A variable of the environment is not valid.
+    pub fn registry(&self) -> Result<RegistryConfig, Failure> {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
-        Ok(RegistryConfig {
-            docker_config: self.config_text().map(str::to_owned),
-            docker_config_path: self.config_dir.join("config.json"),
-            certs_dirs: certs_dirs(),
-            insecure: list(&variable("RCON_INSECURE_REGISTRIES")),
-            mirrors: mirrors(&variable("RCON_REGISTRY_MIRRORS"))?,
-            keep_blobs: matches!(variable("RCON_KEEP_BLOBS").as_str(), "1" | "true"),
+        let mut config = self.settings().registry.clone();
+        config.docker_config = self.config_text().map(str::to_owned);
+        config.docker_config_path = self.config_dir.join("config.json");
+        config.certs_dirs = certs_dirs();
+        if let Some(keep) = std::env::var("RCON_KEEP_BLOBS").ok().filter(|value| !value.is_empty()) {
+            config.keep_blobs = matches!(keep.as_str(), "1" | "true");
+        }
+        config.insecure.extend(list(&variable("RCON_INSECURE_REGISTRIES")));
+        config.mirrors.extend(mirrors(&variable("RCON_REGISTRY_MIRRORS"))?);
+        Ok(config)
+    }
+
+    /// What the settings files say. If they cannot be used, the error stands in for what they would say: containers
+    /// can be stopped and removed whatever is written there.
+    pub fn settings(&self) -> &Settings {
+        self.settings.get_or_init(|| {
+            let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            let user = || path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
+            let user = if self.privilege.rootful { None } else { user().map(|directory| directory.join("rcon/rcon.toml")) };
+            let read = Settings::read(self.settings_file.as_deref(), user.as_deref());
+            read.unwrap_or_else(|error| Settings { files: Vec::new(), registry: RegistryConfig::broken(error) })
         })
     }
 

@@ -4,12 +4,14 @@ use super::context::Globals;
 use super::failure::Failure;
 use super::verbs::{self, Found, GROUPS, Group, VERBS, Verb};
 use super::{flags, output};
+use crate::base::nearest;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 const ENVIRONMENT: &str = "\
 Environment:
   RCON_ROOT, RCON_RUN_ROOT  As --root and --run-root
+  RCON_CONFIG_FILE          As --config-file
   RCON_INSECURE_REGISTRIES  Registries to reach over plain HTTP: host[:port],…
   RCON_REGISTRY_MIRRORS     Mirrors to try first: docker.io=http://localhost:5000,…
   RCON_KEEP_BLOBS           1: keep compressed layers, so that save and push give the original digests
@@ -84,9 +86,8 @@ pub fn unknown(typed: &str) -> Failure {
 
 fn unknown_text(shown: &str, word: &str, verbs: &[Verb]) -> String {
     let names = verbs.iter().flat_map(|verb| verb.names).chain(GROUPS.iter().flat_map(|group| group.names));
-    let near = names.map(|name| (distance(word, name), *name)).filter(|(distance, _)| *distance <= 2).min();
-    match near {
-        Some((_, name)) => format!("error: unknown command: rcon {shown}\n\n  tip: a similar command exists: {name}"),
+    match nearest(word, names.copied()) {
+        Some(name) => format!("error: unknown command: rcon {shown}\n\n  tip: a similar command exists: {name}"),
         None => format!("error: unknown command: rcon {shown}"),
     }
 }
@@ -100,29 +101,12 @@ fn row(name: &str, about: &str) -> String {
     format!("  {name:<12}{about}\n")
 }
 
-/// Edit distance of two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn near_words_are_offered() {
-        assert_eq!((distance("rnu", "run"), distance("", "abc"), distance("ps", "ps")), (2, 3, 0));
         let text = unknown("imges").render();
         assert!(text.contains("unknown command: rcon imges") && text.contains("images") && text.contains("Run 'rcon --help'"), "{text}");
         assert!(!unknown("frobnicate").render().contains("tip"));

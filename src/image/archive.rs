@@ -9,7 +9,7 @@ use super::content::{self, Ingest, LayerDir};
 use super::layer::UnpackError;
 use super::layer::tar::{Kind, Reader};
 use super::stream::{self, Expected};
-use super::{Error, Progress, RegistryConfig, compression, garbage, space};
+use super::{Error, Progress, RegistryConfig, compression, garbage, space, trust};
 use crate::base::Roots;
 use crate::base::fs::Context;
 use crate::oci::{
@@ -87,6 +87,7 @@ pub fn load(
     platform: Option<&Platform>,
     progress: Report<'_>,
 ) -> Result<Loaded, Error> {
+    settings.usable()?;
     content::prepare(roots)?;
     garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
@@ -215,8 +216,9 @@ impl Load<'_> {
         names: Vec<Reference>,
     ) -> Result<Loaded, Error> {
         let shown = names.first().map_or_else(|| id.to_string(), Reference::familiar);
+        trust::admit_load(self.settings, self.db, &names, id)?;
         let config = self.spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
-        let (document, layers) = commit::plan(&shown, &config, blobs)?;
+        let (document, layers) = commit::plan(self.settings.limits, &shown, &config, blobs)?;
         self.suits(&shown, &document)?;
         let missing = commit::missing(self.roots, self.db, &layers, self.progress)?;
         let fresh = unpack_all(self.roots, &self.spool, missing, self.progress)?;
@@ -399,17 +401,28 @@ fn layer_type(spool: &Spool, digest: &Digest) -> Result<&'static str, Error> {
     })
 }
 
+/// A name that an archive gives must be a tag: what a digest names is for its registry to say, and a `pull` or a policy
+/// relies on it.
+fn tag(reference: Reference) -> Result<Reference, Error> {
+    match reference.digest() {
+        None => Ok(reference),
+        Some(_) => Err(Error::Archive(format!("it names an image {reference}: only tags can be loaded"))),
+    }
+}
+
 fn references(texts: &[String]) -> Result<Vec<Reference>, Error> {
-    texts.iter().map(|text| text.parse().map_err(Error::Archive)).collect()
+    texts.iter().map(|text| tag(text.parse().map_err(Error::Archive)?)).collect()
 }
 
 fn entry_name(entry: &Descriptor) -> Result<Option<Reference>, Error> {
     if let Some(name) = entry.annotations.get(CONTAINERD_NAME) {
-        return name.parse().map(Some).map_err(Error::Archive);
+        let name: Reference = name.parse().map_err(Error::Archive)?;
+        // The digest of the entry itself is verified; any other would be believed unseen.
+        return if name.digest() == Some(entry.digest.as_str()) { Ok(Some(name)) } else { tag(name).map(Some) };
     }
     // By the spec it may be a bare tag, which names nothing.
     let full = entry.annotations.get(OCI_REF_NAME).filter(|name| name.contains([':', '/']));
-    Ok(full.and_then(|name| name.parse().ok()))
+    full.and_then(|name| name.parse().ok()).map(tag).transpose()
 }
 
 fn select(entries: Vec<Descriptor>, platform: &Platform) -> Result<Descriptor, Error> {
@@ -447,7 +460,12 @@ fn unpack_one(roots: &Roots, spool: &Spool, missing: Missing, progress: Report<'
     let blob = &missing.layer.blob;
     let id = blob.digest.short().to_owned();
     progress(Progress::Layer { id: id.clone(), total: blob.size });
-    let expected = Expected { layer: id.clone(), blob: Some((blob.digest.clone(), blob.size)), diff_id: missing.layer.diff_id.clone() };
+    let expected = Expected {
+        layer: id.clone(),
+        blob: Some((blob.digest.clone(), blob.size)),
+        diff_id: missing.layer.diff_id.clone(),
+        limits: missing.layer.limits,
+    };
     let dir = LayerDir::new(roots)?;
     let unpacked = stream::unpack(spool.open(Some(roots), &blob.digest)?, &expected, &dir.diff())?;
     progress(Progress::Done { id });

@@ -5,9 +5,9 @@ use super::bytes;
 use super::content::{self, LayerDir};
 use super::layer::{self, Unpacked};
 use super::lock::Lock;
-use super::{Error, Progress};
+use super::{Error, Limits, Progress};
 use crate::base::{Roots, Timestamp};
-use crate::oci::{Descriptor, Digest, ImageDocument, LAYER_LIMIT, chain_ids};
+use crate::oci::{Descriptor, Digest, ImageDocument, chain_ids};
 use crate::state::{Db, record};
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ pub struct Planned {
     pub diff_id: Digest,
     /// The blob it comes from.
     pub blob: Descriptor,
+    pub limits: Limits,
 }
 
 /// A layer that is not there yet; its lock is ours.
@@ -52,8 +53,8 @@ pub struct Candidate {
 /// Reads a config and pairs its DiffIDs with the blobs of the manifest.
 ///
 /// # Errors
-/// The config is no image config, or the two disagree.
-pub fn plan(reference: &str, config: &[u8], blobs: Vec<Descriptor>) -> Result<(ImageDocument, Vec<Planned>), Error> {
+/// The config is no image config, or the two disagree, or there is more than the limits allow.
+pub fn plan(limits: Limits, reference: &str, config: &[u8], blobs: Vec<Descriptor>) -> Result<(ImageDocument, Vec<Planned>), Error> {
     let wrong = |why: String| Error::Config { reference: reference.to_owned(), why };
     let document: ImageDocument = serde_json::from_slice(config).map_err(|e| wrong(e.to_string()))?;
     if !matches!(document.rootfs.kind.as_str(), "" | "layers") {
@@ -64,11 +65,9 @@ pub fn plan(reference: &str, config: &[u8], blobs: Vec<Descriptor>) -> Result<(I
     if diff_ids.len() != blobs.len() {
         return Err(wrong(format!("it names {} layers, the manifest {}", diff_ids.len(), blobs.len())));
     }
-    if diff_ids.len() > LAYER_LIMIT {
-        return Err(wrong(format!("it names {} layers, more than the limit of {LAYER_LIMIT}", diff_ids.len())));
-    }
+    limits.check(reference, &blobs)?;
     let chain = chain_ids(&diff_ids);
-    let layers = chain.into_iter().zip(diff_ids).zip(blobs).map(|((chain, diff_id), blob)| Planned { chain, diff_id, blob });
+    let layers = chain.into_iter().zip(diff_ids).zip(blobs).map(|((chain, diff_id), blob)| Planned { chain, diff_id, blob, limits });
     Ok((document, layers.collect()))
 }
 

@@ -1,7 +1,9 @@
 //! Why an image could not be pulled, loaded or saved.
 
 use super::layer::UnpackError;
+use super::trust::Refusal;
 use crate::base::fs::FsError;
+use crate::base::settings::SettingsError;
 use crate::base::{ByteSize, ErrorKind};
 use crate::oci::{Digest, ManifestError};
 use std::io;
@@ -105,8 +107,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("layer {layer} expands to more than {limit} bytes, which no honest image does")]
-    Expansion { layer: String, limit: u64 },
+    #[error("layer {layer} expands to more than {limit} bytes ({key} in [image.limits] of the settings)")]
+    Expansion { layer: String, limit: u64, key: &'static str },
+    /// More than the settings allow.
+    #[error("{subject} has {actual} {what}, more than the limit of {limit} (image.limits.{key} in the settings)")]
+    Limit { subject: String, what: &'static str, actual: u64, limit: u64, key: &'static str },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The trust policy does not let the image in.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
     #[error("cannot read the image archive")]
     ArchiveRead(#[source] UnpackError),
     #[error("the image archive is not valid: {0}")]
@@ -177,6 +187,8 @@ impl Error {
                 ErrorKind::Unsupported
             }
             Error::Digest { .. } | Error::Size { .. } | Error::TooLarge { .. } | Error::Manifest { .. } | Error::Config { .. } => ErrorKind::Invalid,
+            Error::Limit { .. } | Error::Settings(_) => ErrorKind::Invalid,
+            Error::Refused(_) => ErrorKind::Forbidden,
             Error::Decompress { .. } | Error::Expansion { .. } | Error::Archive(_) | Error::DockerConfig(_) => ErrorKind::Invalid,
             Error::Layer { source, .. } | Error::ArchiveRead(source) => match source {
                 UnpackError::File { .. } | UnpackError::Read(_) => ErrorKind::Internal,
@@ -200,6 +212,7 @@ impl Error {
             Error::PushDenied { .. } => Some("check the spelling of the repository, or log in with `rcon login` as somebody who may write to it"),
             Error::Credentials { .. } => Some("log in anew with `rcon login`, or ask for the right to use the repository"),
             Error::RateLimited { .. } => Some("log in to raise the limit, or wait"),
+            Error::Refused(refusal) => Some(refusal.hint()),
             Error::Platform { .. } => Some("choose another platform with --platform"),
             Error::DiskFull { .. } => Some("free space with rcon system prune (rcon system df shows what takes it), or choose another --root"),
             Error::Damaged { .. } | Error::BlobMissing { .. } => {

@@ -32,6 +32,7 @@ pub fn import(
     config: impl FnOnce(&Digest) -> Vec<u8>,
     name: Option<&Reference>,
 ) -> Result<record::Image, Error> {
+    settings.usable()?;
     content::prepare(roots)?;
     garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
@@ -40,12 +41,12 @@ pub fn import(
     let config = config(&diff_id);
     let shown = name.map_or_else(|| "the image".to_owned(), Reference::familiar);
     let blob = Descriptor { media_type: media::OCI_LAYER.to_owned(), digest: diff_id.clone(), size, platform: None, annotations: BTreeMap::new() };
-    let (document, layers) = commit::plan(&shown, &config, vec![blob])?;
+    let (document, layers) = commit::plan(settings.limits, &shown, &config, vec![blob])?;
     let mut fresh = Vec::new();
     for missing in commit::missing(roots, db, &layers, &|_| {})? {
         let dir = LayerDir::new(roots)?;
         let tar = File::open(ingest.path()).on("open", ingest.path())?;
-        let expected = Expected { layer: diff_id.short().to_owned(), blob: None, diff_id: diff_id.clone() };
+        let expected = Expected { layer: diff_id.short().to_owned(), blob: None, diff_id: diff_id.clone(), limits: settings.limits };
         let unpacked = stream::unpack(tar, &expected, &dir.diff()).map_err(full)?;
         fresh.push(Fresh { missing, dir, unpacked });
     }

@@ -4,6 +4,7 @@ use super::commit::{self, Candidate, Fresh, Missing, Planned};
 use super::content::{self, Ingest, LayerDir};
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
+use super::trust::Gate;
 use super::{Error, Progress, Pulled, RegistryConfig, bytes, garbage, space};
 use crate::base::Roots;
 use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
@@ -18,8 +19,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
-/// Layers fetched at once.
-const PARALLEL: usize = 4;
 /// Network pieces waiting for a slow unpacker.
 const QUEUE: usize = 32;
 /// Nested indexes that are followed.
@@ -49,7 +48,7 @@ struct Resolved {
 pub fn pull(
     roots: &Roots,
     db: &Db,
-    registry: &RegistryConfig,
+    settings: &RegistryConfig,
     reference: &Reference,
     platform: &Platform,
     progress: &(dyn Fn(Progress) + Sync),
@@ -59,18 +58,26 @@ pub fn pull(
     let in_use = content::in_use(roots)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
-    let keep_blobs = registry.keep_blobs;
-    let registry = Registry::new(registry, reference)?;
+    let gate = Gate::of(settings, reference)?;
+    let registry = Registry::new(settings, reference)?;
     let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
     progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
-    if let Some(current) = runtime.block_on(up_to_date(roots, db, &registry, reference, platform))? {
+    // Where a signature is wanted and none was verified, what is here is not taken for what the registry means: the
+    // whole chain of digests is followed again.
+    if let Some(current) = runtime.block_on(up_to_date(roots, db, &registry, reference, platform))?
+        && gate.known(db, &current.image.id)?
+    {
         return Ok(current);
     }
     let resolved = runtime.block_on(resolve(&registry, reference, platform))?;
+    let verified = runtime.block_on(gate.verify(&registry, &[&resolved.top, &resolved.raw.digest]))?;
+    if let Some(verified) = &verified {
+        progress(Progress::Note(format!("{shown}: {verified}")));
+    }
     let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, &registry, reference, platform, &resolved, &config, keep_blobs, progress) {
+        match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, progress) {
             Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
             other => break other,
         }
@@ -83,6 +90,9 @@ pub fn pull(
         full
     });
     drop(in_use);
+    if let Ok(pulled) = &pulled {
+        gate.remember(db, &pulled.image.id, verified.as_ref())?;
+    }
     pulled
 }
 
@@ -161,15 +171,16 @@ fn fetch(
     roots: &Roots,
     db: &Db,
     runtime: &tokio::runtime::Runtime,
+    settings: &RegistryConfig,
     registry: &Registry,
     reference: &Reference,
     platform: &Platform,
     resolved: &Resolved,
     config: &[u8],
-    keep_blobs: bool,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
-    let (document, layers) = commit::plan(&reference.familiar(), config, resolved.manifest.layers.clone())?;
+    let keep_blobs = settings.keep_blobs;
+    let (document, layers) = commit::plan(settings.limits, &reference.familiar(), config, resolved.manifest.layers.clone())?;
     let offered = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
     if !document.os.is_empty() && platform.rank(&offered).is_none() {
         progress(Progress::Note(format!("{}: the image is for {offered}, not for {platform}", reference.familiar())));
@@ -184,7 +195,7 @@ fn fetch(
     let fresh: Vec<Fresh> = std::thread::scope(|scope| {
         runtime.block_on(async {
             let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, keep_blobs, progress));
-            futures_util::stream::iter(jobs).buffer_unordered(PARALLEL).try_collect().await
+            futures_util::stream::iter(jobs).buffer_unordered(settings.downloads).try_collect().await
         })
     })?;
     let downloads: Vec<Digest> = fresh.iter().map(|fresh| fresh.missing.layer.blob.digest.clone()).collect();
@@ -322,7 +333,12 @@ async fn attempt<'scope>(
 /// The blocking half: reads what the network thread sends, keeps and unpacks it.
 fn unpack(roots: &Roots, layer: &Planned, source: Source, pieces: Receiver<Bytes>) -> Result<(LayerDir, super::layer::Unpacked), Error> {
     let blob = &layer.blob;
-    let expected = Expected { layer: blob.digest.short().to_owned(), blob: Some((blob.digest.clone(), blob.size)), diff_id: layer.diff_id.clone() };
+    let expected = Expected {
+        layer: blob.digest.short().to_owned(),
+        blob: Some((blob.digest.clone(), blob.size)),
+        diff_id: layer.diff_id.clone(),
+        limits: layer.limits,
+    };
     let dir = LayerDir::new(roots)?;
     match source {
         Source::Twin(twin) => {

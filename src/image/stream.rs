@@ -3,8 +3,8 @@
 //! Two threads share the work: one reads, hashes and inflates (the slowest stage), the other hashes the tar
 //! while it is in the cache and writes the files.
 
-use super::Error;
 use super::layer::{self, UnpackError, Unpacked};
+use super::{Error, Limits};
 use crate::oci::{Algorithm, Digest, DigestHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -15,10 +15,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const PIECE: usize = 256 << 10;
 /// Pieces on their way between the threads.
 const QUEUE: usize = 8;
-/// A layer may expand this many times …
-const EXPANSION_RATIO: u64 = 100;
-/// … plus this, before it is taken for a bomb.
-const EXPANSION_SLACK: u64 = 64 << 30;
 
 /// What the stream must turn out to be.
 #[derive(Debug, Clone)]
@@ -28,6 +24,7 @@ pub struct Expected {
     /// Digest and size of the blob; None when only the DiffID is known (docker-archive).
     pub blob: Option<(Digest, u64)>,
     pub diff_id: Digest,
+    pub limits: Limits,
 }
 
 /// Counts and hashes what is read.
@@ -124,7 +121,7 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
     let hasher = DigestHasher::new(expected.diff_id.algorithm());
     let pieces = Pieces { full: full_out, empty: empty_in, current: Vec::new(), at: 0, hasher, count: 0 };
     let (inflated, unpacked) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(pieces, diff));
+        let writer = scope.spawn(|| write(pieces, expected.limits.entries, diff));
         let inflated = inflate(input, expected, &full_in, &empty_out);
         drop(full_in);
         let unpacked = writer.join().expect("invariant: a panic aborts the process");
@@ -142,8 +139,9 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
     }
 }
 
-fn write(pieces: Pieces, diff: &Path) -> Result<(Unpacked, Digest), UnpackError> {
-    let mut reader = layer::tar::Reader::recorded(pieces, layer::split::Writer::beside(diff)?);
+fn write(pieces: Pieces, entries: u64, diff: &Path) -> Result<(Unpacked, Digest), UnpackError> {
+    let recorded = layer::tar::Reader::recorded(pieces, layer::split::Writer::beside(diff)?);
+    let mut reader = recorded.with_entry_limit(entries);
     let mut unpacked = layer::unpack(&mut reader, diff)?;
     let pieces = reader.into_inner();
     unpacked.tar_size = pieces.count;
@@ -183,7 +181,7 @@ fn inflate(input: impl Read, expected: &Expected, full: &SyncSender<Vec<u8>>, em
     let stopped = match outcome {
         Ok(()) => None,
         Err(Pump::Writer) => Some(Stopped::ByWriter),
-        Err(Pump::Bomb(limit)) => return Err(Stopped::Error(Error::Expansion { layer: expected.layer.clone(), limit })),
+        Err(Pump::Bomb(limit, key)) => return Err(Stopped::Error(Error::Expansion { layer: expected.layer.clone(), limit, key })),
         Err(Pump::Read(source)) if is_cut(&source) => return Err(Stopped::Error(Error::CutOff(expected.layer.clone()))),
         Err(Pump::Read(source)) => Some(Stopped::Error(Error::Decompress { layer: expected.layer.clone(), source })),
     };
@@ -212,13 +210,14 @@ fn verify<R>(hashed: Hashing<R>, expected: &Expected) -> Result<(), Stopped> {
 
 enum Pump {
     Writer,
-    Bomb(u64),
+    /// Most bytes, and the key of the settings that says so.
+    Bomb(u64, &'static str),
     Read(io::Error),
 }
 
 fn pump<R: Read>(raw: &mut BufReader<Hashing<R>>, expected: &Expected, full: &SyncSender<Vec<u8>>, empty: &Receiver<Vec<u8>>) -> Result<(), Pump> {
     let blob_size = expected.blob.as_ref().map_or(u64::MAX, |(_, size)| *size);
-    let limit = blob_size.saturating_mul(EXPANSION_RATIO).saturating_add(EXPANSION_SLACK);
+    let (limit, key) = expected.limits.uncompressed(blob_size);
     let mut decoder = decompressor(&mut *raw).map_err(Pump::Read)?;
     let mut total = 0u64;
     loop {
@@ -238,7 +237,7 @@ fn pump<R: Read>(raw: &mut BufReader<Hashing<R>>, expected: &Expected, full: &Sy
         }
         total += filled as u64;
         if total > limit {
-            return Err(Pump::Bomb(limit));
+            return Err(Pump::Bomb(limit, key));
         }
         piece.truncate(filled);
         full.send(piece).map_err(|_| Pump::Writer)?;

@@ -146,6 +146,12 @@ pub(super) fn image_named(db: &Db, reference: &str) -> Result<Option<String>, Er
     one(db, || format!("image name {reference}"), "SELECT image_id FROM names WHERE reference=?1", [reference], |row| row.get(0))
 }
 
+pub(super) fn verified_keys(db: &Db, image: &str, repository: &str, identity: &str) -> Result<Vec<String>, Error> {
+    let what = format!("the verified signatures of image {image}");
+    let sql = "SELECT key FROM verified_images WHERE image_id=?1 AND repository=?2 AND identity=?3 ORDER BY key";
+    all(db, &what, sql, [image, repository, identity], |row| row.get(0))
+}
+
 pub(super) fn images_by_prefix(db: &Db, hex: &str) -> Result<Vec<String>, Error> {
     if !is_hex(hex) {
         return Ok(Vec::new());

@@ -377,6 +377,21 @@ pub struct Layer {
     pub tar_size: u64,
 }
 
+/// A signature of an image that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedImage {
+    /// Image id.
+    pub image: String,
+    /// The repository it was verified for, in the spelling of trust policies.
+    pub repository: String,
+    /// The scope the signed repository had to lie in; empty: it was the image's own.
+    pub identity: String,
+    /// What was signed: a manifest or index.
+    pub digest: String,
+    /// Digest of the public key.
+    pub key: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     pub name: VolumeName,

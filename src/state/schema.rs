@@ -101,6 +101,19 @@ CREATE TABLE manifest_lists (
     document TEXT NOT NULL
 ) WITHOUT ROWID;
 ",
+    r"
+-- Signatures that were verified: the digest that was signed, and the digest of the public key.
+CREATE TABLE verified_images (
+    image_id TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (image_id, repository, identity, key)
+) WITHOUT ROWID;
+CREATE TRIGGER verified_images_go AFTER DELETE ON images
+BEGIN DELETE FROM verified_images WHERE image_id = OLD.id; END;
+",
 ];
 
 /// The schema this build reads and writes.

@@ -1,6 +1,6 @@
 //! Transactions: every change of records and leases.
 
-use super::record::{Container, Image, Layer, MountKind, Network, Phase, Protocol, PublishedPort, Volume};
+use super::record::{Container, Image, Layer, MountKind, Network, Phase, Protocol, PublishedPort, VerifiedImage, Volume};
 use super::{Db, Error, Tx, read, reserve};
 use crate::base::{ContainerId, ContainerName, VolumeName};
 use rusqlite::Params;
@@ -240,6 +240,19 @@ impl Tx<'_> {
         }
         let sql = "INSERT OR REPLACE INTO names (reference, image_id) VALUES (?1, ?2)";
         self.run(|| format!("name image {image_id} {reference}"), sql, (reference, image_id)).map(|_| ())
+    }
+
+    /// Remembers a verified signature; it goes with its image.
+    ///
+    /// # Errors
+    /// [`Error::ImageMissing`] if there is no such image.
+    pub fn put_verified_image(&self, verified: &VerifiedImage) -> Result<(), Error> {
+        let VerifiedImage { image, repository, identity, digest, key } = verified;
+        if !read::exists(self.db, "image", "SELECT 1 FROM images WHERE id=?1", image)? {
+            return Err(Error::ImageMissing { id: image.clone() });
+        }
+        let sql = "INSERT OR REPLACE INTO verified_images (image_id, repository, identity, key, digest) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.run(|| format!("record a signature of image {image}"), sql, (image, repository, identity, key, digest)).map(|_| ())
     }
 
     /// Removes a reference; a missing one is fine.

@@ -41,6 +41,7 @@ impl Engine {
                         host.arch
                     ));
                 }
+                crate::image::admit(&self.registry, &self.db, &request.image, &image)?;
                 return Ok((image, document));
             }
         }

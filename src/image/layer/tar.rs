@@ -5,7 +5,7 @@
 //! Formats: POSIX.1-2017 pax "ustar Interchange Format"; GNU tar manual, "Sparse Formats".
 
 use super::split::Writer;
-use super::{EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
+use super::{ENTRY_LIMIT, EXTENSION_LIMIT, EXTENT_LIMIT, PATH_LIMIT, UnpackError};
 use std::io::BufRead;
 use std::os::fd::BorrowedFd;
 use tar::{EntryType, GnuExtSparseHeader, Header};
@@ -80,18 +80,25 @@ pub struct Reader<R> {
     /// Stored bytes of the current entry not yet read.
     left: u64,
     padding: u64,
+    /// Most entries that whoever unpacks takes.
+    pub entry_limit: u64,
     /// Takes down every byte that is read, or where it went.
     split: Option<Writer>,
 }
 
 impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0, split: None }
+        Reader { input, left: 0, padding: 0, entry_limit: ENTRY_LIMIT, split: None }
+    }
+
+    /// The same reader with another limit of entries.
+    pub fn with_entry_limit(self, entry_limit: u64) -> Self {
+        Reader { entry_limit, ..self }
     }
 
     /// Reads and takes down what is needed to make the tar again.
     pub fn recorded(input: R, split: Writer) -> Self {
-        Reader { input, left: 0, padding: 0, split: Some(split) }
+        Reader { split: Some(split), ..Self::new(input) }
     }
 
     /// The next entry; what was not read of the last one is skipped. None at the end marker.

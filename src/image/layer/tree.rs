@@ -5,7 +5,7 @@
 //! directory and back follows Docker: only a directory over a directory merges.
 
 use super::tar::{Kind, Member, Reader};
-use super::{ENTRY_LIMIT, NAME_LIMIT, UnpackError, Unpacked, shown, xattr};
+use super::{NAME_LIMIT, UnpackError, Unpacked, shown, xattr};
 use crate::oci::whiteout::{self, Meaning};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -57,8 +57,8 @@ pub fn unpack<R: BufRead>(reader: &mut Reader<R>, diff: &Path) -> Result<Unpacke
     tree.out.fixups.implicit.insert(Vec::new());
     while let Some(member) = reader.next()? {
         tree.out.entries += 1;
-        if tree.out.entries > ENTRY_LIMIT {
-            return Err(UnpackError::Limit { what: "the number of entries", limit: ENTRY_LIMIT });
+        if tree.out.entries > reader.entry_limit {
+            return Err(UnpackError::Limit { what: "the number of entries (image.limits.max_entries in the settings)", limit: reader.entry_limit });
         }
         tree.write(reader, &member)?;
     }

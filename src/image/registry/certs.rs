@@ -5,6 +5,7 @@
 
 use crate::image::Error;
 use reqwest::{Certificate, Identity};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of one file.
@@ -17,12 +18,18 @@ pub struct Certificates {
     pub identity: Option<Identity>,
 }
 
-/// Reads the directories of one host; `names` are the names it goes by (`docker.io`, `registry-1.docker.io`).
+/// Reads the directories of one host: those beneath `dirs`, and those of `own`, which must be there; `names` are the names it goes by (`docker.io`, `registry-1.docker.io`).
 ///
 /// # Errors
 /// A file that cannot be read or holds no certificate, a certificate without its key, a key without its certificate.
-pub fn read(dirs: &[PathBuf], names: &[&str]) -> Result<Certificates, Error> {
+pub fn read(dirs: &[PathBuf], own: &BTreeMap<String, Vec<PathBuf>>, names: &[&str]) -> Result<Certificates, Error> {
     let mut found = Certificates::default();
+    for dir in names.iter().filter_map(|name| own.get(*name)).flatten() {
+        if !dir.is_dir() {
+            return Err(Error::Certificate { path: dir.clone(), why: "the settings name it and it is not a directory".to_owned() });
+        }
+        read_dir(dir, &mut found)?;
+    }
     for dir in dirs {
         for name in names {
             // A host of a URL has neither, but a directory above must never be reached by one.
@@ -89,5 +96,19 @@ fn with_source(error: &reqwest::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => source.to_string(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_the_settings_must_be_there() {
+        let own = BTreeMap::from([("r.example".to_owned(), vec![PathBuf::from("/nonexistent/certs")])]);
+        let error = read(&[], &own, &["r.example"]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/certs") && error.contains("settings"), "{error}");
+        assert!(read(&[], &own, &["other.example"]).is_ok());
+        assert!(read(&[PathBuf::from("/nonexistent")], &BTreeMap::new(), &["r.example"]).is_ok());
     }
 }

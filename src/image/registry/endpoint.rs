@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub struct Endpoint {
     pub host: String,
     certificates: Certificates,
     certs_dirs: Vec<PathBuf>,
+    certs: BTreeMap<String, Vec<PathBuf>>,
     /// Listed as insecure: certificates are not verified, and plain HTTP will do.
     insecure: bool,
     patience: Option<Duration>,
@@ -55,11 +56,12 @@ pub fn of(config: &RegistryConfig, registry: &str) -> Result<Vec<Endpoint>, Erro
 /// be sent.
 ///
 /// # Errors
-/// A certificate file cannot be used.
+/// The settings or a certificate file cannot be used.
 pub fn own(config: &RegistryConfig, registry: &str, patience: Option<Duration>) -> Result<Endpoint, Error> {
+    config.usable()?;
     let host = if registry == "docker.io" { DEFAULT_REGISTRY_HOST } else { registry };
     let names: &[&str] = if registry == host { &[host] } else { &[registry, host] };
-    let certificates = certs::read(&config.certs_dirs, names)?;
+    let certificates = certs::read(&config.certs_dirs, &config.certs, names)?;
     let insecure = config.insecure.iter().any(|listed| listed == registry);
     // A registry of this machine has a certificate only if somebody said so.
     let plain = is_loopback(registry) && certificates.roots.is_empty() && certificates.identity.is_none() && !insecure;
@@ -83,7 +85,7 @@ fn mirror_endpoint(config: &RegistryConfig, mirror: &str) -> Result<Endpoint, Er
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refused("credentials belong into the docker config file, under the mirror's host"));
     }
-    let certificates = certs::read(&config.certs_dirs, &[&host])?;
+    let certificates = certs::read(&config.certs_dirs, &config.certs, &[&host])?;
     Ok(Endpoint::new(mirror.trim_end_matches('/').to_owned(), host, certificates, config, insecure))
 }
 
@@ -94,6 +96,7 @@ impl Endpoint {
             host,
             certificates,
             certs_dirs: config.certs_dirs.clone(),
+            certs: config.certs.clone(),
             insecure,
             patience: Some(STALL),
             switched: Cell::new(false),
@@ -106,7 +109,7 @@ impl Endpoint {
     /// # Errors
     /// A certificate file cannot be used.
     pub fn at(config: &RegistryConfig, base: String, host: String, patience: Option<Duration>) -> Result<Self, Error> {
-        let certificates = certs::read(&config.certs_dirs, &[&host])?;
+        let certificates = certs::read(&config.certs_dirs, &config.certs, &[&host])?;
         Ok(Endpoint { patience, ..Endpoint::new(base, host, certificates, config, false) })
     }
 
@@ -149,7 +152,7 @@ impl Endpoint {
         let client = if self.owns(url) {
             build(url, &self.certificates, !self.insecure, is_loopback(&host), self.patience)?
         } else {
-            let mut certificates = certs::read(&self.certs_dirs, &[&host])?;
+            let mut certificates = certs::read(&self.certs_dirs, &self.certs, &[&host])?;
             certificates.roots.extend(self.certificates.roots.iter().cloned());
             build(url, &certificates, true, is_loopback(&host), self.patience)?
         };

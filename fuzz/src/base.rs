@@ -1,0 +1,2 @@
+//! What the linked files need of `src/base.rs`.
+pub mod xattr;
