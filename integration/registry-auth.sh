@@ -52,6 +52,20 @@ says "logs in" 'Login Succeeded'
 expect "and is not shown" 0 "$(grep -c 'se:cret' "$work/out")"
 expect "with docker's tools: skopeo reads it" 0 "$(skopeo inspect --tls-verify=false --authfile "$work/docker/config.json" docker://localhost:5826/test/busybox:1 > "$work/out" 2>&1; echo $?)"
 
+# A token server: the login is verified there, and what is kept is its refresh token.
+python3 "$here/token-server.py" "$work/token" 5833 > "$work/token.log" 2>&1 &
+registry_pids="$registry_pids $!"
+wait_for 20 test -s "$work/token/cert.pem"
+AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5833/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5834
+mkdir -p "$work/registry-5834" && cp -r "$work/registry-5826/docker" "$work/registry-5834/"
+mv "$work/registry-5834/docker/registry/v2/repositories/test/busybox" "$work/registry-5834/docker/registry/v2/repositories/test/private"
+expect "a token server refuses a wrong password" 1 "$(echo wrong | run login -u user --password-stdin localhost:5834)"
+says "says so (token server)" 'refused the login of user "user"'
+expect "login at a token server" 0 "$(echo secret | run login -u user --password-stdin localhost:5834)"
+expect "keeps the refresh token" "user: refresh-of-user" "$(jq -r '.auths["localhost:5834"] | (.auth | @base64d) + " " + .identitytoken' "$work/docker/config.json")"
+expect "pull with the refresh token" 0 "$(run pull localhost:5834/test/private:1)"
+rcon logout localhost:5834 > /dev/null
+
 # Credential helpers.
 cat > "$work/bin/docker-credential-test" <<HELPER
 #!/bin/sh
@@ -126,7 +140,7 @@ expect "a client certificate" 0 "$(run pull registry.test:5828/test/busybox:1)"
 
 # Insecure registries: only when listed; TLS without verification first, plain HTTP second.
 rm -r "$certs/registry.test:5827"
-RCON_INSECURE_REGISTRIES=registry.test:5827 expect "listed as insecure: any certificate" 0 "$(RCON_INSECURE_REGISTRIES=registry.test:5827 run pull registry.test:5827/test/busybox:1)"
+expect "listed as insecure: any certificate" 0 "$(RCON_INSECURE_REGISTRIES=registry.test:5827 run pull registry.test:5827/test/busybox:1)"
 start_registry 5829
 cp -r "$work/registry-5826/docker" "$work/registry-5829/"
 expect "plain HTTP that is not listed" 1 "$(run pull registry.test:5829/test/busybox:1)"
@@ -161,7 +175,7 @@ ecr() { # NAME [VARIABLE=VALUE...]: expects a pull
     expect "$name" 0 "$(env "$@" "$RCON" --root "$work/data" --run-root "$work/run" pull "$ECR/test/busybox:1" > "$work/out" 2>&1 || cat "$work/out" >&2; rcon image inspect "$ECR/test/busybox:1" > /dev/null 2>&1; echo $?)"
 }
 expect "ECR without AWS keys" 1 "$(run pull "$ECR/test/busybox:1")"
-says "is denied" 'denied'
+says "is denied, with the way out" 'set AWS_PROFILE'
 export AWS_ENDPOINT_URL_ECR=http://127.0.0.1:5831
 ecr "ECR with keys of the environment" AWS_ACCESS_KEY_ID=AKIAEXAMPLE AWS_SECRET_ACCESS_KEY=secret
 mkdir -p "$HOME/.aws"
@@ -169,6 +183,10 @@ printf '[work]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = secret\
 ecr "ECR with a profile" AWS_PROFILE=work
 expect "a profile that is not there" 1 "$(AWS_PROFILE=none run pull "$ECR/test/none:1")"
 says "is named" 'no AWS profile "none"'
+printf '[profile role]\nrole_arn = arn:aws:iam::123456789012:role/puller\nsource_profile = work\n' > "$HOME/.aws/config"
+ecr "ECR with a role of a profile" AWS_PROFILE=role AWS_ENDPOINT_URL_STS=http://127.0.0.1:5831
+echo web-token > "$work/web-token"
+ecr "ECR with a web identity" AWS_ROLE_ARN=arn:aws:iam::123456789012:role/web AWS_WEB_IDENTITY_TOKEN_FILE="$work/web-token" AWS_ENDPOINT_URL_STS=http://127.0.0.1:5831
 printf '{"auths":{"%s":{"auth":"%s"}}}' "$ECR" "$(printf 'AWS:yesterday' | base64)" > "$work/docker/config.json"
 ecr "a login that has expired is renewed" AWS_PROFILE=work
 printf '{"credHelpers":{"%s":"ecr-login"}}' "$ECR" > "$work/docker/config.json"
@@ -186,7 +204,7 @@ expect "version 2 alone was used" 0 "$(grep -c 'without a token' "$work/metadata
 ecr "ECR with the container's role" AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:5832/container AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token
 expect "a service that is not there takes bounded time" 1 "$(AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://192.0.2.1 timeout 20 "$RCON" --root "$work/data" --run-root "$work/run" pull "$ECR/test/none:1" > "$work/out" 2>&1; echo $?)"
 
+umount /etc/hosts
 no_leaks "nothing is left"
 stop_registry
-umount /etc/hosts
 finish

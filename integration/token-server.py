@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A token server in the manner of Docker Hub's: anonymous pull of test/busybox, everything for user:secret.
+"""A token server in the manner of Docker Hub's: anonymous pull of test/busybox, everything for user:secret, who also
+gets a refresh token (offline_token=true) and can use it (POST, grant_type=refresh_token).
 
 token-server.py DIRECTORY PORT writes DIRECTORY/cert.pem (for the registry) and serves /token on loopback.
 Signs RS256 with openssl; the standard library does the rest.
@@ -35,6 +36,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         query = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
         authorization = self.headers.get("Authorization", "")
         known = authorization == "Basic " + base64.b64encode(b"user:secret").decode()
+        if authorization and not known:
+            return self.send_error(401)
+        self.give(query, known)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        query = urllib.parse.parse_qs(body)
+        if query.get("grant_type") != ["refresh_token"] or query.get("refresh_token") != ["refresh-of-user"]:
+            return self.send_error(401)
+        query["scope"] = query.get("scope", [""])[0].split()
+        self.give(query, True)
+
+    def give(self, query, known):
         access = []
         for scope in query.get("scope", []):
             kind, name, actions = scope.split(":")
@@ -47,7 +61,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = encode(json.dumps(claims).encode())
         signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=f"{head}.{body}".encode(),
                                    check=True, capture_output=True).stdout
-        answer = json.dumps({"token": f"{head}.{body}.{encode(signature)}", "expires_in": 300}).encode()
+        answer = {"token": f"{head}.{body}.{encode(signature)}", "expires_in": 300}
+        if known and query.get("offline_token") == ["true"]:
+            answer["refresh_token"] = "refresh-of-user"
+        answer = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))

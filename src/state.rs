@@ -83,6 +83,14 @@ impl Db {
         open::checkpoint(self, LARGE_WAL)
     }
 
+    /// What SQLite's own check finds wrong with the file, in its words; nothing when it is sound.
+    ///
+    /// # Errors
+    /// Why the check cannot run.
+    pub fn faults(&self) -> Result<Vec<String>, Error> {
+        read::faults(self)
+    }
+
     // Reads (each a consistent snapshot).
 
     /// One container by full id.

@@ -59,6 +59,29 @@ ends "pushed" 0 rcon manifest push "$A/list:1"
 ends "docker pulls by it" 0 docker_ pull -q "$A/list:1"
 ends "podman pulls by it" 0 podman_ pull -q --tls-verify=false "$A/list:1"
 
+# Archives both ways. Ours is made without the blobs: the layers are tars made again.
+rcon image prune -af > /dev/null
+docker_ system prune -af > /dev/null 2>&1
+rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
+id=$(rcon image inspect -f '{{.Id}}' busybox)
+rcon tag busybox ours/saved:1
+rcon save -o "$work/ours.tar" ours/saved:1
+ends "docker loads what we save" 0 docker_ load -q -i "$work/ours.tar"
+prints "by its name, with our id" "$id" docker_ image inspect -f '{{.Id}}' ours/saved:1
+prints "and runs it" hello docker_ run --rm --network none ours/saved:1 echo hello
+docker_ save -o "$work/theirs.tar" ours/saved:1
+rcon rmi -f busybox ours/saved:1 > /dev/null
+ends "we load what docker saves" 0 rcon load -q -i "$work/theirs.tar"
+prints "with the same id" "$id" rcon image inspect -f '{{.Id}}' ours/saved:1
+prints "and run it" hello rcon run --rm --network none ours/saved:1 echo hello
+docker_ create --name flat ours/saved:1 > /dev/null
+docker_ export flat | rcon import -c 'CMD ["echo", "imported"]' - flat:1 > /dev/null
+prints "what docker exports is imported" imported rcon run --rm --network none flat:1
+rcon create --name flat ours/saved:1 > /dev/null
+ends "docker imports what we export" 0 sh -c "'$RCON' --root '$work/data' --run-root '$work/run' export flat | docker -H 'unix://$work/docker.sock' import - flat:2"
+prints "and runs it" hello docker_ run --rm --network none flat:2 echo hello
+rcon rm flat > /dev/null
+
 docker_ system prune -af > /dev/null 2>&1
 kill "$daemon" 2> /dev/null
 wait "$daemon" 2> /dev/null

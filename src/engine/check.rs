@@ -39,20 +39,37 @@ impl Engine {
         for finding in report.findings {
             checked.problems.push(if repair { self.repair(finding)? } else { self.describe(&finding)? });
         }
-        for volume in self.volumes(&[])? {
-            if !self.volume_mountpoint(&volume.name).is_dir() {
-                checked.problems.push(Trouble {
-                    object: format!("volume {}", volume.name),
-                    problem: "its directory is missing, and its data with it".to_owned(),
-                    mended: None,
-                    hint: Some(format!("restore {} from a backup, or remove the volume", self.volume_mountpoint(&volume.name).display())),
-                });
-            }
-        }
+        self.check_records(&mut checked)?;
         if repair {
             crate::image::collect_garbage(roots, &self.db)?;
+            self.sweep_containers()?;
         }
         Ok(checked)
+    }
+
+    /// The database itself, and what its records say there is.
+    fn check_records(&self, checked: &mut Checked) -> Result<()> {
+        let roots = &self.privilege.roots;
+        let mut stands = |object: String, problem: String, hint: String| {
+            checked.problems.push(Trouble { object, problem, mended: None, hint: Some(hint) });
+        };
+        for problem in self.db.faults()? {
+            stands("database".to_owned(), problem, format!("keep a copy of {}, and pull and create anew what is lost", roots.database().display()));
+        }
+        for view in self.list(true, &[])? {
+            let name = &view.record.name;
+            if !roots.container(&view.record.id).is_dir() {
+                stands(format!("container {name}"), "its directory is missing, and its files with it".to_owned(), format!("rcon rm -f {name}"));
+            }
+        }
+        for volume in self.volumes(&[])? {
+            let place = self.volume_mountpoint(&volume.name);
+            if !place.is_dir() {
+                let hint = format!("restore {} from a backup, or rcon volume rm {}", place.display(), volume.name);
+                stands(format!("volume {}", volume.name), "its directory is missing, and its data with it".to_owned(), hint);
+            }
+        }
+        Ok(())
     }
 
     /// Images that hold this layer.

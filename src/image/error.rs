@@ -226,6 +226,9 @@ impl Error {
     pub fn advice(&self) -> Option<String> {
         match self {
             Error::Tls { way_out, .. } => Some(way_out.clone()).filter(|text| !text.is_empty()),
+            Error::Denied { name } if super::registry::wants_aws_keys(name) => {
+                Some("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role".to_owned())
+            }
             other => other.hint().map(str::to_owned),
         }
     }

@@ -221,7 +221,10 @@ fn fetch(
         tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
     }
     for digest in &downloads {
-        content::drop_download(roots, digest)?;
+        // The image is recorded: what stays behind is swept by the next pull.
+        if let Err(error) = content::drop_download(roots, digest) {
+            tracing::warn!("{error}: {}", error.source);
+        }
     }
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
@@ -249,6 +252,7 @@ async fn fetch_layer<'scope>(
         }
     }
     let source = stored(roots, &missing.layer, progress).await?;
+    let mirrored = registry.asks_mirrors();
     let leftover = matches!(source, Source::Store(_) | Source::Network(_, 1..));
     let (dir, unpacked) = match attempt(scope, roots, registry, &missing.layer, source, progress).await {
         Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover => {
@@ -256,7 +260,8 @@ async fn fetch_layer<'scope>(
             let source = Source::Network(Ingest::new(roots)?, 0);
             attempt(scope, roots, registry, &missing.layer, source, progress).await?
         }
-        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if registry.distrust_mirrors() => {
+        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if mirrored => {
+            registry.distrust_mirrors();
             progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of a mirror are damaged".to_owned() });
             let source = Source::Network(Ingest::new(roots)?, 0);
             attempt(scope, roots, registry, &missing.layer, source, progress).await?

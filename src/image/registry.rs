@@ -103,8 +103,16 @@ impl Registry {
         let accept = media::ACCEPTED_MANIFESTS.join(", ");
         let path = format!("manifests/{tag}");
         let ask = Ask { method: Method::HEAD, path: &path, accept: Some(&accept), operation: "look up the tag", ..Ask::default() };
-        let response = self.send(self.endpoints.last()?, &ask).await.ok()?;
-        response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
+        for endpoint in self.asked() {
+            let digest = self.send(endpoint, &ask).await.ok().and_then(|response| {
+                let header = response.headers().get("docker-content-digest")?;
+                header.to_str().ok()?.parse().ok()
+            });
+            if digest.is_some() {
+                return digest;
+            }
+        }
+        None
     }
 
     /// Reads a manifest or index by tag or digest.
@@ -131,9 +139,14 @@ impl Registry {
         &self.endpoints[first..]
     }
 
-    /// From now on only the registry itself is asked. False: it was the only one already.
-    pub fn distrust_mirrors(&self) -> bool {
-        self.endpoints.len() > 1 && !self.mirrors_distrusted.replace(true)
+    /// True while mirrors are asked before the registry.
+    pub fn asks_mirrors(&self) -> bool {
+        self.asked().len() > 1
+    }
+
+    /// From now on only the registry itself is asked.
+    pub fn distrust_mirrors(&self) {
+        self.mirrors_distrusted.set(true);
     }
 
     /// Tries at one endpoint: a mirror that does not answer is left for the next one at once.
@@ -206,7 +219,7 @@ impl Registry {
             }
             if status == StatusCode::UNAUTHORIZED && round < 3 && endpoint.owns(response.url()) {
                 round += 1;
-                self.authority.answer(endpoint, &self.reference, response.headers(), round).await?;
+                self.authority.answer(endpoint, &self.reference, response.headers(), known.as_ref(), round).await?;
                 continue;
             }
             let (headers, url) = (response.headers().clone(), response.url().clone());
@@ -251,6 +264,11 @@ impl Ask<'_> {
     }
 }
 
+/// True for a name at a registry whose password is made from AWS keys.
+pub fn wants_aws_keys(name: &str) -> bool {
+    ecr::Host::parse(name.split('/').next().unwrap_or_default()).is_some()
+}
+
 /// A body that could not be read.
 fn broken(endpoint: &Endpoint, url: &Url, operation: &str, error: BodyError) -> Error {
     match error {
@@ -290,7 +308,7 @@ fn error_message(body: &[u8]) -> String {
 
 fn is_refused(error: &Error) -> bool {
     match error {
-        Error::Unreachable { source, .. } => source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect),
+        Error::Unreachable { source, .. } => source.downcast_ref::<endpoint::NoAnswer>().is_some_and(|no_answer| no_answer.connect),
         _ => false,
     }
 }

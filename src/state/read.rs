@@ -25,6 +25,14 @@ fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&
     run().map_err(|source| Error::sqlite(format!("read {what}"), &db.path)(source))
 }
 
+/// See [`Db::faults`].
+pub(super) fn faults(db: &Db) -> Result<Vec<String>, Error> {
+    let run = || db.connection.prepare("PRAGMA integrity_check(20)")?.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>();
+    let mut lines = run().map_err(Error::sqlite("check the database", &db.path))?;
+    lines.retain(|line| line != "ok");
+    Ok(lines)
+}
+
 pub(super) fn document<T: DeserializeOwned>(db: &Db, object: impl FnOnce() -> String, text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|source| Error::Document { object: object(), path: db.path.clone(), source })
 }

@@ -153,4 +153,13 @@ fn check_names_damage_and_mends_it() {
     engine.rcon(&["start", "user"]).ok();
     assert!(engine.rcon(&["system", "check"]).ok().ends_with("sound"));
     engine.rcon(&["rm", "-f", "user"]).ok();
+    engine.rcon(&["volume", "create", "lost"]).ok();
+    std::fs::remove_dir_all(engine.root.join("data/volumes/lost")).unwrap();
+    let found = engine.rcon(&["system", "check", "--repair"]);
+    assert!(
+        found.code == 1 && found.out.contains("volume lost: its directory is missing") && found.out.contains("rcon volume rm lost"),
+        "{}",
+        found.out
+    );
+    engine.rcon(&["volume", "rm", "lost"]).ok();
 }

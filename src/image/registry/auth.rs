@@ -91,8 +91,12 @@ impl Authority {
         (Instant::now() < *until).then(|| header.clone())
     }
 
+    /// True if there is anything to offer, whether the registry asked for it or not.
     pub fn has_credentials(&self, endpoint: &Endpoint) -> bool {
-        self.credentials.borrow().get(&endpoint.host).is_some_and(|held| held.credentials != Credentials::anonymous())
+        match self.credentials.borrow().get(&endpoint.host) {
+            Some(held) => held.credentials != Credentials::anonymous(),
+            None => self.stores.find(&endpoint.host).is_ok_and(|found| found != Credentials::anonymous()),
+        }
     }
 
     /// Remembers the `Retry-After` of a server; returns it in seconds.
@@ -156,25 +160,44 @@ impl Authority {
         Ok(true)
     }
 
-    /// Does what a `401` asks for; the request is then sent again.
+    /// Does what a `401` asks for; the request is then sent again. `sent` is the header that was refused.
     ///
     /// # Errors
     /// Nothing more can be offered, or the challenge is refused.
-    pub async fn answer(&self, endpoint: &Endpoint, reference: &Reference, headers: &HeaderMap, round: u32) -> Result<(), Error> {
-        self.respond(endpoint, reference.repository(), &reference.familiar_name(), headers, round).await
+    pub async fn answer(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        headers: &HeaderMap,
+        sent: Option<&HeaderValue>,
+        round: u32,
+    ) -> Result<(), Error> {
+        self.respond(endpoint, reference.repository(), &reference.familiar_name(), headers, sent, round).await
     }
 
     /// [`Authority::answer`] for any repository, or for none; `name` is for messages.
     ///
     /// # Errors
     /// As [`Authority::answer`].
-    pub async fn respond(&self, endpoint: &Endpoint, repository: &str, name: &str, headers: &HeaderMap, round: u32) -> Result<(), Error> {
+    pub async fn respond(
+        &self,
+        endpoint: &Endpoint,
+        repository: &str,
+        name: &str,
+        headers: &HeaderMap,
+        sent: Option<&HeaderValue>,
+        round: u32,
+    ) -> Result<(), Error> {
         let key = (endpoint.base(), repository.to_owned());
-        let had_one = self.known.borrow_mut().remove(&key).is_some();
+        // Several transfers share the token: another one may have renewed it meanwhile.
+        if self.known(endpoint, repository).is_some_and(|newer| Some(&newer) != sent) {
+            return Ok(());
+        }
+        self.known.borrow_mut().remove(&key);
         let credentials = self.credentials(endpoint).await?;
         let denied = || self.denied(endpoint, name.to_owned());
         // A fresh token that is refused will be refused again; an old one may have expired.
-        if had_one && round > 1 {
+        if sent.is_some() && round > 1 {
             return Err(denied());
         }
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());

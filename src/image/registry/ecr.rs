@@ -7,6 +7,7 @@
 mod keys;
 mod profile;
 mod signature;
+mod sts;
 
 use super::{Endpoint, body};
 use crate::image::{Error, RegistryConfig};

@@ -199,13 +199,12 @@ impl Endpoint {
     /// Why no answer came from `url`, in words that name the way out.
     pub fn explain(&self, url: &Url, operation: &str, error: reqwest::Error) -> Error {
         let registry = self.name_of(url);
-        // The address may hold the secrets of a redirect.
-        let error = error.without_url();
-        if let Some(fault) = tls::fault(&error) {
-            let host = if self.owns(url) { self.host.clone() } else { authority(url) };
-            return tls::sentence(registry, &host, &fault, &self.certs_dirs);
+        let host = if self.owns(url) { self.host.clone() } else { authority(url) };
+        let fault = tls::fault(&error);
+        if let Some(sentence) = fault.and_then(|fault| tls::sentence(registry.clone(), &host, &fault, error.is_connect(), &self.certs_dirs)) {
+            return sentence;
         }
-        Error::Unreachable { registry, operation: operation.to_owned(), source: Box::new(error) }
+        Error::Unreachable { registry, operation: operation.to_owned(), source: Box::new(NoAnswer::of(&error)) }
     }
 
     /// How messages name the host of `url`.
@@ -217,8 +216,7 @@ impl Endpoint {
     pub fn fall_back(&self, error: &Error) -> bool {
         let no_tls = match error {
             Error::Tls { .. } => true,
-            Error::Unreachable { source, .. } => source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect),
-            _ => false,
+            error => super::is_refused(error),
         };
         self.insecure && no_tls && !self.plain() && self.switch("https://", "http://")
     }
@@ -242,6 +240,27 @@ impl Endpoint {
     pub fn for_test(base: &str, host: &str) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         Endpoint::new(base.to_owned(), host.to_owned(), Certificates::default(), &RegistryConfig::default(), false)
+    }
+}
+
+/// Why there is no answer: the innermost cause, without the layers of the HTTP client around it and without the
+/// address, which may hold the secrets of a redirect.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NoAnswer {
+    why: String,
+    /// Not even a connection was made.
+    pub connect: bool,
+}
+
+impl NoAnswer {
+    fn of(error: &reqwest::Error) -> Self {
+        let mut inner: &dyn std::error::Error = error;
+        while let Some(source) = inner.source() {
+            inner = source;
+        }
+        let why = if error.is_timeout() { "no answer came in time".to_owned() } else { inner.to_string() };
+        NoAnswer { why, connect: error.is_connect() }
     }
 }
 

@@ -54,7 +54,7 @@ async fn verify(authority: &Authority, endpoint: &Endpoint, user: &str) -> Resul
             return Ok(());
         }
         if status == StatusCode::UNAUTHORIZED && endpoint.owns(response.url()) {
-            authority.respond(endpoint, "", &endpoint.host, response.headers(), round).await.map_err(refused)?;
+            authority.respond(endpoint, "", &endpoint.host, response.headers(), known.as_ref(), round).await.map_err(refused)?;
             continue;
         }
         let registry = endpoint.name_of(response.url());

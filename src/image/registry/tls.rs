@@ -21,8 +21,9 @@ pub fn fault(error: &reqwest::Error) -> Option<rustls::Error> {
     None
 }
 
-/// The sentence for a fault; `host` is the name of its directory below `certs.d`.
-pub fn sentence(registry: String, host: &str, fault: &rustls::Error, certs_dirs: &[PathBuf]) -> Error {
+/// The sentence for a fault; `host` is the name of its directory below `certs.d`. None for a fault that trying again
+/// may mend: `first` says that no connection was made yet.
+pub fn sentence(registry: String, host: &str, fault: &rustls::Error, first: bool, certs_dirs: &[PathBuf]) -> Option<Error> {
     let dir = certs_dirs.first().map_or_else(|| PathBuf::from("/etc/rcon/certs.d"), Clone::clone).join(host);
     let dir = dir.display();
     let (why, way_out) = match fault {
@@ -54,9 +55,10 @@ pub fn sentence(registry: String, host: &str, fault: &rustls::Error, certs_dirs:
             "it does not speak TLS on this port".to_owned(),
             format!("if plain HTTP is meant, list {host} as an insecure registry (RCON_INSECURE_REGISTRIES={host})"),
         ),
-        other => (other.to_string(), String::new()),
+        other if first => (other.to_string(), String::new()),
+        _ => return None,
     };
-    Error::Tls { registry, why, way_out }
+    Some(Error::Tls { registry, why, way_out })
 }
 
 #[cfg(test)]
@@ -73,8 +75,9 @@ mod tests {
             (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), "client certificate", "certs.d/r:5/client.key"),
             (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS", "insecure"),
         ] {
-            let Error::Tls { why: said, way_out: advice, .. } = sentence("r:5".into(), "r:5", &fault, &dirs) else { panic!("{fault}") };
+            let Some(Error::Tls { why: said, way_out: advice, .. }) = sentence("r:5".into(), "r:5", &fault, false, &dirs) else { panic!("{fault}") };
             assert!(said.contains(why) && advice.contains(way_out), "{said} / {advice}");
         }
+        assert!(sentence("r".into(), "r", &rustls::Error::DecryptError, false, &dirs).is_none(), "a damaged stream is tried again");
     }
 }

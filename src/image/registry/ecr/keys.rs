@@ -6,6 +6,7 @@
 //! configuration the metadata service is asked for a bounded time; version 1 of it is never used.
 
 use super::profile;
+use super::sts::{self, Caller, Role};
 use reqwest::{Client, Method, Url};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -25,6 +26,9 @@ const CONTAINER_SERVICE: &str = "http://169.254.170.2";
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 /// The instance metadata service.
 const METADATA: &str = "http://169.254.169.254";
+
+/// Profiles that may lead to one another.
+const PROFILES: u32 = 4;
 
 /// Keys to sign with.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,11 +71,19 @@ pub async fn find(environment: &Environment, region: &str) -> Result<Option<Keys
         return Ok(Some(Keys { id, secret, session, source: "keys of AWS_ACCESS_KEY_ID".to_owned() }));
     }
     if let (Some(file), Some(role)) = (environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environment.get("AWS_ROLE_ARN")) {
-        return web_identity(environment, region, &file, &role).await.map(Some);
+        let token = std::fs::read_to_string(&file).map_err(|e| format!("cannot read {file} (AWS_WEB_IDENTITY_TOKEN_FILE): {e}"))?;
+        let role = Role { arn: &role, session: environment.get("AWS_ROLE_SESSION_NAME"), external_id: None };
+        return sts::assume(environment, region, &role, Caller::WebIdentity(token.trim())).await.map(Some);
     }
-    if let Some(keys) = of_profile(environment)? {
+    let asked = environment.get("AWS_PROFILE").or_else(|| environment.get("AWS_DEFAULT_PROFILE"));
+    if let Some(keys) = of_profile(environment, region, asked.as_deref().unwrap_or("default"), asked.is_some(), PROFILES).await? {
         return Ok(Some(keys));
     }
+    of_machine(environment).await
+}
+
+/// The keys of the role that the machine gives to a container or instance.
+async fn of_machine(environment: &Environment) -> Result<Option<Keys>, String> {
     let relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER_SERVICE}{path}"));
     if let Some(address) = relative.or_else(|| environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
         return of_container(environment, &address).await.map(Some);
@@ -82,11 +94,9 @@ pub async fn find(environment: &Environment, region: &str) -> Result<Option<Keys
     of_instance(environment).await
 }
 
-fn of_profile(environment: &Environment) -> Result<Option<Keys>, String> {
-    let asked = environment.get("AWS_PROFILE").or_else(|| environment.get("AWS_DEFAULT_PROFILE"));
-    let name = asked.clone().unwrap_or_else(|| "default".to_owned());
-    let mut settings = Vec::new();
-    let mut found = false;
+/// The settings of a profile from both files, the credentials file first; None if neither has it.
+fn settings(environment: &Environment, name: &str) -> Result<Option<Vec<(String, String)>>, String> {
+    let mut settings: Option<Vec<_>> = None;
     for (path, config_file) in
         [(environment.file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false), (environment.file("AWS_CONFIG_FILE", "config"), true)]
     {
@@ -95,16 +105,37 @@ fn of_profile(environment: &Environment) -> Result<Option<Keys>, String> {
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
             Err(e) => return Err(format!("cannot read {}: {e}", path.display())),
         };
-        if let Some(section) = profile::section(&text, &name, config_file) {
-            found = true;
-            settings.extend(section);
+        if let Some(section) = profile::section(&text, name, config_file) {
+            settings.get_or_insert_default().extend(section);
         }
     }
+    Ok(settings)
+}
+
+/// `wanted`: the user named it, so that it must give keys. `depth`: profiles that may still be looked at.
+async fn of_profile(environment: &Environment, region: &str, name: &str, wanted: bool, depth: u32) -> Result<Option<Keys>, String> {
+    let Some(settings) = settings(environment, name)? else {
+        return if wanted { Err(format!("there is no AWS profile \"{name}\" in the shared files")) } else { Ok(None) };
+    };
     let get = |key: &str| settings.iter().find(|(name, value)| name == key && !value.is_empty()).map(|(_, value)| value.clone());
-    if let (Some(id), Some(secret)) = (get("aws_access_key_id"), get("aws_secret_access_key")) {
-        return Ok(Some(Keys { id, secret, session: get("aws_session_token"), source: format!("keys of the AWS profile \"{name}\"") }));
+    if let Some(arn) = get("role_arn").filter(|_| get("web_identity_token_file").is_none() && get("mfa_serial").is_none()) {
+        let keys = match (get("source_profile"), get("credential_source").as_deref()) {
+            // A role of the profile's own keys.
+            (Some(source), _) if source == name => fixed(&get, name),
+            (Some(_), _) if depth == 0 => return Err(format!("the AWS profile \"{name}\" leads to ever more profiles (source_profile)")),
+            (Some(source), _) => Box::pin(of_profile(environment, region, &source, true, depth - 1)).await?,
+            (None, Some("Ec2InstanceMetadata")) => of_instance(environment).await?,
+            (None, Some(_)) => of_machine(environment).await?,
+            (None, None) => None,
+        };
+        let keys = keys.ok_or_else(|| format!("the AWS profile \"{name}\" wants the role {arn}, but has no keys to ask for it"))?;
+        let role = Role { arn: &arn, session: get("role_session_name"), external_id: get("external_id") };
+        return sts::assume(environment, region, &role, Caller::Keys(&keys)).await.map(Some);
     }
-    for other in ["role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file", "login_session"] {
+    if let Some(keys) = fixed(&get, name) {
+        return Ok(Some(keys));
+    }
+    for other in ["mfa_serial", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file", "login_session"] {
         if get(other).is_some() {
             return Err(format!(
                 "the AWS profile \"{name}\" gets its keys by {other}, which rcon does not do; set AWS_ACCESS_KEY_ID and the like \
@@ -112,42 +143,13 @@ fn of_profile(environment: &Environment) -> Result<Option<Keys>, String> {
             ));
         }
     }
-    match asked {
-        Some(name) if !found => Err(format!("there is no AWS profile \"{name}\" in the shared files")),
-        Some(name) => Err(format!("the AWS profile \"{name}\" holds no keys")),
-        None => Ok(None),
-    }
+    if wanted { Err(format!("the AWS profile \"{name}\" holds no keys")) } else { Ok(None) }
 }
 
-/// STS gives keys for a signed token (AWS STS API Reference, AssumeRoleWithWebIdentity); the request itself is not signed.
-async fn web_identity(environment: &Environment, region: &str, file: &str, role: &str) -> Result<Keys, String> {
-    let token = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file} (AWS_WEB_IDENTITY_TOKEN_FILE): {e}"))?;
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let address = environment.get("AWS_ENDPOINT_URL_STS").or_else(|| environment.get("AWS_ENDPOINT_URL"));
-    let address = address.unwrap_or_else(|| format!("https://sts.{region}.{domain}"));
-    let mut form = Url::parse("form://x/").expect("invariant: a constant address");
-    form.query_pairs_mut()
-        .append_pair("Action", "AssumeRoleWithWebIdentity")
-        .append_pair("Version", "2011-06-15")
-        .append_pair("RoleArn", role)
-        .append_pair("RoleSessionName", &environment.get("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "rcon".to_owned()))
-        .append_pair("WebIdentityToken", token.trim());
-    let client = builder(Duration::from_secs(30)).build().map_err(|e| e.to_string())?;
-    let request = client.post(&address).header("content-type", "application/x-www-form-urlencoded");
-    let (status, text) = exchange(request.body(form.query().unwrap_or_default().to_owned()), "the security token service").await?;
-    let get = |name: &str| element(&text, name);
-    match (get("AccessKeyId"), get("SecretAccessKey"), get("SessionToken")) {
-        (Some(id), Some(secret), session) => Ok(Keys { id, secret, session, source: format!("keys of the role {role}") }),
-        _ => Err(format!("the security token service answered {status} for the role {role}: {}", get("Message").unwrap_or_default())),
-    }
-}
-
-/// The text of an XML element that holds nothing but text; the service's answers have each name once.
-fn element(text: &str, name: &str) -> Option<String> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    let (value, _) = rest.split_once(&format!("</{name}>"))?;
-    let value = value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
-    Some(value.chars().filter(|c| !c.is_control()).collect())
+/// Keys that are written in a profile.
+fn fixed(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<Keys> {
+    let (id, secret) = (get("aws_access_key_id")?, get("aws_secret_access_key")?);
+    Some(Keys { id, secret, session: get("aws_session_token"), source: format!("keys of the AWS profile \"{name}\"") })
 }
 
 async fn of_container(environment: &Environment, address: &str) -> Result<Keys, String> {
@@ -216,7 +218,7 @@ fn parse(text: &str, source: &str) -> Option<Keys> {
     Some(Keys { id: answer.access_key_id, secret: answer.secret_access_key, session: answer.token, source: source.to_owned() })
 }
 
-fn builder(answer: Duration) -> reqwest::ClientBuilder {
+pub fn builder(answer: Duration) -> reqwest::ClientBuilder {
     Client::builder().connect_timeout(CONNECT.max(answer / 6)).timeout(answer).redirect(reqwest::redirect::Policy::none()).referer(false)
 }
 
@@ -225,7 +227,7 @@ fn machine_client() -> Result<Client, String> {
     builder(ANSWER).no_proxy().build().map_err(|e| e.to_string())
 }
 
-async fn exchange(request: reqwest::RequestBuilder, what: &str) -> Result<(u16, String), String> {
+pub async fn exchange(request: reqwest::RequestBuilder, what: &str) -> Result<(u16, String), String> {
     let failed = |e: reqwest::Error| {
         let e = e.without_url();
         let cause = std::error::Error::source(&e).map_or_else(String::new, |source| format!(": {source}"));
@@ -257,7 +259,7 @@ mod tests {
         std::fs::create_dir_all(dir.join(".aws")).unwrap();
         std::fs::write(dir.join(".aws/credentials"), "[default]\naws_access_key_id=D\naws_secret_access_key=s\n[two]\naws_access_key_id=T\n")
             .unwrap();
-        std::fs::write(dir.join(".aws/config"), "[profile two]\naws_secret_access_key=t\n[profile sso]\nsso_session=x\n[profile none]\n").unwrap();
+        std::fs::write(dir.join(".aws/config"), "[profile two]\naws_secret_access_key=t\n[profile sso]\nsso_session=x\n[profile none]\n[profile loop]\nrole_arn=r\nsource_profile=pool\n[profile pool]\nrole_arn=r\nsource_profile=loop\n").unwrap();
         let home = ("HOME", dir.to_str().unwrap());
         let off = ("AWS_EC2_METADATA_DISABLED", "true");
         let id = |pairs: &[(&str, &str)]| find_now(pairs).map(|keys| keys.map(|keys| keys.id));
@@ -265,7 +267,9 @@ mod tests {
         assert_eq!(id(&[home]), Ok(Some("D".to_owned())));
         assert_eq!(id(&[home, ("AWS_PROFILE", "two")]), Ok(Some("T".to_owned())));
         assert_eq!(id(&[("HOME", "/none"), off]), Ok(None));
-        for (profile, words) in [("sso", "sso_session"), ("none", "holds no keys"), ("three", "no AWS profile \"three\"")] {
+        for (profile, words) in
+            [("sso", "sso_session"), ("none", "holds no keys"), ("three", "no AWS profile \"three\""), ("loop", "ever more profiles")]
+        {
             assert!(id(&[home, off, ("AWS_PROFILE", profile)]).is_err_and(|why| why.contains(words)), "{profile}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
@@ -284,7 +288,5 @@ mod tests {
         let keys = parse(r#"{"AccessKeyId":"A","SecretAccessKey":"S","Token":"T","Expiration":"x"}"#, "").unwrap();
         assert_eq!((keys.id.as_str(), keys.session.as_deref()), ("A", Some("T")));
         assert!(parse(r#"{"Code":"Failed"}"#, "").is_none());
-        assert_eq!(element("<a><Message>x &amp; y</Message></a>", "Message").as_deref(), Some("x & y"));
-        assert_eq!(element("<Message>", "Message"), None);
     }
 }
