@@ -181,6 +181,8 @@ engines = [Rcon(), Docker(), Podman(), Containerd(), SkopeoUmoci(), Ideal()]
 engines = [e for e in engines if not options.engines or e.name in options.engines.split(",")]
 images = [i for i in ("tiny", "debian", "single") if not options.only or i in options.only.split(",")]
 results = {}
+# A bench that is stopped ends its services, too.
+signal.signal(signal.SIGTERM, lambda *_: exit("stopped"))
 try:
     start_registry(images)
     for engine in engines:

@@ -42,6 +42,8 @@ struct Tree {
     /// The directories of the current path below the root; the first [`HELD`] and the last one are open.
     stack: Vec<(Vec<u8>, Option<OwnedFd>)>,
     umask: u32,
+    /// What we make belongs to 0:0 by itself.
+    as_root: bool,
     finish: BTreeMap<Vec<u8>, Finish>,
     out: Unpacked,
 }
@@ -53,7 +55,14 @@ struct Tree {
 pub fn unpack<R: BufRead>(reader: &mut Reader<R>, diff: &Path) -> Result<Unpacked, UnpackError> {
     let root = rustix::fs::openat(CWD, diff, OPEN_DIRECTORY, Mode::empty());
     let root = root.map_err(|e| failed("open the directory", b"/", e))?;
-    let mut tree = Tree { root, stack: Vec::new(), umask: umask(), finish: BTreeMap::new(), out: Unpacked::default() };
+    let mut tree = Tree {
+        root,
+        stack: Vec::new(),
+        umask: umask(),
+        as_root: rustix::process::geteuid().is_root(),
+        finish: BTreeMap::new(),
+        out: Unpacked::default(),
+    };
     tree.out.fixups.implicit.insert(Vec::new());
     while let Some(member) = reader.next()? {
         tree.out.entries += 1;
@@ -266,7 +275,7 @@ impl Tree {
     }
 
     fn owner_and_mode(&self, fd: BorrowedFd<'_>, member: &Member) -> Result<(), UnpackError> {
-        let owned = member.uid != 0 || member.gid != 0 || !rustix::process::geteuid().is_root();
+        let owned = member.uid != 0 || member.gid != 0 || !self.as_root;
         if owned {
             let owner = (rustix::fs::Uid::from_raw(member.uid), rustix::fs::Gid::from_raw(member.gid));
             rustix::fs::fchown(fd, Some(owner.0), Some(owner.1)).map_err(|e| failed("set the owner of", &member.path, e))?;
@@ -281,7 +290,7 @@ impl Tree {
     /// Owner, mode and time of a symbolic link or special file.
     fn describe_node(&self, name: &[u8], member: &Member) -> Result<(), UnpackError> {
         let path = &member.path;
-        if member.uid != 0 || member.gid != 0 || !rustix::process::geteuid().is_root() {
+        if member.uid != 0 || member.gid != 0 || !self.as_root {
             let owner = (rustix::fs::Uid::from_raw(member.uid), rustix::fs::Gid::from_raw(member.gid));
             rustix::fs::chownat(self.top(), name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|e| failed("set the owner of", path, e))?;
@@ -328,7 +337,7 @@ impl Tree {
 
     fn describe_directory(&self, fd: BorrowedFd<'_>, member: &Member, existed: bool) -> Result<Finish, UnpackError> {
         let path = &member.path;
-        if existed || member.uid != 0 || member.gid != 0 || !rustix::process::geteuid().is_root() {
+        if existed || member.uid != 0 || member.gid != 0 || !self.as_root {
             let owner = (rustix::fs::Uid::from_raw(member.uid), rustix::fs::Gid::from_raw(member.gid));
             rustix::fs::fchown(fd, Some(owner.0), Some(owner.1)).map_err(|e| failed("set the owner of", path, e))?;
         }
