@@ -255,14 +255,11 @@ async fn fetch_layer<'scope>(
     let mirrored = registry.asks_mirrors();
     let leftover = matches!(source, Source::Store(_) | Source::Network(_, 1..));
     let (dir, unpacked) = match attempt(scope, roots, registry, &missing.layer, source, progress).await {
-        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover => {
-            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of an earlier pull are damaged".to_owned() });
-            let source = Source::Network(Ingest::new(roots)?, 0);
-            attempt(scope, roots, registry, &missing.layer, source, progress).await?
-        }
-        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if mirrored => {
+        Err(Error::Digest { .. } | Error::Size { .. } | Error::Decompress { .. } | Error::Layer { .. }) if leftover || mirrored => {
+            // What an earlier pull left may be a mirror's too.
             registry.distrust_mirrors();
-            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: "the bytes of a mirror are damaged".to_owned() });
+            let why = if leftover { "the bytes of an earlier pull are damaged" } else { "the bytes of a mirror are damaged" };
+            progress(Progress::Retrying { id: id.clone(), seconds: 0, why: why.to_owned() });
             let source = Source::Network(Ingest::new(roots)?, 0);
             attempt(scope, roots, registry, &missing.layer, source, progress).await?
         }
