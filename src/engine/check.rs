@@ -104,43 +104,74 @@ impl Engine {
                 crate::image::check::forget_blob(roots, &self.db, &digest)?;
                 trouble.mended = Some("the blob was removed; the layer itself is used as before".to_owned());
             }
-            Damage::Image(id) => self.give_up(&id, &mut trouble)?,
-            Damage::Layer(chain) => {
-                let holders = self.holders(&chain)?;
-                for view in &holders {
-                    self.give_up(&view.image.id, &mut trouble)?;
+            Damage::Image(id) => match self.db.image(&id)? {
+                None => trouble.mended = Some("the image was removed with a damaged layer".to_owned()),
+                Some(_) => {
+                    let view = self.image(&id)?;
+                    let name = shown(&view);
+                    if self.delete_if_unused(&view)?.is_some() {
+                        trouble.mended = Some(format!("{name} was removed"));
+                        trouble.hint = Some(way_back(&[&view]));
+                    } else {
+                        trouble.hint = Some(format!("containers use {name}: {}", way_back(&[&view])));
+                    }
                 }
-                let kept = self.holders(&chain)?;
-                if kept.iter().any(|view| self.runs(&view.image.id).unwrap_or(true)) {
-                    trouble.hint = Some("a running container uses it: stop the container and check again".to_owned());
-                } else if !kept.is_empty() {
-                    crate::image::check::forget_layer(roots, &self.db, &chain)?;
-                    trouble.mended = Some("the layer was removed; the image cannot be used until it is pulled again".to_owned());
-                    let name = kept.iter().flat_map(|view| &view.tags).next();
-                    trouble.hint = Some(format!("rcon pull {}", name.map_or_else(|| "IMAGE".to_owned(), Reference::familiar)));
-                }
-            }
+            },
+            Damage::Layer(chain) => self.repair_layer(&chain, &mut trouble)?,
         }
         Ok(trouble)
     }
 
-    /// Removes an image that no container needs.
-    fn give_up(&self, id: &str, trouble: &mut Trouble) -> Result<()> {
-        let view = self.image(id)?;
-        let name = shown(&view);
-        if self.delete_if_unused(&view)?.is_some() {
-            trouble.mended = Some(format!("{name} was removed"));
-            trouble.hint = Some(format!("rcon pull {name}"));
-        } else {
-            trouble.hint = Some(format!("containers use {name}: pull it again"));
+    /// Removes every image with this layer that no container needs, and forgets the layer if nothing that runs has it.
+    fn repair_layer(&self, chain: &str, trouble: &mut Trouble) -> Result<()> {
+        let (mut removed, mut kept) = (Vec::new(), Vec::new());
+        for view in self.holders(chain)? {
+            let gone = self.delete_if_unused(&view)?.is_some();
+            if gone { removed.push(view) } else { kept.push(view) }
         }
+        let names = |views: &[ImageView]| views.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let mut done = Vec::new();
+        if !removed.is_empty() {
+            done.push(format!("{} {} removed", names(&removed), if removed.len() == 1 { "was" } else { "were" }));
+        }
+        if kept.iter().any(|view| self.runs(&view.image.id).unwrap_or(true)) {
+            let back = if removed.is_empty() { String::new() } else { format!("{}; ", way_back(&removed.iter().collect::<Vec<_>>())) };
+            let done = if done.is_empty() { String::new() } else { format!("{}; ", done.join("; ")) };
+            trouble.hint = Some(format!("{done}{back}a running container uses {}: stop the container and check again", names(&kept)));
+            return Ok(());
+        }
+        crate::image::check::forget_layer(&self.privilege.roots, &self.db, chain)?;
+        match kept.len() {
+            0 if removed.is_empty() => done.push("the layer was removed".to_owned()),
+            0 => {}
+            1 => done.push(format!("the layer was removed; {} cannot be used until it is pulled again", names(&kept))),
+            _ => done.push(format!("the layer was removed; {} cannot be used until they are pulled again", names(&kept))),
+        }
+        trouble.mended = Some(done.join("; "));
+        let all: Vec<&ImageView> = removed.iter().chain(&kept).collect();
+        trouble.hint = (!all.is_empty()).then(|| way_back(&all));
         Ok(())
+    }
+
+    /// A start that failed because a layer of the image is lost says so, and what to do, rather than which mount failed.
+    pub(super) fn blame_image(&self, image: &str, error: Error) -> Error {
+        let lost = self.db.image(image).ok().flatten().and_then(|image| crate::image::check::lost_layer(&self.privilege.roots, &self.db, &image));
+        lost.map_or(error, Error::Image)
     }
 
     fn runs(&self, image: &str) -> Result<bool> {
         let running = |view: &View| matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
         Ok(self.list(true, &[])?.iter().any(|view| view.record.spec.image_id == image && running(view)))
     }
+}
+
+/// How to get these images back: `rcon pull NAME` for each.
+fn way_back(views: &[&ImageView]) -> String {
+    let command = |view: &&ImageView| match view.tags.first().or(view.digests.first()) {
+        Some(name) => format!("rcon pull {}", name.familiar()),
+        None => format!("pull or load the image {} again", view.image.id),
+    };
+    views.iter().map(command).collect::<Vec<_>>().join("; ")
 }
 
 /// A name of the image, else its id.

@@ -163,3 +163,64 @@ fn check_names_damage_and_mends_it() {
     );
     engine.rcon(&["volume", "rm", "lost"]).ok();
 }
+
+#[test]
+fn check_finds_what_no_digest_of_contents_shows() {
+    use std::os::unix::fs::PermissionsExt;
+    let engine = Environment::new();
+    let layer = std::fs::read_dir(engine.root.join("data/layers")).unwrap().next().unwrap().unwrap().path();
+    let diff = layer.join("diff");
+    std::fs::write(diff.join("bin/evil"), "x").unwrap();
+    std::fs::set_permissions(diff.join("etc"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let found = engine.rcon(&["system", "check"]);
+    assert_eq!(found.code, 1);
+    assert!(found.out.contains("\"bin/evil\" is not in its tar") && found.out.contains("\"etc\" has the mode 0777"), "{}", found.out);
+    assert_eq!(engine.rcon(&["system", "check", "--quick"]).code, 0);
+    let mended = engine.rcon(&["system", "check", "--repair"]).ok();
+    assert!(mended.contains("mended: busybox:latest was removed") && mended.contains("hint: rcon pull busybox:latest"), "{mended}");
+    engine.rcon(&["load", "-q", "-i", &archive()]).ok();
+    assert!(engine.rcon(&["system", "check"]).ok().ends_with("sound"));
+}
+
+/// Two images `one:1` and `two:1` of the same two layers.
+const TWO_IMAGES: &str = r#"
+mkdir a b && echo a > a/a && echo b > b/b && tar -C a -cf a.tar a && tar -C b -cf b.tar b
+ids="\"sha256:$(sha256sum < a.tar | cut -c1-64)\",\"sha256:$(sha256sum < b.tar | cut -c1-64)\""
+for name in one two; do
+    printf '{"os":"linux","architecture":"%s","author":"%s","rootfs":{"type":"layers","diff_ids":[%s]}}' "$1" $name "$ids" > $name.json
+done
+entry() { printf '{"Config":"%s.json","RepoTags":["%s:1"],"Layers":["a.tar","b.tar"]}' $1 $1; }
+echo "[$(entry one),$(entry two)]" > manifest.json
+tar -cf two.tar manifest.json one.json two.json a.tar b.tar"#;
+
+#[test]
+fn repair_names_all_that_it_removed() {
+    let engine = Environment::new();
+    let architecture = engine.see("busybox", "{{.Architecture}}");
+    let made = Command::new("sh").args(["-ec", TWO_IMAGES, "sh", &architecture]).current_dir(&engine.root).status().unwrap();
+    assert!(made.success());
+    engine.rcon(&["rmi", "busybox"]).ok();
+    engine.rcon(&["load", "-q", "-i", "two.tar"]).ok();
+    assert_eq!(stored(&engine).0, 2);
+    for layer in std::fs::read_dir(engine.root.join("data/layers")).unwrap() {
+        std::fs::write(layer.unwrap().path().join("diff/evil"), "x").unwrap();
+    }
+    let mended = engine.rcon(&["system", "check", "--repair"]).ok();
+    assert!(mended.contains("one:1") && mended.contains("two:1") && mended.contains(" were removed"), "{mended}");
+    assert!(mended.contains("rcon pull one:1") && mended.contains("rcon pull two:1"), "{mended}");
+    assert!(mended.contains("of no image") && mended.contains("mended: the layer was removed"), "{mended}");
+    assert!(mended.ends_with("2 images and 2 layers checked, 2 problems, all mended"), "{mended}");
+    assert_eq!(stored(&engine).0, 0);
+}
+
+#[test]
+fn a_lost_layer_is_named_with_the_way_back() {
+    let engine = Environment::new();
+    let layer = std::fs::read_dir(engine.root.join("data/layers")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(layer).unwrap();
+    for run in [&["run", "--rm", "busybox", "true"][..], &["run", "-v", "new:/etc", "busybox", "true"]] {
+        let failed = engine.rcon(run);
+        assert_eq!(failed.code, 125, "{}", failed.err);
+        assert!(failed.err.contains("is damaged: its directory is missing") && failed.err.contains("system check --repair"), "{}", failed.err);
+    }
+}

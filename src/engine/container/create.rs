@@ -195,7 +195,11 @@ impl Engine {
             }
             let root = match &image_root {
                 Some(root) => root,
-                None => image_root.insert(crate::image::overlay(&self.privilege.roots, &self.db, &prepared.image)?.mount_detached()?),
+                None => {
+                    let overlay = crate::image::overlay(&self.privilege.roots, &self.db, &prepared.image)?;
+                    let mounted = overlay.mount_detached().map_err(|e| self.blame_image(&prepared.image.id, e.into()));
+                    image_root.insert(mounted?)
+                }
             };
             copy_tree::copy(root.as_fd(), destination, target.as_fd())?;
         }

@@ -189,6 +189,7 @@ impl Engine {
                 if let Some(client) = monitor {
                     self.abandon(client, &record);
                 }
+                let error = self.blame_image(&record.spec.image_id, error);
                 Err(self.record_failure(&mut record, error))
             }
         }

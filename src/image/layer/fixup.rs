@@ -45,7 +45,7 @@ pub fn apply(fixups: &Fixups, diff: &Path, lowers: &[PathBuf]) -> Result<u64, Un
 }
 
 /// The topmost file of that path in the merged view of these layers.
-fn lookup(layers: &[OwnedFd], path: &[u8]) -> Result<Option<(OwnedFd, Stat)>, Errno> {
+pub(super) fn lookup(layers: &[OwnedFd], path: &[u8]) -> Result<Option<(OwnedFd, Stat)>, Errno> {
     let path: &[u8] = if path.is_empty() { b"." } else { path };
     for layer in layers {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

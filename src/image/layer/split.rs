@@ -8,10 +8,14 @@
 //! Invariant: the lengths of all records add up to the length of the tar; the last record says that length.
 
 mod assemble;
+mod compare;
+mod model;
 #[cfg(test)]
 mod tests;
 
 pub use assemble::assemble;
+pub use compare::{Differences, compare};
+pub use model::Model;
 
 use super::{UnpackError, shown};
 use rustix::fs::{CWD, Mode, OFlags};

@@ -21,8 +21,8 @@ const DEPTH_LIMIT: usize = 500;
 /// Levels of the current path that are held open, besides the last one: several layers are unpacked at once.
 const HELD: usize = 48;
 /// Mode and owner of a directory that no layer describes.
-const IMPLICIT_MODE: u32 = 0o755;
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+pub const IMPLICIT_MODE: u32 = 0o755;
+pub const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 /// Overlayfs' mark of a directory that hides what is beneath it.
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
@@ -421,7 +421,7 @@ impl Tree {
 }
 
 /// Splits a name of the archive: a leading `/`, `.` and empty parts mean nothing, `..` is refused.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
     let mut parts = Vec::new();
     for part in path.split(|b| *b == b'/') {
         match part {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::cell::Cell;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 
 struct Scratch(PathBuf);
 
@@ -21,6 +22,13 @@ impl Scratch {
     fn unpack(&self, tar: &[u8]) -> Result<(), UnpackError> {
         let diff = self.0.join("diff");
         unpack(&mut Reader::recorded(tar, Writer::beside(&diff)?), &diff).map(|_| ())
+    }
+
+    /// What differs from the tar, unpacked with its fix-ups on these layers (top first).
+    fn differences(&self, lowers: Option<&[PathBuf]>) -> Vec<String> {
+        let bytes = self.again().unwrap();
+        let model = Model::read(&mut Reader::new(&bytes[..])).unwrap();
+        compare(model, &self.0.join("diff"), lowers).unwrap().named
     }
 
     fn again(&self) -> io::Result<Vec<u8>> {
@@ -221,6 +229,10 @@ proptest! {
         scratch.unpack(&tar).unwrap();
         let again = scratch.again().unwrap();
         prop_assert_eq!(Digest::of(&again), Digest::of(&tar), "{} bytes of {}", again.len(), tar.len());
+        // Links to layers below were not made here.
+        let mut model = Model::read(&mut Reader::new(&tar[..])).unwrap();
+        model.links.clear();
+        prop_assert_eq!(compare(model, &scratch.0.join("diff"), None).unwrap().named, [""; 0]);
         let (taken, refused) = TAKEN.get();
         prop_assert!(taken * 2 >= refused, "the entries are mostly good: {} {}", taken, refused);
     }
@@ -269,4 +281,111 @@ fn a_layer_that_was_changed_is_told_apart() {
     assert!(scratch.again().is_err());
     fs::write(&path, [b"rcon tar-split 2\n", &bytes[MAGIC.len()..]].concat()).unwrap();
     assert!(scratch.again().unwrap_err().to_string().contains("another version"));
+}
+
+fn tampered() -> Scratch {
+    let mut tar = Vec::new();
+    block(&mut tar, b'5', b"d/", b"", b"", 0);
+    tar.extend([file("d/f", b"text"), file("d/empty", b""), file("i/x", b"y"), file("d/g", b"other")].concat());
+    block(&mut tar, b'1', b"d/h", b"d/f", b"", 0);
+    block(&mut tar, b'2', b"d/s", b"f", b"", 0);
+    block(&mut tar, b'0', b".wh.gone", b"", b"", 0);
+    let sparse = Entry { name: b"sparse".to_vec(), link: Vec::new(), kind: b'0', data: vec![7; 600], form: Form::SparseData, padding: 0 };
+    sparse.write(&mut tar);
+    let scratch = Scratch::new();
+    scratch.unpack(&tar).unwrap();
+    fs::set_permissions(scratch.0.join("diff"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(scratch.differences(Some(&[])), [""; 0]);
+    scratch
+}
+
+#[test]
+fn every_change_that_leaves_the_contents_is_found() {
+    use rustix::fs::{XattrFlags, setxattr};
+    use std::os::unix::fs::{chown, symlink};
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 19] = [
+        ("\"d/evil\" is not in its tar", |d| fs::write(d.join("d/evil"), "x").unwrap()),
+        ("\"i/.wh\" is not in its tar", |d| fs::create_dir(d.join("i/.wh")).unwrap()),
+        ("\"d/f\" has the mode 4755 instead of 0640", |d| fs::set_permissions(d.join("d/f"), fs::Permissions::from_mode(0o4755)).unwrap()),
+        ("\"d\" has the mode 0777 instead of 0640", |d| fs::set_permissions(d.join("d"), fs::Permissions::from_mode(0o777)).unwrap()),
+        ("\"i\" has the mode 0777 instead of 0755", |d| fs::set_permissions(d.join("i"), fs::Permissions::from_mode(0o777)).unwrap()),
+        ("\"/\" has the mode 0777 instead of 0755", |d| fs::set_permissions(d, fs::Permissions::from_mode(0o777)).unwrap()),
+        ("\"d/g\" belongs to 7:8 instead of 0:0", |d| chown(d.join("d/g"), Some(7), Some(8)).unwrap()),
+        ("\"i\" belongs to 7:0 instead of 0:0", |d| chown(d.join("i"), Some(7), None).unwrap()),
+        ("\"d/empty\" has 1 bytes instead of 0", |d| fs::write(d.join("d/empty"), "x").unwrap()),
+        ("\"d/g\" has 6 bytes instead of 5", |d| fs::write(d.join("d/g"), "other!").unwrap()),
+        ("\"d/empty\" is a symbolic link instead of a regular file", |d| {
+            fs::remove_file(d.join("d/empty")).unwrap();
+            symlink("/bin/sh", d.join("d/empty")).unwrap();
+        }),
+        ("\"d/s\" points to \"g\" instead of \"f\"", |d| {
+            fs::remove_file(d.join("d/s")).unwrap();
+            symlink("g", d.join("d/s")).unwrap();
+        }),
+        ("\"gone\" is missing", |d| fs::remove_file(d.join("gone")).unwrap()),
+        ("\"gone\" is a FIFO instead of a character device", |d| {
+            fs::remove_file(d.join("gone")).unwrap();
+            rustix::fs::mknodat(CWD, d.join("gone"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        }),
+        ("\"d/h\" is not the hard link that it was", |d| {
+            fs::remove_file(d.join("d/h")).unwrap();
+            fs::write(d.join("d/h"), "text").unwrap();
+        }),
+        ("\"d/f\" is a hard link to another file", |d| {
+            fs::remove_file(d.join("d/empty")).unwrap();
+            fs::hard_link(d.join("d/f"), d.join("d/empty")).unwrap();
+        }),
+        ("\"i\" has the attribute trusted.overlay.opaque", |d| {
+            setxattr(d.join("i"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+        }),
+        ("\"d/g\" has the attribute security.capability", |d| {
+            // VFS_CAP_REVISION_2, effective; cap_setuid permitted (linux/capability.h).
+            let value = [1, 0, 0, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            setxattr(d.join("d/g"), "security.capability", &value, XattrFlags::empty()).unwrap();
+        }),
+        ("\"sparse\" has data where it had a hole", |d| {
+            use std::os::unix::fs::FileExt;
+            let file = fs::OpenOptions::new().write(true).open(d.join("sparse")).unwrap();
+            file.write_all_at(b"x", 40_000).unwrap();
+        }),
+    ];
+    for (wanted, change) in changes {
+        let scratch = tampered();
+        change(&scratch.0.join("diff"));
+        let found = scratch.differences(Some(&[]));
+        assert!(found.iter().any(|text| text.starts_with(wanted)), "{wanted}: {found:?}");
+    }
+}
+
+#[test]
+fn what_comes_from_below_is_compared_with_it() {
+    let base = Scratch::new();
+    let mut tar = Vec::new();
+    block(&mut tar, b'5', b"d/", b"", b"", 0);
+    tar.extend([file("d/f", b"below"), file("e/f", b"deep")].concat());
+    base.unpack(&tar).unwrap();
+    let lowers = [base.0.join("diff")];
+    let mut tar = Vec::new();
+    block(&mut tar, b'1', b"copy", b"d/f", b"", 0);
+    tar.extend(file("d/new", b"x"));
+    block(&mut tar, b'0', b".wh..wh..opq", b"", b"", 0);
+    let make = || {
+        let top = Scratch::new();
+        let diff = top.0.join("diff");
+        let unpacked = unpack(&mut Reader::recorded(&tar[..], Writer::beside(&diff).unwrap()), &diff).unwrap();
+        super::super::apply_fixups(&unpacked.fixups, &diff, &lowers).unwrap();
+        assert_eq!(top.differences(Some(&lowers)), [""; 0]);
+        assert_eq!(top.differences(None), [""; 0], "nothing is said of what is not known");
+        top
+    };
+    let top = make();
+    fs::write(top.0.join("diff/copy"), "other").unwrap();
+    assert!(top.differences(Some(&lowers))[0].ends_with("has not the content of the layer below that it came from"));
+    let top = make();
+    fs::set_permissions(top.0.join("diff/d"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(top.differences(Some(&lowers)), ["\"d\" has the mode 0777 instead of 0640"]);
+    let top = make();
+    fs::remove_file(top.0.join("diff/e")).unwrap();
+    assert_eq!(top.differences(Some(&lowers)), ["\"e\" is missing"]);
 }
