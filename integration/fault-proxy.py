@@ -7,7 +7,8 @@ each request takes the first that matches and has times left (the file is read a
      "do": "cut" (after `bytes` of the body; random if absent) | "reset" (the same with RST) | "wrong" (a byte is changed)
            | "status" (`status`, `headers`, `body`) | "stall" (silence after `bytes`) | "slow" (`rate` bytes per second)
            | "redirect" (`to`: the address before the path) | "norange" (Range is not passed on)}
-DIRECTORY/log.jsonl gets one line per request: method, path, status, body bytes sent, the request's headers.
+DIRECTORY/log.jsonl gets one line per request, when it has ended: method, path, status, body bytes sent, the request's
+headers. A request for /-/idle is answered as soon as no other is at work: then the log is complete.
 """
 import http.client
 import http.server
@@ -24,6 +25,7 @@ import time
 listen, upstream, directory = sys.argv[1], sys.argv[2], sys.argv[3]
 os.makedirs(directory, exist_ok=True)
 lock = threading.Lock()
+idle, at_work = threading.Condition(), 0
 plan, plan_of = [], None
 SKIPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host"}
 
@@ -132,7 +134,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
         return len(data)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve
+    def handle_request(self):
+        global at_work
+        if self.path == "/-/idle":
+            with idle:
+                quiet = idle.wait_for(lambda: at_work == 0, 30)
+            self.close_connection = True
+            self.send_response(200 if quiet else 503)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        with idle:
+            at_work += 1
+        try:
+            self.serve()
+        finally:
+            with idle:
+                at_work -= 1
+                idle.notify_all()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -29,11 +29,21 @@ export DOCKER_CONFIG=$work/auth
 plan() { printf '%s' "$1" > "$work/front/plan.new" && mv "$work/front/plan.new" "$work/front/plan.json"; }
 raw=$(skopeo inspect --raw --tls-verify=false docker://127.0.0.1:5820/test/parts:1)
 total=$(jq '[.layers[].size] | add' <<< "$raw")
+settle() { # until the proxies have logged all that was asked of them
+    local address
+    for address in "$FRONT" "$STORAGE" "$MIRROR"; do
+        exec 3<> "/dev/tcp/${address/://}"
+        printf 'GET /-/idle HTTP/1.0\r\n\r\n' >&3
+        grep -q '^HTTP/1.1 200' <&3 || fail "the proxy at $address comes to rest"
+        exec 3>&-
+    done
+}
 # Bytes of layers on the wire since the last `fresh`: the config is the one small blob.
-wire() { cat "$work"/{front,storage,mirror}/log.jsonl 2> /dev/null | jq -s '[.[] | select(.path | test("/blobs/")) | select(.method == "GET" and (.bytes > 20000 or .headers.range != null)) | .bytes] | add // 0'; }
-seen() { cat "$work/$1/log.jsonl" 2> /dev/null | jq -s "[.[] | select($2)] | length"; } # PROXY CONDITION
+wire() { settle; cat "$work"/{front,storage,mirror}/log.jsonl 2> /dev/null | jq -s '[.[] | select(.path | test("/blobs/")) | select(.method == "GET" and (.bytes > 20000 or .headers.range != null)) | .bytes] | add // 0'; }
+seen() { settle; cat "$work/$1/log.jsonl" 2> /dev/null | jq -s "[.[] | select($2)] | length"; } # PROXY CONDITION
 fresh() {
     rcon rmi -f "$NAME:1" > /dev/null 2>&1
+    settle
     rm -rf "$work/data" "$work"/{front,storage,mirror}/log.jsonl
 }
 pull() { # NAME PLAN [OPTIONS]: expects a right pull
@@ -74,6 +84,7 @@ wait_for 20 eval '[ "$(kept)" -gt 3000000 ]'
 kill -9 "$puller"; wait "$puller" 2> /dev/null
 kept=$(kept)
 expect_in "killed in the middle: bytes kept" 3000001 "$((total - 1))" "$kept"
+settle
 rm -f "$work"/front/log.jsonl
 plan '[]'
 expect "a pull after kill -9" 0 "$(rcon pull "$NAME:1" > "$work/out" 2>&1; echo $?)"

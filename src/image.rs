@@ -335,13 +335,13 @@ pub fn overlay(roots: &Roots, db: &Db, image: &record::Image) -> Result<Overlay,
 }
 
 /// Deletes layers and blobs that nothing refers to (after an image record was removed), and abandoned partial
-/// unpacks; unfinished downloads are kept for a day. Returns freed bytes. While another process pulls or loads,
+/// unpacks; unfinished downloads are kept for a day unless `all` is meant. Returns freed bytes. While another process pulls or loads,
 /// only unused layers are deleted.
 ///
 /// # Errors
 /// Database, or something cannot be removed.
-pub fn collect_garbage(roots: &Roots, db: &Db) -> Result<u64, Error> {
-    garbage::collect(roots, db)
+pub fn collect_garbage(roots: &Roots, db: &Db, all: bool) -> Result<u64, Error> {
+    garbage::collect(roots, db, all)
 }
 
 /// The name under which this process reopens one of its descriptors.

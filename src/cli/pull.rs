@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 /// A malformed name, or the image cannot be fetched.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
-    let reference: Reference = args.image.parse().map_err(|e| Failure::invalid(format!("invalid reference \"{}\": {e}", args.image)))?;
+    let reference: Reference = args.image.parse().map_err(|e: String| Failure::invalid(e))?;
     let platform = context.platform(args.platform);
     let engine = context.engine()?;
     if args.all_tags {

@@ -59,7 +59,7 @@ fn execute(result: Result<String, String>) -> Result<String, Failure> {
 /// # Errors
 /// The template is malformed or names a field that the rows do not have.
 pub fn list(format: Option<&str>, default: &str, titles: &[(&str, &str)], rows: &[Value]) -> Result<String, Failure> {
-    let format = format.unwrap_or("table").trim();
+    let format = format.map(str::trim).filter(|format| !format.is_empty()).unwrap_or("table");
     if format == "json" {
         return Ok(rows.iter().map(|row| functions::json(row) + "\n").collect());
     }

@@ -41,7 +41,7 @@ impl Engine {
         }
         self.check_records(&mut checked)?;
         if repair {
-            crate::image::collect_garbage(roots, &self.db)?;
+            crate::image::collect_garbage(roots, &self.db, false)?;
             self.sweep_containers()?;
         }
         Ok(checked)
@@ -97,7 +97,7 @@ impl Engine {
         let roots = &self.privilege.roots;
         match finding.what {
             Damage::Leftover => {
-                crate::image::collect_garbage(roots, &self.db)?;
+                crate::image::collect_garbage(roots, &self.db, false)?;
                 trouble.mended = Some("removed".to_owned());
             }
             Damage::Blob { digest, .. } => {

@@ -177,6 +177,11 @@ impl Engine {
         if parsed.digest().is_some() {
             return Err(Error::invalid(format!("cannot tag \"{target}\": a tag cannot have a digest")));
         }
+        // "sha256:…" would read as an image's id from then on.
+        let name = parsed.repository().rsplit('/').next().unwrap_or_default();
+        if matches!(name, "sha256" | "sha512") {
+            return Err(Error::invalid(format!("cannot tag \"{target}\": {name} is the name of a digest algorithm")));
+        }
         let id = self.image_id(source)?;
         self.db.write(true, |tx| tx.put_name(&parsed.to_string(), &id).map_err(Error::from))
     }
@@ -205,7 +210,7 @@ impl Engine {
                 pruned.deleted.extend(removed.untagged.iter().chain(&removed.deleted).map(|line| lower_first(line)));
             }
         }
-        pruned.reclaimed = crate::image::collect_garbage(&self.privilege.roots, &self.db)?;
+        pruned.reclaimed = crate::image::collect_garbage(&self.privilege.roots, &self.db, true)?;
         Ok(pruned)
     }
 

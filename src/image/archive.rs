@@ -66,6 +66,9 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
+/// Plans anew when another process removed a layer meanwhile.
+const REPLANS: usize = 3;
+
 /// One run of `load`.
 struct Load<'a> {
     roots: &'a Roots,
@@ -96,6 +99,9 @@ pub fn load(
     let strict = platform.is_some();
     let load = Load { roots, db, settings, platform: platform.cloned().unwrap_or_else(Platform::host), strict, progress, spool };
     let loaded = load.all().map_err(full)?;
+    if loaded.is_empty() {
+        return Err(Error::Archive("it lists no image".to_owned()));
+    }
     drop(in_use);
     Ok(loaded)
 }
@@ -220,13 +226,30 @@ impl Load<'_> {
         let config = self.spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
         let (document, layers) = commit::plan(self.settings.limits, &shown, &config, blobs)?;
         self.suits(&shown, &document)?;
-        let missing = commit::missing(self.roots, self.db, &layers, self.progress)?;
-        let fresh = unpack_all(self.roots, &self.spool, missing, self.progress)?;
-        for fresh in fresh.iter().filter(|fresh| self.settings.keep_blobs || !fresh.dir.can_reassemble()) {
-            self.spool.keep(self.roots, &fresh.missing.layer.blob.digest)?;
-        }
-        let full = names.iter().map(Reference::to_string).collect();
-        let image = commit::commit(self.roots, self.db, Candidate { id: id.clone(), config, document, manifest, layers, names: full }, fresh)?;
+        let full: Vec<String> = names.iter().map(Reference::to_string).collect();
+        let candidate = || Candidate {
+            id: id.clone(),
+            config: config.clone(),
+            document: document.clone(),
+            manifest: manifest.clone(),
+            layers: layers.clone(),
+            names: full.clone(),
+        };
+        let mut kept = false;
+        let mut replans = 0;
+        let image = loop {
+            let missing = commit::missing(self.roots, self.db, &layers, self.progress)?;
+            let fresh = unpack_all(self.roots, &self.spool, missing, self.progress)?;
+            for fresh in fresh.iter().filter(|fresh| self.settings.keep_blobs || !fresh.dir.can_reassemble()) {
+                self.spool.keep(self.roots, &fresh.missing.layer.blob.digest)?;
+                kept = true;
+            }
+            match commit::commit(self.roots, self.db, candidate(), fresh) {
+                // What was kept has left the spool.
+                Err(Error::Vanished(_)) if !kept && replans < REPLANS => replans += 1,
+                other => break other?,
+            }
+        };
         if names.is_empty() {
             return Ok(vec![(None, image)]);
         }

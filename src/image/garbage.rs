@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 /// An unfinished download is kept this long for the next pull to go on from it.
 const PARTIAL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-pub fn collect(roots: &Roots, db: &Db) -> Result<u64, Error> {
+/// `all`: unfinished downloads of today, too.
+pub fn collect(roots: &Roots, db: &Db, all: bool) -> Result<u64, Error> {
     content::prepare(roots)?;
     let unused = db.write(true, |tx| tx.delete_unused_layers().map_err(Error::from))?;
     let mut freed = 0;
@@ -23,7 +24,7 @@ pub fn collect(roots: &Roots, db: &Db) -> Result<u64, Error> {
     }
     // Whoever pulls or loads now relies on things no record names yet; the next collection takes the rest.
     let Some(_sweep) = content::sweep(roots)? else { return Ok(freed) };
-    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db)?).chain(&unnamed_blobs(roots, db)?) {
+    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db, all)?).chain(&unnamed_blobs(roots, db)?) {
         freed += remove(path)?;
     }
     content::sweep_locks(roots)?;
@@ -39,7 +40,7 @@ pub fn collect(roots: &Roots, db: &Db) -> Result<u64, Error> {
 pub fn abandoned(roots: &Roots, db: &Db) -> Result<u64, Error> {
     let Some(_sweep) = content::sweep(roots)? else { return Ok(0) };
     let mut freed = 0;
-    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db)?) {
+    for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db, false)?) {
         freed += remove(path)?;
     }
     content::sweep_locks(roots)?;
@@ -53,7 +54,7 @@ pub fn abandoned(roots: &Roots, db: &Db) -> Result<u64, Error> {
 pub fn leftovers(roots: &Roots, db: &Db) -> Result<Option<u64>, Error> {
     let Some(_sweep) = content::sweep(roots)? else { return Ok(None) };
     let mut bytes = 0;
-    for path in unnamed_layers(roots, db)?.iter().chain(&unnamed_blobs(roots, db)?).chain(&useless_ingests(roots, db)?) {
+    for path in unnamed_layers(roots, db)?.iter().chain(&unnamed_blobs(roots, db)?).chain(&useless_ingests(roots, db, false)?) {
         bytes += size(path)?;
     }
     Ok(Some(bytes))
@@ -81,8 +82,8 @@ fn unnamed_layers(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// Files on their way into the store that nobody holds and no pull will go on with.
-fn useless_ingests(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
+/// Files on their way into the store that nobody holds and no pull will go on with; `all`: or could go on with.
+fn useless_ingests(roots: &Roots, db: &Db, all: bool) -> Result<Vec<PathBuf>, Error> {
     let files = children(&roots.ingest())?;
     // The layers of recorded images are here: their downloads (of a pull killed right after its record) are done with.
     let done: HashSet<String> = if files.is_empty() { HashSet::new() } else { fetched_digits(db)? };
@@ -94,7 +95,7 @@ fn useless_ingests(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
             let changed = std::fs::symlink_metadata(&path).and_then(|m| m.modified());
             changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < PARTIAL_LIFETIME))
         };
-        if is_free(&path)? && !(partial && young()) {
+        if is_free(&path)? && (all || !(partial && young())) {
             found.push(path);
         }
     }
@@ -126,7 +127,8 @@ fn unnamed_blobs(roots: &Roots, db: &Db) -> Result<Vec<PathBuf>, Error> {
 /// Nobody holds the lock of this file (or it is gone).
 fn is_free(path: &Path) -> Result<bool, Error> {
     let file = match std::fs::File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        // No directory is above it: a stray file, which is nobody's.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(true),
         other => other.on("open", path)?,
     };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -120,9 +120,13 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
     let (empty_in, empty_out) = sync_channel::<Vec<u8>>(QUEUE + 1);
     let hasher = DigestHasher::new(expected.diff_id.algorithm());
     let pieces = Pieces { full: full_out, empty: empty_in, current: Vec::new(), at: 0, hasher, count: 0 };
+    let algorithm = expected.blob.as_ref().map(|(digest, _)| digest.algorithm());
+    let limit = expected.blob.as_ref().map_or(u64::MAX - 1, |(_, size)| *size);
+    let hashing = Hashing { input, hasher: algorithm.map(DigestHasher::new), count: 0, limit };
+    let mut raw = BufReader::with_capacity(PIECE, hashing);
     let (inflated, unpacked) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(pieces, expected.limits.entries, diff));
-        let inflated = inflate(input, expected, &full_in, &empty_out);
+        let inflated = inflate(&mut raw, expected, &full_in, &empty_out);
         drop(full_in);
         let unpacked = writer.join().expect("invariant: a panic aborts the process");
         (inflated, unpacked)
@@ -132,8 +136,13 @@ pub fn unpack(input: impl Read + Send, expected: &Expected, diff: &Path) -> Resu
         (Ok(()), Ok((_, actual))) => {
             Err(Error::Digest { what: format!("the tar of layer {}", expected.layer), expected: expected.diff_id.clone(), actual })
         }
-        // A failed write stops the inflating thread: the writer knows why.
-        (Err(Stopped::ByWriter) | Ok(()), Err(source)) => Err(Error::Layer { layer: expected.layer.clone(), source }),
+        // A tar that makes no sense may be one of other bytes; a full disk or a refused entry is no reason to read on.
+        (Err(Stopped::ByWriter) | Ok(()), Err(source)) => {
+            if matches!(source, UnpackError::Malformed(_) | UnpackError::Read(_)) {
+                verify(&mut raw, expected)?;
+            }
+            Err(Error::Layer { layer: expected.layer.clone(), source })
+        }
         (Err(Stopped::Error(error)), _) => Err(error),
         (Err(Stopped::ByWriter), Ok(_)) => Err(Error::CutOff(expected.layer.clone())),
     }
@@ -172,40 +181,38 @@ enum Stopped {
 }
 
 /// Reads the blob to its end and sends the tar on.
-fn inflate(input: impl Read, expected: &Expected, full: &SyncSender<Vec<u8>>, empty: &Receiver<Vec<u8>>) -> Result<(), Stopped> {
-    let algorithm = expected.blob.as_ref().map(|(digest, _)| digest.algorithm());
-    let limit = expected.blob.as_ref().map_or(u64::MAX - 1, |(_, size)| *size);
-    let hashing = Hashing { input, hasher: algorithm.map(DigestHasher::new), count: 0, limit };
-    let mut raw = BufReader::with_capacity(PIECE, hashing);
-    let outcome = pump(&mut raw, expected, full, empty);
-    let stopped = match outcome {
+fn inflate<R: Read>(
+    raw: &mut BufReader<Hashing<R>>,
+    expected: &Expected,
+    full: &SyncSender<Vec<u8>>,
+    empty: &Receiver<Vec<u8>>,
+) -> Result<(), Stopped> {
+    let stopped = match pump(raw, expected, full, empty) {
         Ok(()) => None,
-        Err(Pump::Writer) => Some(Stopped::ByWriter),
+        Err(Pump::Writer) => return Err(Stopped::ByWriter),
         Err(Pump::Bomb(limit, key)) => return Err(Stopped::Error(Error::Expansion { layer: expected.layer.clone(), limit, key })),
         Err(Pump::Read(source)) if is_cut(&source) => return Err(Stopped::Error(Error::CutOff(expected.layer.clone()))),
-        Err(Pump::Read(source)) => Some(Stopped::Error(Error::Decompress { layer: expected.layer.clone(), source })),
+        Err(Pump::Read(source)) => Some(Error::Decompress { layer: expected.layer.clone(), source }),
     };
-    // Damaged bytes fail in the decoder or the tar reader first; the digest is the truer reason, so the
-    // rest is read for it, except after a failed write (a full disk is no reason to read on).
-    if !matches!(stopped, Some(Stopped::ByWriter)) {
-        let drained = io::copy(&mut raw, &mut io::sink());
-        if drained.is_ok() {
-            verify(raw.into_inner(), expected)?;
-        } else if stopped.is_none() {
-            return Err(Stopped::Error(Error::CutOff(expected.layer.clone())));
-        }
+    match (verify(raw, expected), stopped) {
+        (Err(Error::CutOff(_)), Some(stopped)) | (Ok(()), Some(stopped)) => Err(Stopped::Error(stopped)),
+        (verified, _) => verified.map_err(Stopped::Error),
     }
-    stopped.map_or(Ok(()), Err)
 }
 
-fn verify<R>(hashed: Hashing<R>, expected: &Expected) -> Result<(), Stopped> {
-    let (Some((digest, size)), Some(hasher)) = (&expected.blob, hashed.hasher) else { return Ok(()) };
+/// Damaged bytes fail in the decoder or the tar reader first; the digest is the truer reason, so the rest is read for it.
+fn verify<R: Read>(raw: &mut BufReader<Hashing<R>>, expected: &Expected) -> Result<(), Error> {
+    if io::copy(raw, &mut io::sink()).is_err() {
+        return Err(Error::CutOff(expected.layer.clone()));
+    }
+    let hashed = raw.get_mut();
+    let (Some((digest, size)), Some(hasher)) = (&expected.blob, hashed.hasher.take()) else { return Ok(()) };
     let what = || format!("the blob of layer {}", expected.layer);
     if hashed.count != *size {
-        return Err(Stopped::Error(Error::Size { what: what(), expected: *size, actual: hashed.count }));
+        return Err(Error::Size { what: what(), expected: *size, actual: hashed.count });
     }
     let actual = hasher.finish();
-    if actual == *digest { Ok(()) } else { Err(Stopped::Error(Error::Digest { what: what(), expected: digest.clone(), actual })) }
+    if actual == *digest { Ok(()) } else { Err(Error::Digest { what: what(), expected: digest.clone(), actual }) }
 }
 
 enum Pump {

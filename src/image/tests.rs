@@ -349,16 +349,21 @@ fn saved_images_load_again_and_garbage_goes() {
     assert!(load(&third.0, &third_db, &keeping(), &mut &tar[..tar.len() / 2], None, &|_| {}).is_err());
     assert!(third_db.images().unwrap().is_empty());
 
-    assert_eq!(collect_garbage(&other.0, &other_db).unwrap(), 0);
+    assert_eq!(collect_garbage(&other.0, &other_db, false).unwrap(), 0);
     fs::create_dir_all(other.0.layers().join("0123456789abcdef/diff")).unwrap();
     fs::write(other.0.ingest().join("left"), vec![1u8; 8192]).unwrap();
+    fs::write(other.0.layers().join("stray"), "of nobody").unwrap();
+    let partial = other.0.ingest().join("00.partial");
+    fs::write(&partial, "to go on with").unwrap();
     other_db
         .write(true, |tx| {
             tx.delete_name(&name.to_string())?;
             tx.delete_image(&pulled.image.id)
         })
         .unwrap();
-    assert!(collect_garbage(&other.0, &other_db).unwrap() > 3_000_000);
+    assert!(collect_garbage(&other.0, &other_db, false).unwrap() > 3_000_000);
+    assert!(partial.exists());
+    assert!(collect_garbage(&other.0, &other_db, true).unwrap() > 0);
     for path in [other.0.layers(), other.0.blobs(), other.0.ingest()] {
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "{}", path.display());
     }
@@ -397,4 +402,20 @@ fn a_docker_archive_is_verified_by_its_diff_ids() {
     let error = load(&other.0, &db, &keeping(), &mut make(&wrong).as_slice(), None, &|_| {}).err().unwrap();
     assert!(matches!(error, Error::Digest { .. }), "{error:?}");
     assert!(db.images().unwrap().is_empty());
+}
+
+#[test]
+fn damaged_bytes_are_told_as_such_whoever_meets_them_first() {
+    let scratch = Scratch::new();
+    super::content::prepare(&scratch.0).unwrap();
+    let tar = layer_tar(&[("file", b"text")]);
+    for (what, bytes) in [("a header", 0), ("a text", 512)] {
+        let mut damaged = tar.clone();
+        damaged[bytes] ^= 1;
+        let blob = Some((Digest::of(&tar), tar.len() as u64));
+        let expected = super::stream::Expected { layer: "x".to_owned(), blob, diff_id: Digest::of(&tar), limits: RegistryConfig::default().limits };
+        let dir = super::content::LayerDir::new(&scratch.0).unwrap();
+        let error = super::stream::unpack(damaged.as_slice(), &expected, &dir.diff()).unwrap_err();
+        assert!(matches!(error, Error::Digest { .. }), "{what}: {error:?}");
+    }
 }

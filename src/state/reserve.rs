@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Many transactions' worth of log.
 const SIZE: u64 = 1 << 20;
+/// Most of what a transaction writes.
+const LEAST: u64 = 256 << 10;
 /// With less free space it is not set aside (anew).
 const ENOUGH: u64 = 16 << 20;
 
@@ -20,8 +22,7 @@ pub(super) fn keep(db: &Db) {
     if path.symlink_metadata().is_ok() {
         return;
     }
-    let free = path.parent().and_then(|parent| rustix::fs::statvfs(parent).ok()).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
-    if free < ENOUGH {
+    if free(&path).is_none_or(|free| free < ENOUGH) {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -30,6 +31,20 @@ pub(super) fn keep(db: &Db) {
     if let Err(error) = made {
         tracing::debug!("cannot set aside {}: {error}", path.display());
     }
+}
+
+/// Gives it up before a transaction that has hardly any space left: a commit that fails rolls everything back, and only the
+/// next command would profit.
+pub(super) fn give_in_time(db: &Db) {
+    if free(&db.path).is_some_and(|free| free < LEAST) {
+        spend(db);
+    }
+}
+
+/// Bytes that are free where a file lies.
+fn free(path: &Path) -> Option<u64> {
+    let status = rustix::fs::statvfs(path.parent()?).ok()?;
+    Some(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 /// Gives it up. True: there is some space now, so it is worth another try.

@@ -19,6 +19,7 @@ pub(super) fn transaction<T, E: From<Error>>(db: &Db, durable: bool, work: impl 
         };
         db.connection.execute_batch(sql).or_else(again).map_err(Error::sqlite(operation, &db.path))
     };
+    reserve::give_in_time(db);
     // `synchronous` can only change outside of a transaction.
     run("begin a transaction", if durable { "PRAGMA synchronous=FULL; BEGIN IMMEDIATE" } else { "BEGIN IMMEDIATE" })?;
     let tx = Tx { db, inserted: RefCell::default() };

@@ -34,7 +34,7 @@ impl Engine {
         let removal = decide(&view, name, force, &users)?;
         let removed = self.apply(&view, &removal)?;
         if removal.delete {
-            crate::image::collect_garbage(&self.privilege.roots, &self.db)?;
+            crate::image::collect_garbage(&self.privilege.roots, &self.db, false)?;
         }
         Ok(removed)
     }

@@ -119,6 +119,7 @@ impl Registry {
         let operation = first.operation;
         let protocol = |why: &str| Error::Protocol { registry: endpoint.host.clone(), operation: operation.to_owned(), why: why.to_owned() };
         let mut next: Option<Url> = None;
+        let mut seen = Vec::new();
         for _ in 0..PAGES {
             let later = Ask { address: next.as_ref(), accept: first.accept, operation, ..Ask::default() };
             let ask = if next.is_some() { &later } else { first };
@@ -131,6 +132,11 @@ impl Registry {
             if !more || following.is_none() {
                 return Ok(());
             }
+            // A page that leads back to one before it.
+            if following.as_ref().is_some_and(|following| seen.contains(following)) {
+                return Err(protocol("its list goes in circles"));
+            }
+            seen.push(url);
             next = following;
         }
         Err(protocol("its list does not end"))
