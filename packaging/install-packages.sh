@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A groups=(
     [build]="gcc libc6-dev busybox-static"
-    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 python3-venv openssl perl-base qemu-system-x86 cpio kmod zstd xz-utils e2fsprogs runc crun umoci"
+    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 python3-venv openssl perl-base qemu-system-x86 cpio kmod zstd xz-utils bzip2 curl e2fsprogs runc crun umoci"
     [peers]="podman netavark aardvark-dns buildah docker.io containerd runc iptables tini uidmap curl iproute2 util-linux procps python3"
     [bench-pull]="containerd docker-registry skopeo umoci isal curl openssl mmdebstrap"
     [fuzz]="g++ python3 util-linux"
