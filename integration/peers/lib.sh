@@ -70,3 +70,23 @@ nothing_left() { # NAME GROUPS STATE_ROOT: GROUPS is the pattern of the containe
     done
     expect "$1" "" "$left"
 }
+
+# podman's own files beneath $work.
+podman_files() {
+    # Podman raises the open-files limit by default, which a root without CAP_SYS_RESOURCE may not.
+    cat > "$work/containers.conf" << CONF
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
+init_path = "/usr/bin/tini-static"
+[network]
+network_backend = "netavark"
+network_config_dir = "$work/networks"
+CONF
+    export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf
+    printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "/run/peer-containers"\n' "$work/podman" > "$work/storage.conf"
+}

@@ -2,22 +2,8 @@
 # Debian's podman, conmon and buildah on the runtime under test. Everything podman knows is beneath $work.
 . "$(dirname "$0")/lib.sh"
 . "$here/cases.sh"
-# Podman raises the open-files limit by default, which a root without CAP_SYS_RESOURCE may not.
-cat > "$work/containers.conf" << CONF
-[containers]
-default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-lock_type = "file"
-runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
-init_path = "/usr/bin/tini-static"
-[network]
-network_backend = "netavark"
-network_config_dir = "$work/networks"
-CONF
-export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf BUILDAH_ISOLATION=oci
-printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "/run/peer-containers"\n' "$work/podman" > "$work/storage.conf"
+podman_files
+export BUILDAH_ISOLATION=oci
 peer_command=$work/podman-command
 printf '#!/bin/sh\nexec timeout --foreground 60 podman --runtime %s --tmpdir %s "$@"\n' "$runtime" /run/peer-libpod > "$peer_command" && chmod 755 "$peer_command"
 # Podman has no daemon that sets a parent of all groups, so the two verbs that make containers get a flag.

@@ -6,21 +6,8 @@ start_registry 5850
 A=127.0.0.1:5850
 rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
 
-cat > "$work/containers.conf" << CONF
-[containers]
-default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-lock_type = "file"
-runtime_supports_nocgroup = ["$runtime", "$(basename "$runtime")"]
-init_path = "/usr/bin/tini-static"
-[network]
-network_backend = "netavark"
-network_config_dir = "$work/networks"
-CONF
-export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf DOCKER_CONFIG=$work/config
-printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "/run/peer-containers"\n' "$work/podman" > "$work/storage.conf"
+podman_files
+export DOCKER_CONFIG=$work/config
 mkdir -p "$work/config" && echo '{}' > "$work/config/config.json"
 podman_() { timeout --foreground 60 podman --runtime "$runtime" --tmpdir /run/peer-libpod "$@"; }
 docker_() { timeout --foreground 60 docker -H "unix://$work/docker.sock" "$@"; }

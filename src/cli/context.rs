@@ -116,7 +116,8 @@ impl Context {
         config.docker_config_path = self.config_dir.join("config.json");
         config.certs_dirs = certs_dirs();
         if let Some(keep) = std::env::var("RCON_KEEP_BLOBS").ok().filter(|value| !value.is_empty()) {
-            config.keep_blobs = matches!(keep.as_str(), "1" | "true");
+            let parsed = crate::engine::request::parse_bool(&keep);
+            config.keep_blobs = parsed.map_err(|why| Failure::invalid(format!("RCON_KEEP_BLOBS: {why}")))?;
         }
         config.insecure.extend(list(&variable("RCON_INSECURE_REGISTRIES")));
         config.mirrors.extend(mirrors(&variable("RCON_REGISTRY_MIRRORS"))?);

@@ -72,6 +72,14 @@ fn conventional(arg: Arg) -> Arg {
     }
 }
 
+/// `--disable-content-trust`: Docker's content trust (Notary) does not exist here, so it cannot be asked for.
+///
+/// # Errors
+/// It is asked for, or the value is no boolean.
+pub fn no_content_trust(text: &str) -> Result<bool, String> {
+    if parse_bool(text)? { Ok(true) } else { Err("content trust (Notary) is not supported: see [trust] of rcon.toml".to_owned()) }
+}
+
 /// clap's words without its usage block, in our form.
 fn explain(error: &clap::Error, path: &str) -> Failure {
     let text = error.to_string();
@@ -123,6 +131,12 @@ mod tests {
         let args = read(&["--interactive=false", "-t=true", "--sig-proxy=0", "image"]).unwrap();
         assert!(!args.interactive && args.tty && !args.sig_proxy);
         assert_eq!(read(&["-ti=false", "image"]).map(|a| (a.interactive, a.tty)).unwrap(), (false, true));
+    }
+
+    #[test]
+    fn content_trust_cannot_be_asked_for() {
+        assert_eq!((no_content_trust("true"), no_content_trust("1")), (Ok(true), Ok(true)));
+        assert!(no_content_trust("false").unwrap_err().contains("not supported") && no_content_trust("x").is_err());
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub struct Args {
     /// Platform of the image: os/arch[/variant]
     #[arg(long)]
     pub platform: Option<String>,
-    /// Ignored
-    #[arg(long, hide = true)]
+    /// Only true: there is no other content trust than the trust policy
+    #[arg(long, hide = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = crate::cli::flags::no_content_trust)]
     pub disable_content_trust: bool,
     /// NAME[:TAG|@DIGEST]
     pub image: String,

@@ -30,8 +30,8 @@ pub struct Args {
     /// Write the manifest's digest to this file
     #[arg(long, value_name = "FILE")]
     pub digestfile: Option<PathBuf>,
-    /// Ignored
-    #[arg(long, hide = true)]
+    /// Only true: there is no other content trust than the trust policy
+    #[arg(long, hide = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = crate::cli::flags::no_content_trust)]
     pub disable_content_trust: bool,
     /// NAME[:TAG]
     pub image: String,

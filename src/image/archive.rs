@@ -66,9 +66,6 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-/// Plans anew when another process removed a layer meanwhile.
-const REPLANS: usize = 3;
-
 /// One run of `load`.
 struct Load<'a> {
     roots: &'a Roots,
@@ -226,27 +223,20 @@ impl Load<'_> {
         let config = self.spool.small(id, CONFIG_LIMIT as u64, "an image config of the archive")?;
         let (document, layers) = commit::plan(self.settings.limits, &shown, &config, blobs)?;
         self.suits(&shown, &document)?;
-        let full: Vec<String> = names.iter().map(Reference::to_string).collect();
-        let candidate = || Candidate {
-            id: id.clone(),
-            config: config.clone(),
-            document: document.clone(),
-            manifest: manifest.clone(),
-            layers: layers.clone(),
-            names: full.clone(),
-        };
+        let full = names.iter().map(Reference::to_string).collect();
+        let candidate = Candidate { id: id.clone(), config, document, manifest, layers, names: full };
         let mut kept = false;
         let mut replans = 0;
         let image = loop {
-            let missing = commit::missing(self.roots, self.db, &layers, self.progress)?;
+            let missing = commit::missing(self.roots, self.db, &candidate.layers, self.progress)?;
             let fresh = unpack_all(self.roots, &self.spool, missing, self.progress)?;
             for fresh in fresh.iter().filter(|fresh| self.settings.keep_blobs || !fresh.dir.can_reassemble()) {
                 self.spool.keep(self.roots, &fresh.missing.layer.blob.digest)?;
                 kept = true;
             }
-            match commit::commit(self.roots, self.db, candidate(), fresh) {
+            match commit::commit(self.roots, self.db, &candidate, fresh) {
                 // What was kept has left the spool.
-                Err(Error::Vanished(_)) if !kept && replans < REPLANS => replans += 1,
+                Err(Error::Vanished(_)) if !kept && replans < commit::REPLANS => replans += 1,
                 other => break other?,
             }
         };

@@ -11,7 +11,7 @@ use crate::oci::{Descriptor, Digest, DigestHasher, Document, LAYER_LIMIT, Refere
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,18 +138,9 @@ fn open(path: &Path) -> Result<(String, File, u64, Digest), Error> {
         let message = format!("cannot push \"{}\": its name must be letters, digits, '.', '_', '-' and '+'", path.display());
         return Err(Error::List { message, missing: false });
     }
-    let mut file = File::open(path).on("open", path)?;
-    let mut hasher = DigestHasher::new(crate::oci::Algorithm::Sha256);
-    let mut size = 0;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let n = file.read(&mut buffer).on("read", path)?;
-        if n == 0 {
-            return Ok((name, file, size, hasher.finish()));
-        }
-        hasher.update(&buffer[..n]);
-        size += n as u64;
-    }
+    let file = File::open(path).on("open", path)?;
+    let (digest, size) = Digest::of_stream(crate::oci::Algorithm::Sha256, &file).on("read", path)?;
+    Ok((name, file, size, digest))
 }
 
 /// One component of harmless characters (CVE-2025-62725: a title that left the directory).

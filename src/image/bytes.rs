@@ -12,9 +12,6 @@ use crate::state::{Db, record};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Bytes read at once when only their number or digest is wanted.
-const PIECE: usize = 256 << 10;
-
 /// One layer as a stream.
 pub struct LayerBytes {
     pub outline: Outline,
@@ -112,16 +109,7 @@ fn tar_of(roots: &Roots, image: &record::Image, row: &record::Layer) -> Result<B
 /// The length of a tar whose record does not say it (layers of older stores): it is read once for that.
 fn measure(roots: &Roots, image: &record::Image, row: &record::Layer, digest: &Digest) -> Result<u64, Error> {
     let mut reader = Verified::new(tar_of(roots, image, row)?, digest, image);
-    let mut buffer = vec![0; PIECE];
-    let mut size = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(size),
-            Ok(n) => size += n as u64,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(unwrapped(e, image, digest)),
-        }
-    }
+    io::copy(&mut reader, &mut io::sink()).map_err(|e| unwrapped(e, image, digest))
 }
 
 /// Opens what `outline` promised.

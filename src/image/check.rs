@@ -231,27 +231,10 @@ fn blob_problem(roots: &Roots, digest: &Digest, size: u64, quick: bool) -> Optio
     if quick {
         return None;
     }
-    match digest_of(digest.as_str())(Box::new(file)) {
+    match Digest::of_stream(digest.algorithm(), file).map(|(actual, _)| actual) {
         Ok(actual) if actual == *digest => None,
         Ok(actual) => Some(format!("its kept blob has the digest {actual}, not {digest}")),
         Err(e) => Some(format!("its kept blob cannot be read: {e}")),
-    }
-}
-
-/// Hashes a stream with the algorithm that `like` names.
-fn digest_of(like: &str) -> impl FnOnce(Box<dyn Read + Send>) -> io::Result<Digest> {
-    let algorithm = like.parse::<Digest>().map(|digest| digest.algorithm());
-    move |mut input| {
-        let mut hasher = DigestHasher::new(algorithm.map_err(io::Error::other)?);
-        let mut buffer = vec![0; PIECE];
-        loop {
-            match input.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(n) => hasher.update(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Fresh {
     pub unpacked: Unpacked,
 }
 
+/// How often a pull or load plans anew when another process removed a layer meanwhile.
+pub const REPLANS: usize = 3;
+
 /// An image to be recorded.
 pub struct Candidate {
     /// Digest of the config.
@@ -135,18 +138,18 @@ pub fn diff_path(roots: &Roots, dir: &str) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::Vanished`] when a layer that was there has been removed meanwhile: plan again.
-pub fn commit(roots: &Roots, db: &Db, candidate: Candidate, mut fresh: Vec<Fresh>) -> Result<record::Image, Error> {
+pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fresh>) -> Result<record::Image, Error> {
     fresh.sort_by_key(|fresh| fresh.missing.position);
     let chain: Vec<String> = candidate.layers.iter().map(|layer| layer.chain.to_string()).collect();
-    let rows = finish(roots, db, &candidate, &mut fresh)?;
+    let rows = finish(roots, db, candidate, &mut fresh)?;
     content::sync(roots)?;
-    let (manifest_digest, manifest, manifest_type) = match candidate.manifest {
-        Some((digest, bytes, kind)) => (Some(digest.to_string()), Some(bytes), Some(kind)),
+    let (manifest_digest, manifest, manifest_type) = match &candidate.manifest {
+        Some((digest, bytes, kind)) => (Some(digest.to_string()), Some(bytes.clone()), Some(kind.clone())),
         None => (None, None, None),
     };
     let image = record::Image {
         id: candidate.id.to_string(),
-        config: candidate.config,
+        config: candidate.config.clone(),
         manifest_digest,
         manifest,
         manifest_type,

@@ -57,7 +57,7 @@ pub fn import(
     }
     let names = name.iter().map(ToString::to_string).collect();
     let candidate = Candidate { id: Digest::of(&config), config, document, manifest: None, layers, names };
-    let image = commit::commit(roots, db, candidate, fresh).map_err(full)?;
+    let image = commit::commit(roots, db, &candidate, fresh).map_err(full)?;
     drop(in_use);
     Ok(image)
 }

@@ -26,8 +26,6 @@ const INDEX_DEPTH: usize = 3;
 /// Between two looks at a download that another holds. Its file lock cannot be awaited without a thread that
 /// nothing could wake when this pull is given up.
 const POLL: Duration = Duration::from_millis(50);
-/// Plans anew when another process removed a layer meanwhile.
-const REPLANS: usize = 3;
 
 /// Where the bytes of a layer come from.
 enum Source {
@@ -78,7 +76,7 @@ pub fn pull(
     let mut replans = 0;
     let pulled = loop {
         match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, progress) {
-            Err(Error::Vanished(_)) if replans < REPLANS => replans += 1,
+            Err(Error::Vanished(_)) if replans < commit::REPLANS => replans += 1,
             other => break other,
         }
     };
@@ -166,7 +164,7 @@ async fn read_config(registry: &Registry, reference: &Reference, manifest: &Mani
     registry.small_blob(&manifest.config, CONFIG_LIMIT, &format!("the config of {}", reference.familiar())).await
 }
 
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "one call; each is a thing that the pull hands on")]
 fn fetch(
     roots: &Roots,
     db: &Db,
@@ -215,7 +213,7 @@ fn fetch(
     let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
     let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
     let seen: Vec<_> = candidate.layers.iter().map(|layer| super::push::source(reference, &layer.diff_id, &layer.blob)).collect();
-    let image = commit::commit(roots, db, candidate, fresh)?;
+    let image = commit::commit(roots, db, &candidate, fresh)?;
     // A hint for later pushes: the pull has succeeded whether or not it is noted.
     if let Err(error) = db.write(false, |tx| tx.put_blob_sources(&seen)) {
         tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());

@@ -5,7 +5,7 @@
 
 use super::layer::{self, UnpackError, Unpacked};
 use super::{Error, Limits};
-use crate::oci::{Algorithm, Digest, DigestHasher};
+use crate::oci::{Digest, DigestHasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -158,21 +158,10 @@ fn write(pieces: Pieces, entries: u64, diff: &Path) -> Result<(Unpacked, Digest)
     // In debug builds every test that unpacks a layer proves that its tar can be made again.
     if cfg!(debug_assertions) {
         let layer = diff.parent().unwrap_or(diff);
-        let again = layer::split::assemble(layer).and_then(|tar| hash(digest.algorithm(), tar)).map_err(UnpackError::Read)?;
+        let again = layer::split::assemble(layer).and_then(|tar| Digest::of_stream(digest.algorithm(), tar)).map_err(UnpackError::Read)?.0;
         assert_eq!(again, digest, "the tar of {} can be made again", layer.display());
     }
     Ok((unpacked, digest))
-}
-
-fn hash(algorithm: Algorithm, mut input: impl Read) -> io::Result<Digest> {
-    let mut hasher = DigestHasher::new(algorithm);
-    let mut piece = vec![0; PIECE];
-    loop {
-        match input.read(&mut piece)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&piece[..n]),
-        }
-    }
 }
 
 enum Stopped {

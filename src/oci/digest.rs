@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
+
+/// Bytes of a stream that are hashed at once.
+const PIECE: usize = 256 << 10;
 
 /// Why a text is not a digest.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -57,6 +61,26 @@ impl Digest {
         let mut hasher = DigestHasher::new(Algorithm::Sha256);
         hasher.update(bytes);
         hasher.finish()
+    }
+
+    /// Digest and length of a stream, read to its end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_stream(algorithm: Algorithm, mut input: impl Read) -> io::Result<(Self, u64)> {
+        let mut hasher = DigestHasher::new(algorithm);
+        let (mut piece, mut length) = (vec![0; PIECE], 0);
+        loop {
+            match input.read(&mut piece) {
+                Ok(0) => return Ok((hasher.finish(), length)),
+                Ok(n) => {
+                    hasher.update(&piece[..n]);
+                    length += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// The digest of these bytes under the algorithm of `self` equals `self`.

@@ -55,7 +55,7 @@ impl Store {
         announce: &mut dyn FnMut(i32, Option<OwnedFd>) -> Result<(), Error>,
     ) -> Result<Outcome, Error> {
         let spec = &bundle.spec;
-        let network = Network::ahead(spec);
+        let network = network_ahead(spec);
         let rootfs = rootfs(spec, &bundle.dir)?;
         let classes = resctrl::Group::of(spec, id.as_str())?;
         let group = self.group(spec, id, request)?;
@@ -129,11 +129,12 @@ impl Store {
     }
 }
 
-fn clone_init(container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group, network: Option<Network>) -> Result<Init, Error> {
+fn clone_init(container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group, network: Option<Ahead>) -> Result<Init, Error> {
     let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
     let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
     let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
-    let network = network.and_then(Network::finish);
+    // Where it could not be made, the clone says why.
+    let network = network.and_then(|network| network.finish().ok());
     crate::runtime::create(Create {
         netns: network.as_ref().map(AsFd::as_fd),
         bundle: Some(&container.record.bundle),
@@ -204,26 +205,16 @@ fn process(pid: i32) -> Result<Process, Error> {
     Ok(Process { pid, start_ticks: stat.start_ticks })
 }
 
-/// The container's own network namespace, made beside the first steps of a create.
-struct Network(Ahead);
-
-impl Network {
-    /// None: it has none, or one that belongs to another user namespace, or none can be made now.
-    fn ahead(spec: &Spec) -> Option<Self> {
-        let linux = spec.linux().as_ref()?;
-        let listed = linux.namespaces().as_ref()?;
-        let own = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network && namespace.path().is_none());
-        let foreign = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
-        let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
-        if !own || foreign || devices {
-            return None;
-        }
-        let prepare = || net_devices::raise_loopback().map_err(|failure| std::io::Error::from_raw_os_error(failure.errno));
-        Ahead::begin(prepare).ok().map(Network)
+/// The container's own network namespace, made beside the first steps of a create. None: it has none, or one that belongs to
+/// another user namespace, or none can be made now.
+fn network_ahead(spec: &Spec) -> Option<Ahead> {
+    let linux = spec.linux().as_ref()?;
+    let listed = linux.namespaces().as_ref()?;
+    let own = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network && namespace.path().is_none());
+    let foreign = listed.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
+    if !own || foreign || devices {
+        return None;
     }
-
-    /// None: it could not be made; the clone will say why.
-    fn finish(self) -> Option<OwnedFd> {
-        self.0.finish().ok()
-    }
+    Ahead::begin(|| net_devices::raise_loopback().map_err(|failure| std::io::Error::from_raw_os_error(failure.errno))).ok()
 }

@@ -6,7 +6,7 @@ use ring::hmac;
 
 /// The headers that sign a request to `host` made at `time` (`20150830T123600Z`): `x-amz-date`, the session's token if
 /// there is one, and `authorization`. `headers` are those that are sent besides, in lower case.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "each is a field of what is signed")]
 pub fn sign(
     keys: &Keys,
     region: &str,
