@@ -1,18 +1,22 @@
 # The only door: every command that the project needs is a target here.
 SHELL := /bin/bash
-TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
-RCON := target/$(TRIPLE)/release/rcon
+# Asked when it is needed: what decides it is installed by `toolchain`.
+TRIPLE = $(shell packaging/target.sh)
+RCON = target/$(TRIPLE)/release/rcon
 FIXTURES := target/fixtures
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help run build test lint unit integration test-cgroup2 conformance conformance-cgroup2 bench bench-pull fuzz fixtures install clean
+.PHONY: help toolchain deb scale run build test lint unit integration test-cgroup2 conformance conformance-cgroup2 build-corpus build-real bench bench-pull bench-network bench-build fuzz fixtures install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
-build: ## the release binary
+toolchain: # what is needed to build
 	@packaging/install-packages.sh build
-	cargo build --release
+	@packaging/target.sh install > /dev/null
+
+build: toolchain ## the release binary
+	cargo build --release --target $(TRIPLE)
 	@ln -sfn rcon target/$(TRIPLE)/release/rcon-runtime
 
 run: build $(FIXTURES)/busybox.tar ## build everything and run a container with limits
@@ -20,17 +24,25 @@ run: build $(FIXTURES)/busybox.tar ## build everything and run a container with 
 
 test: ## all tests: unit, command line, integration, cgroup v2 guest
 	@packaging/install-packages.sh build test peers
+	@packaging/target.sh install > /dev/null
 	@$(MAKE) --no-print-directory lint unit integration
 
 lint: ## format and lints; the other house rules are tests/tidy.rs
 	cargo fmt --check
-	cargo clippy --quiet --all-targets --features failpoints -- -D warnings
+	cargo clippy --quiet --target $(TRIPLE) --all-targets --features failpoints -- -D warnings
 
 unit: $(FIXTURES)/busybox.tar ## unit and command-line tests
-	$(SUDO) env "PATH=$$PATH" RCON_TEST_FIXTURES=$(CURDIR)/$(FIXTURES) cargo test --features failpoints
+	$(SUDO) env "PATH=$$PATH" RCON_TEST_FIXTURES=$(CURDIR)/$(FIXTURES) cargo test --target $(TRIPLE) --features failpoints
 
 integration: build fixtures ## real peers, real registry, kill -9, cgroup v2 guest
 	$(SUDO) integration/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)
+
+build-corpus: build $(FIXTURES)/busybox.tar ## Dockerfiles of one feature each, built by rcon, docker's classic builder and buildah, and compared
+	@packaging/install-packages.sh peers
+	$(SUDO) unshare --net --mount --propagation private bash -c 'ip link set lo up; exec "$$@"' corpus integration/build-corpus.py --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --peers docker,buildah
+
+build-real: build $(FIXTURES)/debian.tar ## nginx, Redis, MariaDB, Python, Node and Rust images, built with packages from the network, run and asked
+	$(SUDO) env RCON=$(CURDIR)/$(RCON) FIXTURES=$(CURDIR)/$(FIXTURES) BUILD_CA=$(BUILD_CA) BUILD_PIP=$(BUILD_PIP) BUILD_NPM=$(BUILD_NPM) integration/real-builds.sh
 
 test-cgroup2: build $(FIXTURES)/busybox.tar $(FIXTURES)/kernel/vmlinuz ## limits in a guest with pure cgroup v2
 	@packaging/install-packages.sh test
@@ -49,17 +61,27 @@ bench: build $(FIXTURES)/busybox.tar ## against docker and podman, and rcon-runt
 	$(SUDO) unshare --net --mount --propagation private integration/bench/run.sh --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench.json
 	@[ -x $(FIXTURES)/youki/bin/youki ] || cargo install --quiet --root $(FIXTURES)/youki --target-dir target/youki --features v1,v2 youki || echo "youki cannot be built here: it is left out"
 	$(SUDO) unshare --net --mount --propagation private integration/bench/oci.py --rcon $(CURDIR)/$(RCON)-runtime --image $(CURDIR)/$(FIXTURES)/busybox.tar --youki $(CURDIR)/$(FIXTURES)/youki/bin/youki --json target/bench-oci.json
+	@$(MAKE) --no-print-directory bench-network
+	@$(MAKE) --no-print-directory bench-build
 	@$(MAKE) --no-print-directory bench-pull
 
 bench-pull: build $(FIXTURES)/large ## cold pull and unpack against docker, podman, containerd and skopeo with umoci
 	@packaging/install-packages.sh test bench bench-pull
 	$(SUDO) unshare --net --mount --propagation private bash -c 'ip link set lo up; exec "$$@"' bench integration/bench/pull.py --rcon $(CURDIR)/$(RCON) --layouts $(CURDIR)/$(FIXTURES)/large --json target/bench-pull.json
 
-fuzz: ## the readers of hostile bytes (tar, tar records, manifests), FUZZ_SECONDS (60) each
+bench-network: build $(FIXTURES)/busybox.tar ## throughput, latency and costs of networks against docker, podman and a plain veth pair
+	@packaging/install-packages.sh bench bench-network
+	$(SUDO) unshare --net --mount --propagation private bash -c 'ip link set lo up; exec "$$@"' bench integration/bench/network.py --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/busybox.tar --json target/bench-network.json
+
+bench-build: build $(FIXTURES)/debian.tar ## builds against docker's classic builder and buildah
+	@packaging/install-packages.sh bench test
+	$(SUDO) unshare --net --mount --propagation private bash -c 'ip link set lo up; exec "$$@"' bench integration/bench/build.py --rcon $(CURDIR)/$(RCON) --image $(CURDIR)/$(FIXTURES)/debian.tar --json target/bench-build.json
+
+fuzz: ## the readers of hostile bytes (tar, tar records, manifests, name queries, plugins, Dockerfiles), FUZZ_SECONDS (60) each
 	@packaging/install-packages.sh fuzz
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" unshare --mount --propagation private fuzz/run.sh
 
-fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server ## every fixture image
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/blog.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server ## every fixture image
 
 $(FIXTURES)/probe: rootfs-fixtures/probe.rs
 	@mkdir -p $(FIXTURES)
@@ -76,6 +98,10 @@ $(FIXTURES)/debian.tar: rootfs-fixtures/debian.sh rootfs-fixtures/image.sh
 $(FIXTURES)/mysql.tar: rootfs-fixtures/mysql.sh rootfs-fixtures/image.sh rootfs-fixtures/mysql/entrypoint.sh
 	@mkdir -p $(FIXTURES)
 	$(SUDO) rootfs-fixtures/mysql.sh $(CURDIR)/$@
+
+$(FIXTURES)/blog.tar: rootfs-fixtures/blog.sh rootfs-fixtures/image.sh rootfs-fixtures/blog/blog.py rootfs-fixtures/blog/nginx.conf
+	@mkdir -p $(FIXTURES)
+	$(SUDO) rootfs-fixtures/blog.sh $(CURDIR)/$@
 
 $(FIXTURES)/large: rootfs-fixtures/large.sh rootfs-fixtures/large.py
 	@packaging/install-packages.sh test
@@ -94,10 +120,23 @@ $(FIXTURES)/moto/bin/moto_server: rootfs-fixtures/moto.sh
 	@packaging/install-packages.sh test
 	rootfs-fixtures/moto.sh $(CURDIR)/$(FIXTURES)/moto
 
+# What `rcon version` shows of a release.
+deb install: export RCON_COMMIT := $(shell git rev-parse --short HEAD 2> /dev/null || echo unknown)
+deb install: export RCON_BUILT := $(shell git log -1 --format=%cI 2> /dev/null || echo unknown)
+
+deb: build ## a Debian package in target/
+	@packaging/deb.sh $(RCON) target
+
+scale: build $(FIXTURES)/busybox.tar ## 1,000 containers one after the other and 200 at once
+	$(SUDO) env RCON=$(CURDIR)/$(RCON) FIXTURES=$(CURDIR)/$(FIXTURES) SCALE_SEQUENTIAL=1000 SCALE_PARALLEL=200 unshare --net --mount --propagation private bash -c 'ip link set lo up; exec integration/scale.sh'
+
 PREFIX ?= /usr/local
-install: build ## rcon and rcon-runtime under PREFIX
+UNITS := rcon-boot.service rcon-supervise.service rcon-supervise.timer
+install: build ## rcon, rcon-runtime and the systemd units under PREFIX; then: systemctl enable --now rcon-boot.service rcon-supervise.timer
 	install -D -m 755 $(RCON) $(DESTDIR)$(PREFIX)/bin/rcon
 	ln -sfn rcon $(DESTDIR)$(PREFIX)/bin/rcon-runtime
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in $(UNITS); do sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
 
 clean: ## everything that was built
 	rm -rf target

@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 cd "$here"
 targets=("$@")
-[ $# -gt 0 ] || targets=(tar_apply split_read manifest)
+[ $# -gt 0 ] || targets=(tar_apply split_read manifest dns cni_result dockerfile)
 out="$here/../target/fuzz"
 mkdir -p "$out"
 # Coverage of edges and of compared values guides the fuzzer; the flags are those of cargo-fuzz without a sanitizer of memory,
@@ -26,6 +26,48 @@ if [ ! -d "$out/seeds" ]; then
     done
     printf '\x01\x03abc\x02\x01f\x00\x04\x04\x00\x01f\x02\x03d/g\x00\x05\x03\x01\x02\x04\x01\x01d\x00\x0e' > "$out/seeds/split_read/sample"
     rm -rf "$out/images"
+fi
+if [ ! -d "$out/seeds/dns" ]; then
+    mkdir -p "$out/seeds/dns"
+    printf '\x00\x1f\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x02db\x00\x00\x01\x00\x01\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00ndb\t10.0.0.9\np10.0.0.9\tdb\n' > "$out/seeds/dns/sample"
+fi
+if [ ! -d "$out/seeds/cni_result" ]; then
+    mkdir -p "$out/seeds/cni_result"
+    echo '{"cniVersion":"0.4.0","interfaces":[{"name":"eth0","mac":"02:00:00:00:00:02","mtu":1450,"sandbox":"/n"}],"ips":[{"version":"4","address":"10.1.0.5/16","gateway":"10.1.0.1","interface":0}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"}],"dns":{"nameservers":["10.1.0.1"],"domain":"x","search":["a"],"options":["b"]}}' > "$out/seeds/cni_result/sample"
+fi
+if [ ! -d "$out/seeds/dockerfile" ]; then
+    mkdir -p "$out/seeds/dockerfile"
+    cat > "$out/seeds/dockerfile/sample" << 'END'
+# syntax=docker/dockerfile:1
+# check=skip=A;error=true
+ARG a=1
+FROM --platform=$BUILDPLATFORM a:${a:-2}@sha256:x AS one
+ENV a=b "c d"='${a}e' \
+  # comment
+  f=${a##*/}${b//x/y}${c%%.*}${d:?no}
+RUN --mount=type=cache,target=/x,id=$a,sharing=locked --network=none <<-EOF
+	#!/bin/sh
+	EOF
+RUN ["a", "b"]
+COPY --from=one --chown=$a:b --link --parents --exclude=*.o a/./b <<F <<'G' /d/
+$a
+F
+G
+ADD --checksum=sha256:x --unpack=true https://x/y /z
+HEALTHCHECK --interval=1m30s --retries=3 CMD x
+ONBUILD COPY a b
+EXPOSE 80-90/udp 127.0.0.1:1:2
+VOLUME ["/a"]
+SHELL ["/bin/sh", "-c"]
+STOPSIGNAL 9
+LABEL a b
+ENTRYPOINT x
+CMD []
+USER u:g
+WORKDIR ../w
+MAINTAINER m
+END
+    printf '# escape=`\r\nfrom a as B\r\nrun a `\r\n\r\n b\r\n' > "$out/seeds/dockerfile/backtick"
 fi
 run() { # TARGET
     mount -t tmpfs -o size=512m,mode=700 fuzz "$FUZZ_WORK"

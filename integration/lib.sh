@@ -28,9 +28,9 @@ wait_for() {
 # What an engine may leave behind on this host, as text; compared before and after.
 footprint() {
     echo "mounts:"; grep -cF "$work" /proc/self/mountinfo
-    echo "monitors:"; pgrep -f "^rcon-monitor" | while read -r p; do ls -l "/proc/$p/fd" 2> /dev/null | grep -qF " $work/" && echo x; done | wc -l
+    echo "monitors:"; pgrep -f "^rcon-(monitor|sync)" | while read -r p; do ls -l "/proc/$p/fd" 2> /dev/null | grep -qF " $work/" && echo x; done | wc -l
     echo "links:"; ip -o link show | grep -c ': rc[0-9a-f]\{12\}@' || true
-    echo "port elements:"; nft list ruleset 2> /dev/null | grep -c 'elements' || true
+    echo "port elements:"; nft list ruleset 2> /dev/null | awk '/^\t(map|set|chain) / { map = $1 == "map" } map && /elements/' | wc -l
     echo "cgroups:"; find /sys/fs/cgroup -type d -path '*/rcon/*' 2> /dev/null | wc -l
 }
 
@@ -47,8 +47,12 @@ no_leaks() { # NAME
     expect "$1 (live files)" "" "$(ls "$work/run/containers" 2> /dev/null | grep -v '\.op$')"
 }
 
+# Nothing writes to these roots behind a pull any more.
+synced() { ! pgrep -f "^rcon-sync $work/" > /dev/null; }
+
 finish() {
     for id in $(rcon ps -aq --no-trunc 2> /dev/null); do rcon rm -f "$id" > /dev/null 2>&1; done
+    wait_for 60 synced
     rm -rf "$work"
     echo "$(basename "$0"): $passed passed, $failed failed"
     [ -z "${RCON_TALLY:-}" ] || echo "$passed $failed" >> "$RCON_TALLY"

@@ -51,6 +51,36 @@ rcon rm -f live > /dev/null
 expect "a device without permission stays shut" 1 "$(rcon run --rm --network none busybox sh -c 'mknod /tmp/kmsg c 1 11; cat /tmp/kmsg' 2>&1 | grep -c 'not permitted')"
 expect "a default device works" 3 "$(rcon run --rm --network none busybox sh -c 'head -c 3 /dev/zero | wc -c')"
 
+# A pod's limits bound the sum of its members: each of these would fit alone.
+rcon pod create --name sum --network none --memory 96m --memory-swap 96m --pids-limit 12 --cpus 0.5 > /dev/null
+rcon run -d --pod sum --name half busybox sh -c 'dd if=/dev/zero of=/dev/shm/half bs=1M count=60 2> /dev/null; sleep 100' > /dev/null
+i=0; while [ $i -lt 100 ] && [ "$(rcon exec half sh -c 'stat -c %s /dev/shm/half' 2> /dev/null)" != 62914560 ]; do i=$((i + 1)); sleep 0.1; done
+expect "a member has 60 of the pod's 96 MB" 62914560 "$(rcon exec half sh -c 'stat -c %s /dev/shm/half')"
+rcon run --name rest --pod sum busybox dd if=/dev/zero of=/dev/null bs=60M count=1 2> /dev/null
+expect "60 MB more do not fit into the pod" 137 $?
+expect "which ends the one that asked" "true running" "$(rcon inspect -f '{{.State.OOMKilled}}' rest) $(rcon inspect -f '{{.State.Status}}' half)"
+rcon rm rest > /dev/null
+out=$(rcon run --rm --pod sum busybox sh -c 'i=0; while [ $i -lt 20 ]; do sleep 3 & i=$((i + 1)); done; echo all' 2>&1)
+expect "the pod's --pids-limit 12 counts all members" "1 0" "$(echo "$out" | grep -c "can't fork") $(echo "$out" | grep -c '^all$')"
+busy='
+    now() { read -r up _ < /proc/uptime; up=${up%.*}${up#*.}; }
+    now; begin=$up
+    while :; do
+        i=0; while [ $i -lt 5000 ]; do i=$((i + 1)); done
+        now; [ $((up - begin)) -lt 400 ] || break
+    done
+    read -r line < /proc/$$/stat; set -- ${line##*) }
+    echo $(((${12} + ${13}) * 100 / (up - begin)))'
+rcon run -d --pod sum --name busy busybox sh -c "$busy" > /dev/null
+mine=$(rcon run --rm --pod sum busybox sh -c "$busy")
+rcon wait busy > /dev/null
+theirs=$(rcon logs busy)
+share=$((${mine:-0} + ${theirs:-0}))
+[ "$share" -ge 40 ] && [ "$share" -le 60 ]
+expect "two busy members of a pod with --cpus 0.5 get half a core together (measured $mine + $theirs %)" 0 $?
+rcon pod rm -f -t 0 sum > /dev/null
+expect "nothing of the pod is left" 0 "$(find /sys/fs/cgroup -type d -name 'pod-*' | wc -l)"
+
 [ -z "${work:-}" ] || rm -rf "$work"
 echo "limits.sh: $passed passed, $failed failed"
 [ -z "${RCON_TALLY:-}" ] || echo "$passed $failed" >> "$RCON_TALLY"

@@ -44,6 +44,7 @@ seen() { settle; cat "$work/$1/log.jsonl" 2> /dev/null | jq -s "[.[] | select($2
 fresh() {
     rcon rmi -f "$NAME:1" > /dev/null 2>&1
     settle
+    wait_for 60 synced
     rm -rf "$work/data" "$work"/{front,storage,mirror}/log.jsonl
 }
 pull() { # NAME PLAN [OPTIONS]: expects a right pull

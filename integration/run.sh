@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh RCON FIXTURES: every integration script, in a network namespace of its own that stands for the host,
-# so that nothing stays behind on the real one. Ends with one line: N passed, N failed.
+# so that nothing stays behind on the real one. Ends with what failed, once more, and one line: N passed, N failed.
 set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 export RCON=$1 FIXTURES=$2
@@ -12,18 +12,21 @@ if [ "${RCON_IN_NETNS:-}" != 1 ]; then
 fi
 ip link set lo up
 status=0
-for script in isolation limits tutorial registry registry-faults registry-auth trust push ports kill-nine parallel store archives unpack nested peers/podman peers/docker peers/containerd peers/registry conformance; do
+log=$(mktemp)
+exec 3>&1 > >(tee "$log") 2>&1
+teed=$!
+for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
     echo "== $script"
-    if ! timeout 900 bash "$here/$script.sh"; then
-        status=1
-    fi
+    timeout 900 bash "$here/$script.sh" || { status=1; echo "  FAIL  $script.sh ended with $?"; }
 done
+echo "== build-corpus"
+timeout 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || { status=1; echo "  FAIL  build-corpus.py ended with $?"; }
 echo "== cgroup2"
-timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
+timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || { status=1; echo "  FAIL  cgroup2/run.sh ended with $?"; }
 guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "NAME: N passed, M failed" are counted
     echo "== $1 in the guest"
     local out summary
-    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || status=1
+    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || { status=1; out+=$'\n'"  FAIL  $1 ended with $?"; }
     echo "$out"
     summary=$(sed -n "s/^$1: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
     echo "${summary:-0 1}" >> "$RCON_TALLY"
@@ -31,8 +34,12 @@ guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "N
 guest conformance conformance/in-guest.sh own 1500
 guest groups.sh cgroup2/groups.sh own 600
 guest systemd.sh cgroup2/systemd.sh systemd 600
+echo "== reboot"
+timeout 1500 bash "$here/reboot.sh" || { status=1; echo "  FAIL  reboot.sh ended with $?"; }
 echo "== security"
-timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
+timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || { status=1; echo "  FAIL  security/run.sh ended with $?"; }
+exec >&3 3>&-
+for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 rm -f "$RCON_TALLY"
@@ -40,5 +47,10 @@ for cgroup in /sys/fs/cgroup/*/rcon /sys/fs/cgroup/rcon; do
     [ ! -d "$cgroup" ] || rmdir "$cgroup"
 done
 [ "$status" = 0 ] || [ "$failed" != 0 ] || failed=1
+if [ "$failed" != 0 ]; then
+    echo "== failed, with the script before each"
+    awk '/^== / { script = $0; next } /^ *(FAIL|BLUNT) |\| (FAIL|BLUNT)( |$)|: [0-9]+ passed, [1-9][0-9]* failed|Traceback|timed out/ { if (script != "") print script; script = ""; print }' "$log" | tail -n 100 | cut -c -1500
+fi
+rm -f "$log"
 echo "$passed passed, $failed failed"
 exit "$status"

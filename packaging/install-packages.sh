@@ -2,10 +2,11 @@
 # install-packages.sh GROUP...: installs the Debian packages of the named groups that are missing.
 set -euo pipefail
 declare -A groups=(
-    [build]="gcc libc6-dev busybox-static"
-    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 python3-venv openssl perl-base qemu-system-x86 cpio kmod zstd xz-utils bzip2 curl e2fsprogs runc crun umoci"
+    [build]="gcc libc6-dev musl-tools busybox-static"
+    [test]="mmdebstrap docker-registry skopeo mariadb-client nftables iproute2 util-linux procps jq python3 python3-venv openssl perl-base qemu-system-x86 cpio kmod zstd xz-utils bzip2 curl e2fsprogs git runc crun umoci man-db zsh containernetworking-plugins iptables"
     [peers]="podman netavark aardvark-dns buildah docker.io containerd runc iptables tini uidmap curl iproute2 util-linux procps python3"
     [bench-pull]="containerd docker-registry skopeo umoci isal curl openssl mmdebstrap"
+    [bench-network]="iperf3 netavark aardvark-dns"
     [fuzz]="g++ python3 util-linux"
     [bench]="docker.io podman runc crun iptables python3 iproute2"
 )

@@ -1,7 +1,8 @@
 //! # base
 //! ## Lives here
-//! Small domain values that every room shares (ids, names, sizes, times, signals), the `Undo` stack,
-//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, failpoints, tables of processes, settings files,
+//! Small domain values that every room shares (ids, names, sizes, times, durations, signals), the `Undo` stack,
+//! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, headers of tars, failpoints,
+//! tables of processes, settings files,
 //! and where this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
@@ -14,8 +15,12 @@
 //! - Settings are read from the `toml` crate's own tables instead of through serde: each value keeps its place in
 //!   the file, so that every error names the line, and a room reads its own section without a type that knows all.
 
+pub mod address;
+pub mod chown_tree;
 mod clock;
 pub mod copy_tree;
+pub mod csv;
+mod duration;
 mod error;
 pub mod failpoint;
 pub mod fs;
@@ -27,14 +32,16 @@ mod roots;
 pub mod settings;
 mod signal;
 mod size;
+pub mod tar_entry;
 mod undo;
 pub mod xattr;
 
 pub use clock::Timestamp;
+pub use duration::go_duration;
 pub use error::ErrorKind;
-pub use id::{ContainerId, ContainerName, IdError, VolumeName, random_hex};
+pub use id::{ContainerId, ContainerName, IdError, PodId, PodName, VolumeName, random_hex};
 pub use nearest::nearest;
-pub use process_table::{ProcessTable, PsError, user_name};
+pub use process_table::{ContainerNames, ProcessTable, PsError, descriptors, user_name};
 pub use roots::{Privilege, Roots};
 pub use signal::Signal;
 pub use size::ByteSize;

@@ -12,7 +12,9 @@
 //!   directory. What needs the layers below (hard links into them, directories the tar does not describe) is
 //!   collected and done before the layer is recorded. Rejected: applying one after the other on a mounted
 //!   overlay, as the peers do: it serialises the slowest work.
-//! - A tar entry beneath a symbolic link of the same layer is refused rather than followed.
+//! - A tar entry beneath a symbolic link of the same layer goes where the link leads inside the layer, as in every
+//!   peer: merged `/usr` trees are packed so. The way is worked out on names and then opened without following. Rejected:
+//!   refusing it (images that every peer takes), `RESOLVE_IN_ROOT` (the path that the tar's record needs would be lost).
 //! - An image is stored once: compressed blobs are dropped when the image is recorded, and `layers/<dir>/tar-split`
 //!   lets the exact uncompressed tar be made again (`bytes::layer_bytes`). `keep_blobs` keeps them, for the original
 //!   digests. Rejected: keeping them always (half as much disk again for what is hardly ever asked for).
@@ -47,7 +49,16 @@
 //!   the sigstore crate (hundreds of dependencies for what are two signature checks and one JSON document).
 //! - A verified signature is remembered with its key, and looked up at each run: a run needs no registry, and a key that
 //!   leaves the policy is worth nothing from then on.
-//! - One `syncfs` per pull before the record, no sync per file.
+//! - A pull returns when its tree is whole in memory and recorded as not yet synced; a process of its own (`durable`)
+//!   does one `syncfs` and takes that note away. What the power takes before then is known by the note, compared with
+//!   its tar and fetched anew: never a broken image, and the compressed bytes are hardly ever written. Rejected: syncing
+//!   first, where everybody's dirty pages are waited for; syncing not at all as the peers do (empty files after a power
+//!   cut); leaving it to the kernel's timer and the next command (half a minute in which an image can be lost, and a
+//!   comparison of gigabytes after every reboot). `load` and `import` sync before they record: what they are given may
+//!   be gone afterwards.
+//! - Layers are spread over an ext4 (`content::spread`). Measured on one without a journal on which images had just been
+//!   removed: a pull of 600 MB in 8 layers takes 2.4 s instead of 5.2, two thirds of which went into looking at the
+//!   inodes of the removed files.
 //! - Locks: `locks/content` is held shared by pulls and loads and exclusively by the sweep of unrecorded
 //!   things; `locks/chain-…` by whoever makes a layer, so that two pulls of one image share the work.
 
@@ -58,6 +69,8 @@ pub mod check;
 mod commit;
 mod compression;
 mod content;
+mod draft;
+mod durable;
 mod error;
 mod export;
 mod garbage;
@@ -77,14 +90,18 @@ mod tests;
 mod trust;
 mod url;
 
+pub use compression::decompressor;
+pub use draft::{Draft, hold_layers, is_complete, record_image, stack, sync_behind, turn};
+pub use durable::sync_stage;
 pub use error::Error;
 pub use export::{Form, Output};
-pub use import::import;
+pub use import::{Spool, add_layer, import};
 pub use limits::Limits;
 pub use push::compress::Format as CompressionFormat;
 pub use push::{PushOptions, Pushed, push};
 pub use registry::Found;
 pub use settings::Draft as SettingsDraft;
+pub use url::{Answer, ask as ask_url};
 pub use url::{Download, open as open_url};
 
 use crate::base::Roots;
@@ -176,6 +193,8 @@ pub struct RegistryConfig {
     /// Compressed blobs stay in the content store after unpacking: then `save` and `push` give the original digests,
     /// and each image takes its compressed size more.
     pub keep_blobs: bool,
+    /// A pull returns only when the image is on disk; otherwise it is synced behind it.
+    pub wait_for_disk: bool,
     /// Layers fetched at once.
     pub downloads: usize,
     pub limits: Limits,
@@ -195,6 +214,7 @@ impl Default for RegistryConfig {
             mirrors: BTreeMap::new(),
             certs: BTreeMap::new(),
             keep_blobs: false,
+            wait_for_disk: false,
             downloads: DOWNLOADS,
             limits: Limits::default(),
             trust: trust::Policy::default(),
@@ -240,7 +260,7 @@ pub fn login(registry: &RegistryConfig, server: &str, user: &str, password: &str
 /// Name and password that are kept for a registry; none for an anonymous user or an identity token.
 ///
 /// # Errors
-/// The docker config is not valid JSON; a credential helper failed.
+/// A credential helper failed.
 pub fn stored_login(registry: &RegistryConfig, server: &str) -> Result<Option<(String, String)>, Error> {
     registry::stored(registry, server)
 }
@@ -324,11 +344,20 @@ pub fn require_platform(image: &record::Image, platform: &Platform) -> Result<()
     }
 }
 
+/// False: this machine stopped before a layer of the image was on disk. It is forgotten with its images; a pull brings them back.
+///
+/// # Errors
+/// Database, or the store cannot be read.
+pub fn survived(roots: &Roots, db: &Db, image: &record::Image) -> Result<bool, Error> {
+    durable::settle(roots, db, &image.layers)
+}
+
 /// Overlay lowers of an image (top first), with `upper: None`.
 ///
 /// # Errors
 /// A layer of the image has no record.
 pub fn overlay(roots: &Roots, db: &Db, image: &record::Image) -> Result<Overlay, Error> {
+    durable::settle(roots, db, &image.layers)?;
     let layers = db.layers(&image.layers)?;
     let lowers = layers.iter().rev().map(|layer| PathBuf::from(&layer.dir).join("diff")).collect();
     Ok(Overlay { layers_dir: roots.layers(), lowers, upper: None })
@@ -336,7 +365,7 @@ pub fn overlay(roots: &Roots, db: &Db, image: &record::Image) -> Result<Overlay,
 
 /// Deletes layers and blobs that nothing refers to (after an image record was removed), and abandoned partial
 /// unpacks; unfinished downloads are kept for a day unless `all` is meant. Returns freed bytes. While another process pulls or loads,
-/// only unused layers are deleted.
+/// only unused layers are deleted; while one builds, none is.
 ///
 /// # Errors
 /// Database, or something cannot be removed.

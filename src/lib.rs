@@ -4,9 +4,11 @@
 
 /// Row 1: ids, sizes, clock, signals, `Undo`, files with paths in their errors.
 mod base;
+/// Row 5: Dockerfiles: from the text to the image, with a cache.
+mod build;
 /// Row 8: what the user types and sees: clap types, rendering, exit codes. No logic.
 mod cli;
-/// Row 4: the use cases: containers, images, volumes. The only API that front doors call.
+/// Row 4: the use cases: containers, pods, images, volumes. The only API that front doors call.
 mod engine;
 /// Row 3: registries, content, layers and archives.
 mod image;
@@ -24,4 +26,4 @@ mod state;
 mod sys;
 
 pub use cli::main;
-pub use engine::monitor_stage;
+pub use engine::stage;

@@ -2,7 +2,7 @@
 //! command line.
 
 fn main() -> std::process::ExitCode {
-    if let Some(code) = rcon::monitor_stage() {
+    if let Some(code) = rcon::stage() {
         return code;
     }
     rcon::main()

@@ -15,6 +15,7 @@
 
 mod digest;
 mod document;
+mod exposed;
 mod manifest;
 pub mod media;
 mod platform;
@@ -23,6 +24,7 @@ pub mod whiteout;
 
 pub use digest::{Algorithm, Digest, DigestHasher, chain_ids};
 pub use document::{ImageDefaults, ImageDocument};
+pub use exposed::exposed_ports;
 pub use manifest::{CONFIG_LIMIT, Descriptor, Document, INDEX_LIMIT, Index, LAYER_LIMIT, MANIFEST_LIMIT, Manifest, ManifestError, PlatformSpec};
 pub use platform::Platform;
 pub use reference::Reference;

@@ -46,6 +46,8 @@
 //!   are dropped; its program is the container's, which would get more than its process.
 //! - A caller without rights has its stage open root and sources of binds, and newuidmap and newgidmap write maps of more
 //!   than its own id. Network devices are the parent's to move, and to give back when a create fails.
+//! - `run` has no gate to open where nothing is to be done between create and start: the word and its answer are two
+//!   switches between processors, a tenth of a millisecond. The record names the process before it may go on.
 //! - What needs rights is done before the gate; behind it are only the filter, one `capset` and `execve`. A filter
 //!   must therefore allow these two.
 //! - The listener of a filter that notifies is taken out of the stage by its peer (pidfd_getfd), so that the filter has to
@@ -88,6 +90,7 @@ mod process;
 mod reaper;
 pub mod resctrl;
 mod root;
+mod source;
 mod stage;
 mod terminal;
 #[cfg(test)]
@@ -98,7 +101,9 @@ mod userns;
 
 pub use error::Error;
 pub use exe::{protected_exe, run_protected};
+pub use source::{Base, BindSource};
 
+use crate::sys::netns::Ahead;
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -157,6 +162,9 @@ pub enum Gate {
     Caller,
     /// [`Init::start`]; once started, the container outlives the caller.
     Free,
+    /// As `Free`; but where nothing waits for the stage to be ready (a terminal, hooks, a seccomp agent), it passes without
+    /// a word, and [`Init::start`] only hears what became of it. Such a process is told to [`Create::born`] before.
+    Open,
     /// Whoever connects to this listening socket (`SOCK_SEQPACKET`) and says so (`container::start`). After
     /// [`Init::release`] the waiting stage outlives the caller.
     Socket(OwnedFd),
@@ -170,6 +178,8 @@ pub struct Create<'a> {
     /// The OCI bundle's directory, to which relative sources of bind mounts belong (config.md, "Mounts"). None:
     /// such sources are refused.
     pub bundle: Option<&'a Path>,
+    /// Binds of the config whose source is not its path.
+    pub sources: &'a [BindSource],
     /// `--no-pivot`: the root is moved over "/" instead of pivoted to, for hosts that run from an initramfs, which
     /// cannot be pivoted away (pivot_root(2)). The host's mounts are unmounted one by one.
     pub no_pivot: bool,
@@ -182,6 +192,8 @@ pub struct Create<'a> {
     pub resctrl: Option<&'a resctrl::Group>,
     /// Joined instead of the spec's `network` namespace entry, if given.
     pub netns: Option<BorrowedFd<'a>>,
+    /// As `netns`, while it is being made; waited for before the clone. Where it cannot be made, the clone says why.
+    pub ahead: Option<Ahead>,
     /// `--init`: run a built-in reaper as PID 1.
     pub reaper: bool,
     pub cgroup: &'a cgroup::Group,
@@ -192,6 +204,8 @@ pub struct Create<'a> {
     pub accounting: bool,
     /// What hooks and the seccomp agent of the config are told; None: a config with these is refused.
     pub state: Option<&'a hooks::State>,
+    /// With [`Gate::Open`]: told the process that will go on to its program when this returns. An error keeps it from that.
+    pub born: Option<&'a dyn Fn(i32) -> Result<(), Error>>,
 }
 
 impl<'a> Create<'a> {
@@ -201,18 +215,21 @@ impl<'a> Create<'a> {
             spec,
             root,
             bundle: None,
+            sources: &[],
             no_pivot: false,
             user: None,
             keyring: None,
             stdio,
             resctrl: None,
             netns: None,
+            ahead: None,
             reaper: false,
             cgroup,
             gate: Gate::Caller,
             preserve_fds: 0,
             accounting: false,
             state: None,
+            born: None,
         }
     }
 }
@@ -225,6 +242,8 @@ pub struct Init {
     pub console: Option<OwnedFd>,
     /// Dropped without [`Init::start`]: the stage ends (and waits to be reaped).
     gate: channel::Channel,
+    /// There was none to wait at.
+    open: bool,
     /// Who gets the listener of the seccomp filter that the stage loads behind the gate.
     agent: Option<listener::Agent>,
 }
@@ -256,6 +275,16 @@ impl Init {
     pub fn release(self) -> Result<(), Error> {
         init::release(&self)
     }
+}
+
+/// The numbers of a user, as the passwd and group files beneath `root` have them.
+///
+/// # Errors
+/// There is no such user or group, or a file cannot be read.
+pub fn account(root: BorrowedFd<'_>, user: &User) -> Result<(u32, u32), Error> {
+    let identity = process::Identity::Named { user: user.clone(), groups: Vec::new() };
+    let account = user::resolve(root, &identity, false)?;
+    Ok((account.uid, account.gid))
 }
 
 /// A process to run inside a running container.

@@ -1,10 +1,11 @@
 //! # state
 //! ## Lives here
-//! Durable records (containers, images, layers, volumes, networks) and the leases that a record owns
-//! (name, address, published ports) in one SQLite database under the data root; migrations.
+//! Durable records (containers, pods, images, layers, volumes, networks) and the leases that a record owns
+//! (name, address, published ports) in one SQLite database under the data root; migrations. The event journal beside it.
 //! ## Invariants
 //! - A lease is taken in the same transaction as the record that owns it and dies with it.
 //! - Every stored document carries a version; an unknown newer schema is refused, never touched.
+//! - Pods and containers share one set of names; a pod with members cannot be deleted.
 //! - A damaged record costs that record only: lists leave it out and name it. A damaged file is never written to.
 //! ## Not here
 //! Live facts (pids, sockets): they are files of `monitor` under the run root. Decisions about records: `engine`.
@@ -13,37 +14,54 @@
 //!   close: `run --rm` syncs nothing. Rejected: JSON files per object (Docker's way): no transaction over
 //!   name, address and port.
 //! - The log is folded back by [`Db::checkpoint_if_large`], which callers run off the hot path
-//!   (the monitors, after the user has his answer).
+//!   (the monitors, after the user has his answer); a command does it only when the log is huge.
+//! - Events are lines appended to segment files (`events`), not rows: writing one down costs a handful of system calls and no
+//!   transaction, every process can follow them with inotify, and the oldest go with their segment. Rejected: a table (a
+//!   write transaction per event on the path of `run`), the system's journal (not on every host).
 //! - Creation and migration run under a `flock` of the data root, so that twenty first commands at once
 //!   make one database.
 
+pub mod build;
 mod error;
+pub mod events;
+mod lease;
 mod open;
+pub mod pod;
 mod read;
 pub mod record;
 mod reserve;
+mod rewrite;
 mod schema;
+pub mod secret;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+pub mod unsynced;
 mod write;
 
 pub use error::Error;
+pub use lease::{Addresses, Publication};
 
 use crate::base::{ContainerId, Roots, VolumeName};
 use record::{Container, Image, Layer, Network, Volume};
 use rusqlite::Connection;
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Bytes of write-ahead log from which folding it back pays ([`Db::checkpoint_if_large`]).
-const LARGE_WAL: u64 = 4 << 20;
+/// Bytes of write-ahead log from which folding it back pays ([`Db::checkpoint_if_large`]): the first command after a quiet
+/// moment reads the whole log (0.3 ms a MiB), and a folding syncs.
+const LARGE_WAL: u64 = 1 << 20;
+
+/// Bytes of log from which a command itself folds it back when it ends: monitors do it at the end of containers, and where
+/// many start and none ends, the log would grow without limit, and with it the time of every first command.
+const HUGE_WAL: u64 = 4 << 20;
 
 /// An open database (one connection). Cheap to open (< 1 ms); every process opens its own.
 pub struct Db {
     connection: Connection,
     path: PathBuf,
+    /// Schema version at opening, before migrations; 0: the database was made.
+    found_version: i64,
 }
 
 /// Handed to the closure of [`Db::write`]: one immediate transaction.
@@ -51,6 +69,23 @@ pub struct Tx<'a> {
     db: &'a Db,
     /// Containers inserted so far: their volumes must exist when the transaction commits.
     inserted: RefCell<Vec<ContainerId>>,
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        if let Err(error) = open::checkpoint(self, HUGE_WAL) {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// What has names of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    Containers,
+    Pods,
+    Volumes,
+    Networks,
 }
 
 impl Db {
@@ -74,7 +109,7 @@ impl Db {
         write::transaction(self, durable, work)
     }
 
-    /// Folds the write-ahead log into the database file if it has grown past 4 MiB; does nothing while
+    /// Folds the write-ahead log into the database file if it has grown past 1 MiB; does nothing while
     /// others use the log. It syncs to disk: call it after the user has his answer.
     ///
     /// # Errors
@@ -109,13 +144,34 @@ impl Db {
         read::containers(self)
     }
 
-    /// Those whose phase is `Started` or `Removing`, newest first, found by an index: the only ones that live
+    /// Those whose phase is `Started`, `Removing` or `Restarting`, newest first, found by an index: the only ones that live
     /// facts say anything about.
     ///
     /// # Errors
     /// As [`Db::container`].
     pub fn active_containers(&self) -> Result<Vec<Container>, Error> {
         read::active_containers(self)
+    }
+
+    /// Ids of all containers, also of those whose record cannot be read.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn container_ids(&self) -> Result<Vec<ContainerId>, Error> {
+        read::container_ids(self)
+    }
+
+    /// Names of everything of one kind, sorted.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn names_of(&self, kind: Named) -> Result<Vec<String>, Error> {
+        read::names_of(self, kind)
+    }
+
+    /// Version of the schema that this connection found, and the one that it has now.
+    pub fn schema(&self) -> (i64, i64) {
+        (self.found_version, schema::VERSION)
     }
 
     /// As [`Db::find_container`], but the record itself may be unreadable.
@@ -239,12 +295,11 @@ impl Db {
         read::network(self, name)
     }
 
-    /// Every published port in force with its owner and the owner's leased address (ports of an owner
-    /// without an address have no target and are left out).
+    /// Every network by name.
     ///
     /// # Errors
     /// As [`Db::container`].
-    pub fn published(&self) -> Result<Vec<(ContainerId, Ipv4Addr, record::PublishedPort)>, Error> {
-        read::published(self)
+    pub fn networks(&self) -> Result<Vec<Network>, Error> {
+        read::networks(self)
     }
 }

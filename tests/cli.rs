@@ -2,24 +2,52 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/build.rs"]
+mod build;
 #[path = "cli/changes.rs"]
 mod changes;
+#[path = "cli/cni.rs"]
+mod cni;
+#[path = "cli/commit.rs"]
+mod commit;
 #[path = "cli/containers.rs"]
 mod containers;
 #[path = "cli/environment.rs"]
 mod environment;
+#[path = "cli/events.rs"]
+mod events;
 #[path = "cli/failures.rs"]
 mod failures;
+#[path = "cli/flags.rs"]
+mod flags;
+#[path = "cli/health.rs"]
+mod health;
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[path = "cli/images.rs"]
 mod images;
+#[path = "cli/life.rs"]
+mod life;
+#[path = "cli/logs.rs"]
+mod logs;
+#[path = "cli/mistakes.rs"]
+mod mistakes;
 #[path = "shared/outcome.rs"]
 mod outcome;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/pods.rs"]
+mod pods;
+#[path = "cli/rows.rs"]
+mod rows;
+#[path = "cli/system.rs"]
+mod system;
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/userns.rs"]
 mod userns;
+#[path = "cli/verbs.rs"]
+mod verbs;
 #[path = "cli/volumes.rs"]
 mod volumes;
 

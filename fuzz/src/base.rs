@@ -1,2 +1,13 @@
 //! What the linked files need of `src/base.rs`.
+pub mod csv;
+mod duration;
+mod nearest;
+mod signal;
+mod size;
+pub mod tar_entry;
 pub mod xattr;
+
+pub use duration::go_duration;
+pub use nearest::nearest;
+pub use signal::Signal;
+pub use size::ByteSize;

@@ -4,5 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod base;
+pub mod build;
 pub mod image;
+pub mod network;
 pub mod oci;

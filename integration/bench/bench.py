@@ -209,6 +209,22 @@ try:
         row("the same as PSS", {e.name: [pss_of(pids_named(monitors[e.name])) / 50] for e in engines}, "MiB")
         names = {e.name: iter(e("ps", "-q").split()) for e in engines}
         row("rm -f of a running container", interleaved(engines, lambda e: e.timed("rm", "-f", *(["-t", "0"] if e is podman else []), next(names[e.name])), 15), goal="<= 0.4 x")
+    if wanted("scale"):
+        # rcon alone: the others take minutes for as many.
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda number: rcon("create", "--name", f"many{number}", image["rcon"], "true"), range(1000)))
+        row("ps -a with 1,000 records", interleaved([rcon], lambda e: e.timed("ps", "-a"), options.rounds), goal="< 50 ms")
+        counter = iter(range(10**6))
+
+        def simultaneous(engine):
+            names = [f"wave{next(counter)}" for _ in range(200)]
+            begin = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(200) as pool:
+                list(pool.map(lambda name: engine("run", "-d", "--name", name, image["rcon"], "sleep", "1000"), names))
+            took = (time.perf_counter() - begin) * 1000
+            engine("rm", "-f", *names)
+            return took
+        row("200 simultaneous run -d", interleaved([rcon], simultaneous, 2, 0.5))
 finally:
     for engine in engines:
         listed = subprocess.run(engine.argv + ["ps", "-aq"], stdout=subprocess.PIPE, stderr=null, text=True).stdout.split()

@@ -2,7 +2,8 @@
 """Cold pull and unpack from a registry on loopback: rcon against docker, podman, containerd and skopeo with umoci, interleaved, and
 against the ideal: the same blobs fetched, hashed, inflated, hashed and written by programs in C, four layers at once, then synced.
 
-Prints median, min, max and the ratios to the best peer and to the ideal; writes JSON. Asserts nothing: a bench is not a test.
+Prints median, min, max and the ratios to the best peer and to the ideal, and how long it took until everything was on disk (peers
+leave that to the kernel, rcon to a process behind the pull); writes JSON. Asserts nothing: a bench is not a test.
 Run it in a network and mount namespace of its own (make bench does).
 """
 import argparse
@@ -151,6 +152,7 @@ def start_registry(images):
 def measure(image, engines):
     """The first round warms up: caches, and the memory behind them."""
     samples = {engine.name: [] for engine in engines}
+    on_disk = {engine.name: [] for engine in engines}
     for number in range(options.rounds + 1):
         turn = number % len(engines)
         for engine in engines[turn:] + engines[:turn]:
@@ -158,13 +160,16 @@ def measure(image, engines):
             begin = time.perf_counter()
             engine.pull(image)
             took = time.perf_counter() - begin
+            sh("sync", "-f", work)
+            synced = time.perf_counter() - begin
             engine.clean(image)
             if number:
                 samples[engine.name].append(took)
-    return samples
+                on_disk[engine.name].append(synced)
+    return samples, on_disk
 
 
-def row(image, samples):
+def row(image, samples, on_disk):
     median = {name: statistics.median(values) for name, values in samples.items()}
     peers = [value for name, value in median.items() if name not in ("rcon", "ideal")]
     print(f"\ncold pull and unpack: {TITLES[image]}   (goal: {GOALS[image]})")
@@ -173,8 +178,9 @@ def row(image, samples):
         if name == "rcon":
             ratios = (f"   {median[name] / min(peers):.2f} x best peer" if peers else "") + (f"   {median[name] / median['ideal']:.2f} x ideal" if "ideal" in median else "")
         wide = "  (wide spread)" if max(values) > 2.5 * median[name] else ""
-        print(f"  {name:8} median {median[name]:7.2f} s   min {min(values):7.2f}   max {max(values):7.2f}{ratios}{wide}", flush=True)
-    return {name: {"median": median[name], "min": min(values), "max": max(values), "unit": "s"} for name, values in samples.items()}
+        print(f"  {name:8} median {median[name]:7.2f} s   min {min(values):7.2f}   max {max(values):7.2f}   on disk after {statistics.median(on_disk[name]):7.2f}{ratios}{wide}", flush=True)
+    return {name: {"median": median[name], "min": min(values), "max": max(values), "on disk": statistics.median(on_disk[name]), "unit": "s"}
+            for name, values in samples.items()}
 
 
 engines = [Rcon(), Docker(), Podman(), Containerd(), SkopeoUmoci(), Ideal()]
@@ -188,7 +194,7 @@ try:
     for engine in engines:
         getattr(engine, "start", lambda: None)()
     for image in images:
-        results[f"pull {image}"] = row(image, measure(image, engines))
+        results[f"pull {image}"] = row(image, *measure(image, engines))
 finally:
     for service in reversed(services):
         service.send_signal(signal.SIGTERM)

@@ -6,7 +6,9 @@
 # The script finds /payload/{rcon,rcon-runtime,busybox.tar,probe}, its own directory's files in /payload/tree (or
 # TREE's), and RCON, FIXTURES and GUEST_INIT in its environment. GUEST_INIT is `own` (PID 1 is a shell; nothing else
 # runs; the root cgroup is empty but for it) or `systemd` (PID 1 is systemd with dbus, the script a service of it, for
-# the systemd cgroup driver). Nothing that the guest writes is kept.
+# the systemd cgroup driver). Nothing that the guest writes is kept, unless GUEST_DISK names a copy of the Debian's disk to
+# boot from; GUEST_DATA is one disk more, mounted on /var/lib/rcon. A script that wants an orderly end makes /run/orderly and says
+# `guest: exit 0` itself before it calls reboot; so does one that crashes the guest.
 set -euo pipefail
 rcon=$(readlink -f "$1") fixtures=$(readlink -f "$2") script=$(readlink -f "$3") init=${4:-own}
 tree=$(readlink -f "${5:-$(dirname "$script")}")
@@ -49,12 +51,14 @@ done
 /bin/busybox mount -t ext4 /dev/vda /new || exec /bin/busybox poweroff -f
 /bin/busybox mkdir -p /new/payload
 /bin/busybox mount -t ext4 /dev/vdb /new/payload || exec /bin/busybox poweroff -f
+# Here, because the guest has no udev that would tell its systemd of the disk.
+[ ! -b /dev/vdc ] || { /bin/busybox mkdir -p /new/var/lib/rcon; /bin/busybox mount -t ext4 /dev/vdc /new/var/lib/rcon; }
 /bin/busybox umount /proc
 read -r init < /new/payload/init
 if [ "$init" = systemd ]; then
-    /bin/busybox ln -s /payload/rcon-guest.service /new/etc/systemd/system/rcon-guest.service
+    /bin/busybox ln -sf /payload/rcon-guest.service /new/etc/systemd/system/rcon-guest.service
     /bin/busybox mkdir -p /new/etc/systemd/system/multi-user.target.wants
-    /bin/busybox ln -s /payload/rcon-guest.service /new/etc/systemd/system/multi-user.target.wants/
+    /bin/busybox ln -sf /payload/rcon-guest.service /new/etc/systemd/system/multi-user.target.wants/
     /bin/busybox umount /dev
     exec /bin/busybox switch_root /new /sbin/init
 fi
@@ -104,7 +108,7 @@ Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HO
 ExecStart=/bin/sh /payload/boot
 StandardOutput=file:/dev/ttyS0
 StandardError=file:/dev/ttyS0
-ExecStopPost=/bin/busybox poweroff -f
+ExecStopPost=/bin/sh -c '[ -e /run/orderly ] || exec /bin/busybox poweroff -f'
 UNIT
 cat > "$payload/boot" <<'BOOT'
 for module in fuse overlay veth bridge dummy nf_tables nft_chain_nat nft_nat nft_masq nft_fib_ipv4 nft_ct nft_reject_ipv4 nf_conntrack_netlink tun; do
@@ -127,11 +131,13 @@ rm -rf "$payload"
 # no_timer_check: an emulated timer on a busy host is late, which the kernel takes for a broken one.
 # Software emulation even where /dev/kvm exists: one that is nested badly never gets past the firmware.
 # Now and then the emulator's processors wait for each other for ever: the guest's watchdog ends such a boot, and it is begun anew.
+disks=(-drive "file=${GUEST_DISK:-$fixtures/guest.ext4},format=raw,if=virtio,snapshot=$([ -n "${GUEST_DISK:-}" ] && echo off || echo on)"
+    -drive "file=$work/payload.ext4,format=raw,if=virtio,snapshot=on")
+[ -z "${GUEST_DATA:-}" ] || disks+=(-drive "file=$GUEST_DATA,format=raw,if=virtio")
 for boot in 1 2 3; do
     timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "$memory" -nographic -no-reboot -nic none \
         -kernel "$kernel/vmlinuz" -initrd "$work/initramfs.cpio" \
-        -drive "file=$fixtures/guest.ext4,format=raw,if=virtio,snapshot=on" \
-        -drive "file=$work/payload.ext4,format=raw,if=virtio,snapshot=on" \
+        "${disks[@]}" \
         -append 'console=ttyS0 quiet no_timer_check panic=-1 loglevel=3 systemd.show_status=0 mitigations=off softlockup_panic=1 watchdog_thresh=60' < /dev/null 2>&1 |
         stdbuf -o0 tr -d '\r' | tee "$work/log" | sed -u -n '/^guest: kernel /,/^guest: exit /p' || true
     status=$(sed -n 's/^guest: exit \([0-9]*\)$/\1/p' "$work/log" | tail -n 1)

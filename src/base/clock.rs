@@ -42,6 +42,11 @@ impl Timestamp {
         std::time::Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The moment `pause` later.
+    pub fn after(self, pause: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// Parses RFC 3339 with any number of fraction digits (as image configs carry it).
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let at: jiff::Timestamp = text.parse().ok()?;

@@ -139,6 +139,15 @@ name_type!(
     "volume"
 );
 
+name_type!(
+    /// A pod's name; pods and containers share one set of names.
+    PodName,
+    "pod"
+);
+
+/// A pod's id is of the same kind as a container's: leases and links are named by either.
+pub type PodId = ContainerId;
+
 fn valid_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());

@@ -1,5 +1,9 @@
 //! Tables of processes as `ps` prints them, from `/proc` or from the host's `ps`.
 
+mod described;
+
+pub use described::{ContainerNames, descriptors};
+
 use super::Timestamp;
 use crate::sys::proc_stat::{self, ProcDir};
 use std::collections::HashMap;
@@ -45,14 +49,23 @@ impl ProcessTable {
         Ok(ProcessTable { titles: TITLES.map(str::to_owned).to_vec(), rows })
     }
 
-    /// The rows of the host's `ps` with these options whose PID column names one of `pids`.
+    /// The rows of the host's `ps` with these options whose PID column names one of `pids`. As Docker does, it is asked for
+    /// just these first (`-q`: without it, `-o` alone shows those of the caller's terminal), then, if it will not
+    /// combine that with the options, for what they say.
     ///
     /// # Errors
     /// See [`PsError`].
     pub fn of_host(arguments: &[String], pids: &[i32]) -> Result<Self, PsError> {
         let typed = || arguments.join(" ");
-        let run = std::process::Command::new("ps").args(arguments).stdin(std::process::Stdio::null()).output();
-        let output = run.map_err(|source| PsError::Run { arguments: typed(), source })?;
+        let just = format!("-q{}", pids.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
+        let run = |more: &[String]| {
+            let output = std::process::Command::new("ps").args(arguments).args(more).stdin(std::process::Stdio::null()).output();
+            output.map_err(|source| PsError::Run { arguments: typed(), source })
+        };
+        let mut output = run(&[just])?;
+        if !output.status.success() {
+            output = run(&[])?;
+        }
         if !output.status.success() {
             let talk = String::from_utf8_lossy(&output.stderr);
             return Err(PsError::Refused { arguments: typed(), talk: talk.lines().next().unwrap_or("failed").to_owned() });
@@ -113,7 +126,11 @@ fn clock(time: Duration) -> String {
 
 /// Names of the host's users; ids alone where the file cannot be read.
 fn host_users() -> HashMap<u32, String> {
-    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    parse_users(&std::fs::read_to_string("/etc/passwd").unwrap_or_default())
+}
+
+/// Names by id of a text in the form of `/etc/passwd` or `/etc/group`.
+fn parse_users(text: &str) -> HashMap<u32, String> {
     let user = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?;

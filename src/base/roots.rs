@@ -34,6 +34,16 @@ impl Roots {
         self.run.join("containers").join(id.as_str())
     }
 
+    /// Durable files of one pod: its generated `/etc` files.
+    pub fn pod(&self, id: &super::PodId) -> PathBuf {
+        self.data.join("pods").join(id.as_str())
+    }
+
+    /// Live files of one pod: the namespaces that it holds, its `/dev/shm`.
+    pub fn live_pod(&self, id: &super::PodId) -> PathBuf {
+        self.run.join("pods").join(id.as_str())
+    }
+
     pub fn layers(&self) -> PathBuf {
         self.data.join("layers")
     }

@@ -6,7 +6,7 @@
 
 mod table;
 
-pub use table::Table;
+pub use table::{Item, Table};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;

@@ -52,6 +52,7 @@ const RTMAX: i32 = 64;
 
 impl Signal {
     pub const TERM: Signal = Signal(libc::SIGTERM);
+    pub const INT: Signal = Signal(libc::SIGINT);
     pub const KILL: Signal = Signal(libc::SIGKILL);
 
     pub fn from_number(number: i32) -> Option<Self> {

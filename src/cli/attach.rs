@@ -50,5 +50,5 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         detach,
         proxy: (args.sig_proxy && !attached.tty).then_some(&forward as &dyn Fn(Signal)),
     };
-    Ok(session.run()?.code(&name))
+    Ok(run::ended(&engine, view.record.id.as_str(), session.run()?).code(&name))
 }

@@ -32,12 +32,19 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     for layer in &checked.unverified {
         output::talk(format_args!("warning: layer {layer} carries no record of its tar: its content cannot be verified"));
     }
+    for chain in &checked.blockers {
+        output::talk(format_args!(
+            "warning: {chain} drops what is forwarded unless a rule there accepts it: containers reach the outside, and are reached, only as far as it lets them (README, Networks)"
+        ));
+    }
     let standing = checked.problems.iter().filter(|trouble| trouble.mended.is_none()).count();
     let (found, images, layers) = (checked.problems.len(), checked.images, checked.layers);
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let looked_at = format!("{} and {}", count(images, "image"), count(layers, "layer"));
     output::line(match (found, standing) {
-        (0, _) => format!("{images} images and {layers} layers are sound"),
-        (found, 0) => format!("{images} images and {layers} layers checked, {found} problems, all mended"),
-        (found, standing) => format!("{images} images and {layers} layers checked, {found} problems, {standing} of them stand"),
+        (0, _) => format!("{looked_at} are sound"),
+        (found, 0) => format!("{looked_at} checked, {}, all mended", count(found, "problem")),
+        (found, standing) => format!("{looked_at} checked, {}, {standing} of them stand", count(found, "problem")),
     })?;
     Ok(if standing == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

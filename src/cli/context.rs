@@ -1,7 +1,7 @@
 //! What every verb needs: the roots, the engine, Docker's client configuration.
 
 use super::failure::Failure;
-use super::output;
+use super::{output, refused};
 use crate::base::{ErrorKind, Privilege};
 use crate::engine::{Engine, Settings};
 use crate::image::RegistryConfig;
@@ -26,6 +26,23 @@ pub struct Globals {
     /// Settings file to read instead of the system's and the user's (also RCON_CONFIG_FILE)
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
+    /// Docker's engine to talk to: refused, for there is none
+    #[arg(short = 'H', long, value_name = "HOST", hide = true)]
+    pub host: Option<String>,
+    /// Only "default": this host
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Use TLS to talk to an engine: refused, for there is none
+    #[arg(long, hide = true)]
+    pub tls: bool,
+    #[arg(long, hide = true)]
+    pub tlsverify: bool,
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub tlscacert: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub tlscert: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub tlskey: Option<String>,
     /// Log at debug level
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -42,6 +59,8 @@ pub struct Globals {
 /// The surroundings of one command.
 pub struct Context {
     pub privilege: Privilege,
+    /// `-D`.
+    pub debug: bool,
     settings_file: Option<PathBuf>,
     settings: OnceCell<Settings>,
     config_dir: PathBuf,
@@ -51,18 +70,26 @@ pub struct Context {
 
 impl Context {
     /// # Errors
-    /// An unknown log level.
+    /// An unknown log level, or a settings file of `--config-file` that cannot be used: whatever the command is, the user
+    /// wants it to be done by that file.
     pub fn new(globals: Globals) -> Result<Self, Failure> {
         start_log(globals.debug, globals.log_level.as_deref())?;
+        only_this_host(&globals)?;
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let data = globals.root.or_else(|| path("RCON_ROOT"));
         let run = globals.run_root.or_else(|| path("RCON_RUN_ROOT"));
         let config_dir = globals.config.or_else(|| path("DOCKER_CONFIG"));
         let config_dir = config_dir.unwrap_or_else(|| path("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
+        let settings = OnceCell::new();
+        if let Some(file) = &globals.config_file {
+            let read = Settings::read(Some(file), None).map_err(|error| Failure::invalid(error.to_string()))?;
+            settings.get_or_init(|| read);
+        }
         Ok(Context {
             privilege: Privilege::detect(data.as_deref(), run.as_deref()),
+            debug: globals.debug,
             settings_file: globals.config_file.or_else(|| path("RCON_CONFIG_FILE")),
-            settings: OnceCell::new(),
+            settings,
             config_dir,
             config_text: OnceCell::new(),
             config: OnceCell::new(),
@@ -74,7 +101,9 @@ impl Context {
     /// # Errors
     /// The database cannot be opened.
     pub fn engine(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open(self.privilege.clone(), self.registry()?)?)
+        let settings = self.settings();
+        let engine = Engine::open(self.privilege.clone(), self.registry()?)?;
+        Ok(engine.with_defaults(settings.defaults.clone()).with_id_pool(settings.id_pool.clone()).with_cni(settings.cni.clone()))
     }
 
     /// Text of `config.json`; None when there is none.
@@ -95,6 +124,11 @@ impl Context {
 
     /// A string of `config.json` (`detachKeys`, `psFormat`, …).
     pub fn setting(&self, key: &str) -> Option<&str> {
+        self.config().get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// `config.json`; null when there is none or it is no JSON.
+    fn config(&self) -> &Value {
         let parse = || {
             let text = self.config_text().unwrap_or("{}");
             serde_json::from_str(text).unwrap_or_else(|e| {
@@ -102,7 +136,15 @@ impl Context {
                 Value::Null
             })
         };
-        self.config.get_or_init(parse).get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+        self.config.get_or_init(parse)
+    }
+
+    /// A proxy for containers (`httpProxy`, …) by `proxies.default` of `config.json`.
+    pub fn proxy(&self, key: &str) -> Option<String> {
+        // Nothing is parsed for the many who have no such file.
+        self.config_text()?;
+        let of_default = |config: &Value| config.get("proxies")?.get("default")?.get(key)?.as_str().map(str::to_owned);
+        of_default(self.config())
     }
 
     /// How registries are reached: the settings files, then the environment.
@@ -132,13 +174,32 @@ impl Context {
             let user = || path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
             let user = if self.privilege.rootful { None } else { user().map(|directory| directory.join("rcon/rcon.toml")) };
             let read = Settings::read(self.settings_file.as_deref(), user.as_deref());
-            read.unwrap_or_else(|error| Settings { files: Vec::new(), registry: RegistryConfig::broken(error) })
+            read.unwrap_or_else(|error| Settings { registry: RegistryConfig::broken(error), ..Settings::default() })
         })
     }
 
     /// `--platform`, or `DOCKER_DEFAULT_PLATFORM`.
     pub fn platform(&self, flag: Option<String>) -> Option<String> {
         flag.or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok()).filter(|text| !text.is_empty())
+    }
+}
+
+/// What names another engine is refused: nothing must be done here that was meant for elsewhere.
+fn only_this_host(globals: &Globals) -> Result<(), Failure> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let host = refused::host(globals.host.as_deref(), variable("DOCKER_HOST").as_deref());
+    let context = || refused::context(globals.context.as_deref(), variable("DOCKER_CONTEXT").as_deref());
+    let tls = [
+        (globals.tls, "--tls"),
+        (globals.tlsverify, "--tlsverify"),
+        (globals.tlscacert.is_some(), "--tlscacert"),
+        (globals.tlscert.is_some(), "--tlscert"),
+        (globals.tlskey.is_some(), "--tlskey"),
+    ];
+    let tls = || tls.iter().find(|(given, _)| *given).map(|(_, flag)| format!("{flag} is not supported: there is no engine to talk to"));
+    match host.or_else(context).or_else(tls) {
+        Some(message) => Err(Failure::usage(&format!("error: {message}"), "rcon")),
+        None => Ok(()),
     }
 }
 
@@ -177,7 +238,7 @@ fn start_log(debug: bool, level: Option<&str>) -> Result<(), Failure> {
         (_, Some("trace")) => LevelFilter::TRACE,
         (_, Some("info")) => LevelFilter::INFO,
         (_, Some("error" | "fatal" | "panic")) => LevelFilter::ERROR,
-        (_, Some(other)) => return Err(Failure::usage(&format!("error: unknown log level \"{other}\""), "rcon")),
+        (_, Some(other)) => return Err(Failure::usage(&format!("error: unknown log level \"{other}\""), "rcon").with_code(1)),
     };
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().with_target(false).finish();
     // It fails only when one is set already; then that one serves.

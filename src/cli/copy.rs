@@ -1,7 +1,7 @@
 //! `cp`: copies between a container and the host, or a tar stream with `-`.
 
 use super::context::Context;
-use super::failure::{self, Failure, USAGE};
+use super::failure::{self, Failure};
 use super::{output, session};
 use crate::engine::CopyPath;
 use std::ffi::{OsStr, OsString};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Copy files between a container and the host ("-" is a tar stream)
+/// Copy files between a container and the host, or between containers ("-" is a tar stream)
 #[derive(clap::Parser, Debug)]
 pub struct Args {
     /// Keep uid and gid
@@ -44,23 +44,21 @@ fn side(text: &OsStr) -> Result<Side<'_>, Failure> {
     }
     let colon = bytes.iter().position(|b| *b == b':').filter(|_| !bytes.starts_with(b"/") && !bytes.starts_with(b"."));
     let Some(colon) = colon else { return Ok(Side::Host(Path::new(text))) };
-    let container = std::str::from_utf8(&bytes[..colon]).map_err(|_| Failure::invalid("the container's name is not UTF-8").with_code(USAGE))?;
+    let container = std::str::from_utf8(&bytes[..colon]).map_err(|_| Failure::invalid("the container's name is not UTF-8"))?;
     let path = &bytes[colon + 1..];
     if container.is_empty() || path.is_empty() {
-        return Err(Failure::invalid(format!("\"{}\" is not CONTAINER:PATH", text.to_string_lossy())).with_code(USAGE));
+        return Err(Failure::invalid(format!("\"{}\" is not CONTAINER:PATH", text.to_string_lossy())));
     }
     Ok(Side::Container { container, path })
 }
 
 /// # Errors
-/// Not exactly one side is a container, or the copy fails.
+/// No side is a container, or the copy fails.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let (from, to) = (side(&args.source)?, side(&args.destination)?);
-    let wrong = |message: &str| Err(Failure::invalid(message).with_code(USAGE));
     match (&from, &to) {
-        (Side::Container { .. }, Side::Container { .. }) => return wrong("copying between containers is not supported"),
         (Side::Container { .. }, _) | (_, Side::Container { .. }) => {}
-        _ => return wrong("must specify at least one container source or destination"),
+        _ => return Err(Failure::invalid("must specify at least one container source or destination")),
     }
     let engine = context.engine()?;
     match (from, to) {
@@ -77,7 +75,11 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         (Side::Host(host), Side::Container { container, path }) => {
             engine.copy(CopyPath::Host(host), CopyPath::Container { container, path }, args.archive, args.follow_link)?;
         }
-        _ => unreachable!("invariant: exactly one side is a container"),
+        (Side::Container { container, path }, Side::Container { container: to, path: to_path }) => {
+            let to = CopyPath::Container { container: to, path: to_path };
+            engine.copy(CopyPath::Container { container, path }, to, args.archive, args.follow_link)?;
+        }
+        _ => unreachable!("invariant: one side is a container"),
     }
     if !args.quiet && session::stdout_is_tty() {
         output::talk(format_args!("Successfully copied to {}", args.destination.to_string_lossy()));

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::images::{self, identifier};
 use super::ps::labels;
-use super::{humanise, output, template};
+use super::{builder, humanise, output, template};
 use crate::base::{ByteSize, Timestamp};
 use crate::engine::{Sum, Usage};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn summary(usage: &Usage) -> Vec<Value> {
         row("Images", usage.image_sum(), true),
         row("Containers", usage.container_sum(), true),
         row("Local Volumes", usage.volume_sum(), true),
-        row("Build Cache", Sum::default(), false),
+        row("Build Cache", usage.build_cache_sum(), false),
     ]
 }
 
@@ -117,19 +117,22 @@ fn volume_rows(usage: &Usage) -> Vec<Value> {
 }
 
 fn details(usage: &Usage) -> Value {
-    json!({ "Images": image_rows(usage), "Containers": container_rows(usage), "Volumes": volume_rows(usage), "BuildCache": [] })
+    json!({ "Images": image_rows(usage), "Containers": container_rows(usage), "Volumes": volume_rows(usage), "BuildCache": builder::rows(&usage.build_cache), "EventJournal": ByteSize(usage.events).decimal() })
 }
 
 fn verbose(usage: &Usage) -> Result<String, Failure> {
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}{}",
         template::list(None, IMAGES, images::TITLES, &image_rows(usage))?,
         template::list(None, CONTAINERS, CONTAINER_TITLES, &container_rows(usage))?,
         template::list(None, VOLUMES, VOLUME_TITLES, &volume_rows(usage))?,
-        match usage.leftovers {
-            0 => String::new(),
-            bytes => format!("\nUnfinished downloads and leftovers: {}\n", ByteSize(bytes).decimal()),
-        }
+        ByteSize(usage.build_cache_sum().size).decimal(),
+        template::list(None, builder::TABLE, builder::TITLES, &builder::rows(&usage.build_cache))?,
+        [("Unfinished downloads and leftovers", usage.leftovers), ("Event journal (bounded, goes by itself)", usage.events)]
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(what, bytes)| format!("\n{what}: {}\n", ByteSize(*bytes).decimal()))
+            .collect::<String>(),
     ))
 }
 

@@ -1,13 +1,15 @@
 //! `exec`: runs a further command in a running container.
 //!
-//! This process is the command's parent and holds its terminal or pipes; so there are no detach keys here:
-//! leaving would take the streams away.
+//! This process is the command's parent and holds its terminal or pipes. Who leaves a terminal by the detach keys, or never
+//! attaches to it, leaves it to a process that keeps it open (`session::hold`).
 
 use super::context::Context;
 use super::failure::{Failure, USAGE};
 use super::options::{client_variable, read_files};
 use super::run;
-use super::session::{ExecIo, relay_exec};
+use super::session::{self, End, ExecIo, relay_exec};
+use crate::base::ErrorKind;
+use crate::engine::Execution;
 use crate::engine::request::{ExecRequest, ExecStdio, env};
 use std::process::ExitCode;
 
@@ -32,6 +34,9 @@ pub struct Args {
     /// Give all capabilities
     #[arg(long)]
     pub privileged: bool,
+    /// Keys that detach from the command
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
     /// User: name|uid[:group|gid]
     #[arg(short = 'u', long)]
     pub user: Option<String>,
@@ -44,7 +49,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 126 or 127 for the command, 1 for us; the command's code comes back as Ok.
+/// Exit code 127 for a command that is not there, 126 for one that cannot be run (as this user, in this directory), 1 for us; the command's code comes back as Ok.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let [name, command @ ..] = args.words.as_slice() else {
         return Err(Failure::invalid("the container is missing").with_code(USAGE));
@@ -53,11 +58,11 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     crate::runtime::run_protected().map_err(|e| Failure::caused("cannot protect the binary", &e))?;
     let stdin = args.interactive && !args.detach;
     run::require_terminal(args.tty && !args.detach, stdin)?;
-    // Without anybody to attach a terminal to, a detached command gets none.
-    let tty = args.tty && !args.detach;
+    let detach_keys = run::keys(args.detach_keys.as_deref(), context)?;
+    let tty = args.tty;
     let (io, stdio) = match (args.detach, tty) {
-        (true, _) => (None, ExecIo::detached()?),
-        (false, true) => (None, ExecStdio::Terminal),
+        (_, true) => (None, ExecStdio::Terminal),
+        (true, false) => (None, ExecIo::detached()?),
         (false, false) => {
             let (io, stdio) = ExecIo::pipes(stdin)?;
             (Some(io), stdio)
@@ -65,7 +70,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     };
     let request = ExecRequest {
         command: command.to_vec(),
-        env: env::merge(&read_files(&args.env_file)?, &args.env, &client_variable)?,
+        env: env::merge(&read_files(&args.env_file).map_err(|failure| failure.with_code(1))?, &args.env, &client_variable)?,
         user: args.user,
         workdir: args.workdir,
         tty,
@@ -76,17 +81,30 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let started = context.engine()?.exec(name, &request);
     // The child's ends must not stay open here, or the ends of its streams are never seen.
     drop(request);
-    let mut running = started.map_err(|error| {
-        let failure = Failure::from(error);
-        if args.detach { failure.with_code(1) } else { failure }
+    let Execution { mut running, ended } = started.map_err(|error| {
+        // As Docker has it: the command could not be made to run, for whatever reason.
+        let by_runtime = matches!(error, crate::engine::Error::Runtime(_)) && error.kind() != ErrorKind::CommandNotFound;
+        let failure = run::misplaced(error, command.first(), "exec", "container");
+        match (args.detach, by_runtime) {
+            (true, _) => failure.with_code(1),
+            (false, true) => failure.with_code(126),
+            (false, false) => failure,
+        }
     })?;
     if args.detach {
+        if let Some(console) = running.console.take() {
+            session::hold(&running, &console)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let io = match (io, running.console.take()) {
         (Some(io), _) => io,
-        (None, Some(console)) => ExecIo::console(console, stdin)?,
+        (None, Some(console)) => ExecIo::console(console, stdin, Some(detach_keys))?,
         (None, None) => return Err(Failure::invalid("the command got no terminal")),
     };
-    Ok(relay_exec(&running, io, tty)?.code(name))
+    let end = relay_exec(&running, io, tty)?;
+    if let End::Exited(code) = end {
+        ended.tell(code);
+    }
+    Ok(end.code(name))
 }

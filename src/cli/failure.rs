@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// Exit code of a failure before any process ran, and of every usage error.
+/// Exit code of a failure before any process ran, and of a wrong flag.
 pub const USAGE: u8 = 125;
 /// Exit code when whoever read our output went away: 128 + SIGPIPE.
 const PIPE: u8 = 141;
@@ -55,7 +55,7 @@ impl Failure {
         Failure { message: message.into(), causes: Vec::new(), hint: None, kind: ErrorKind::Invalid, code: None, verbatim: false }
     }
 
-    /// A usage error (exit code 125): `text`, then how to get help.
+    /// A usage error (exit code 125 unless another is set): `text`, then how to get help.
     pub fn usage(text: &str, command: &str) -> Self {
         let message = format!("{}\n\nRun '{command} --help' for more information", text.trim_end());
         Failure { code: Some(USAGE), verbatim: true, ..Failure::invalid(message) }
@@ -143,11 +143,21 @@ impl Failure {
     }
 }
 
+impl From<crate::build::Error> for Failure {
+    fn from(error: crate::build::Error) -> Self {
+        let mut failure = Failure { kind: error.kind(), hint: error.hint(), ..Failure::invalid(error.to_string()) };
+        if let Some(source) = error.source() {
+            failure.add_causes(source);
+        }
+        failure
+    }
+}
+
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
         let message = match &error {
             // The words that Docker's users grep for.
-            engine::Error::NoSuch { what, name } => format!("No such {what}: {name}"),
+            engine::Error::NoSuch { what, name, .. } => format!("No such {what}: {name}"),
             other => other.to_string(),
         };
         let mut failure = Failure { kind: error.kind(), hint: error.hint(), ..Failure::invalid(message) };
@@ -160,7 +170,18 @@ impl From<engine::Error> for Failure {
 
 impl From<FlagError> for Failure {
     fn from(error: FlagError) -> Self {
-        Failure::invalid(error.to_string()).with_code(USAGE)
+        let failure = Failure::invalid(error.to_string());
+        if is_left_to_the_engine(&error) { failure } else { failure.with_code(USAGE) }
+    }
+}
+
+/// Values that Docker's command line hands on as they are, so that its engine refuses them: the verb's own code.
+fn is_left_to_the_engine(error: &FlagError) -> bool {
+    match error.flag {
+        "--stop-signal" | "--cap-add" | "--cap-drop" | "--tmpfs" | "--log-driver" | "--log-opt" => true,
+        // Only a count that is no number is seen at once.
+        "--restart" => error.value.split_once(':').is_none_or(|(_, count)| count.parse::<i64>().is_ok()),
+        _ => false,
     }
 }
 

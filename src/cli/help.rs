@@ -3,14 +3,12 @@
 use super::context::Globals;
 use super::failure::Failure;
 use super::verbs::{self, Found, GROUPS, Group, VERBS, Verb};
-use super::{flags, output};
+use super::{flags, output, refused, usage};
 use crate::base::nearest;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-const ENVIRONMENT: &str = "\
-Environment:
-  RCON_ROOT, RCON_RUN_ROOT  As --root and --run-root
+const ENVIRONMENT: &str = "  RCON_ROOT, RCON_RUN_ROOT  As --root and --run-root
   RCON_CONFIG_FILE          As --config-file
   RCON_INSECURE_REGISTRIES  Registries to reach over plain HTTP: host[:port],…
   RCON_REGISTRY_MIRRORS     Mirrors to try first: docker.io=http://localhost:5000,…
@@ -18,6 +16,11 @@ Environment:
   DOCKER_CONFIG             As --config
   DOCKER_DEFAULT_PLATFORM   As --platform
 ";
+
+/// Variables and what they mean.
+pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ENVIRONMENT.lines().filter_map(|line| line.trim().split_once("  ")).map(|(name, meaning)| (name, meaning.trim()))
+}
 
 /// `rcon --help`.
 ///
@@ -30,25 +33,21 @@ pub fn root() -> Result<ExitCode, Failure> {
     for group in GROUPS {
         text.push_str(&row(group.names[0], group.about));
     }
-    let options = flags::command::<Globals>("rcon").render_help().to_string();
-    if let Some(at) = options.find("Options:") {
-        text.push('\n');
-        text.push_str(options[at..].trim_end());
-        text.push('\n');
-    }
-    output::raw(&format!("{text}\n{ENVIRONMENT}\nRun 'rcon COMMAND --help' for more information on a command.\n"))?;
+    text.push('\n');
+    text.push_str(&usage::options(&flags::command::<Globals>("rcon")));
+    output::raw(&format!("{text}\nEnvironment:\n{ENVIRONMENT}\nRun 'rcon COMMAND --help' for more information on a command.\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A group without a verb: its list (`--help` or nothing), or an unknown word.
 ///
 /// # Errors
-/// The word after the group is no verb of it (exit code 125).
+/// The word after the group is no verb of it (exit code 1, as for any unknown command).
 pub fn group(group: &'static Group, rest: &[OsString]) -> Result<ExitCode, Failure> {
     let name = group.names[0];
     match rest.first().map(|word| word.to_string_lossy()) {
         Some(word) if word != "--help" && word != "-h" => {
-            Err(Failure::usage(&unknown_text(&format!("{name} {word}"), &word, group.verbs), &format!("rcon {name}")))
+            Err(Failure::usage(&unknown_text(&format!("{name} {word}"), &word, group.verbs), &format!("rcon {name}")).with_code(1))
         }
         _ => {
             output::raw(&format!(
@@ -71,7 +70,9 @@ pub fn of(words: &[OsString]) -> Result<ExitCode, Failure> {
     }
     match verbs::find(words) {
         Found::Verb { verb, path, .. } => {
-            output::raw(&(verb.command)(&path).render_help().to_string())?;
+            let mut command = (verb.command)(&path);
+            command.build();
+            output::raw(&usage::help(&command))?;
             Ok(ExitCode::SUCCESS)
         }
         Found::Group { group: found, rest } => group(found, rest),
@@ -81,10 +82,13 @@ pub fn of(words: &[OsString]) -> Result<ExitCode, Failure> {
 
 /// The failure for a word that is no command.
 pub fn unknown(typed: &str) -> Failure {
-    Failure::usage(&unknown_text(typed, typed, VERBS), "rcon")
+    Failure::usage(&unknown_text(typed, typed, VERBS), "rcon").with_code(1)
 }
 
 fn unknown_text(shown: &str, word: &str, verbs: &[Verb]) -> String {
+    if let Some(reason) = refused::verb(shown) {
+        return format!("error: rcon {shown} is not supported: {reason}");
+    }
     let names = verbs.iter().flat_map(|verb| verb.names).chain(GROUPS.iter().flat_map(|group| group.names));
     match nearest(word, names.copied()) {
         Some(name) => format!("error: unknown command: rcon {shown}\n\n  tip: a similar command exists: {name}"),

@@ -2,6 +2,7 @@
 
 use crate::base::Timestamp;
 use crate::engine::{Status, View};
+use crate::monitor::HealthStatus;
 use std::time::Duration;
 
 /// `About an hour`, `3 minutes`, `5 days`.
@@ -46,12 +47,26 @@ pub fn fixed(at: Timestamp) -> String {
     }
 }
 
-/// `Up 3 minutes (Paused)`, `Exited (4) 2 hours ago`.
+/// `Up 3 minutes (Paused)`, `Exited (4) 2 hours ago`, and what the OOM killer did: `Up 3 minutes (2 OOM kills)`.
 pub fn status(view: &View, now: Timestamp) -> String {
+    let record = &view.record;
+    let killed = match record.oom_kills {
+        0 => String::new(),
+        1 => " (1 OOM kill)".to_owned(),
+        kills => format!(" ({kills} OOM kills)"),
+    };
+    plain_status(view, now) + &killed
+}
+
+fn plain_status(view: &View, now: Timestamp) -> String {
     let record = &view.record;
     match view.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", duration(now.since(view.started))),
+        Status::Running => match &view.health {
+            None => format!("Up {}", duration(now.since(view.started))),
+            Some(health) if health.status == HealthStatus::Starting => format!("Up {} (health: starting)", duration(now.since(view.started))),
+            Some(health) => format!("Up {} ({})", duration(now.since(view.started)), health.status.as_str()),
+        },
         Status::Paused => format!("Up {} (Paused)", duration(now.since(view.started))),
         Status::Restarting => format!("Restarting ({}) {}", record.exit_code, ago(record.finished, now)),
         Status::Exited => format!("Exited ({}) {}", record.exit_code, ago(record.finished, now)),

@@ -1,14 +1,14 @@
 //! `inspect`: documents as JSON arrays, or through a template.
 
 use super::context::{Context, is_missing};
-use super::failure::{Failure, USAGE};
+use super::failure::Failure;
 use super::{output, template};
 use crate::engine::Engine;
 use serde::Serialize;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// Show everything about containers, images or volumes
+/// Show everything about containers, images, volumes or pods
 #[derive(clap::Parser, Debug)]
 pub struct Args {
     /// Format: json, or a Go template
@@ -17,7 +17,7 @@ pub struct Args {
     /// Show sizes of containers
     #[arg(short = 's', long)]
     pub size: bool,
-    /// Only look at: container, image or volume
+    /// Only look at: container, image, network, volume, pod or secret
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
     #[arg(required = true, value_name = "NAME")]
@@ -57,17 +57,33 @@ pub struct VolumeArgs {
     pub names: Vec<String>,
 }
 
+/// Show everything about networks, with who is on them
+#[derive(clap::Parser, Debug)]
+pub struct NetworkArgs {
+    /// Format: json, or a Go template
+    #[arg(short = 'f', long)]
+    pub format: Option<String>,
+    /// As without (it is of networks of a cluster)
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    #[arg(required = true, value_name = "NETWORK")]
+    pub names: Vec<String>,
+}
+
 /// # Errors
 /// An unknown type or a malformed template.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
     let size = args.size;
     match args.kind.as_deref() {
-        None | Some("") => show(&args.names, args.format.as_deref(), |name| Ok(any(&engine, name, size)?)),
+        None => show(&args.names, args.format.as_deref(), |name| Ok(any(&engine, name, size)?)),
         Some("container") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_container(name, size)?)),
         Some("image") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_image(name)?)),
         Some("volume") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_volume(name)?)),
-        Some(other) => Err(Failure::invalid(format!("--type: \"{other}\" is not container, image or volume")).with_code(USAGE)),
+        Some("network") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_network(name)?)),
+        Some("secret") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_secret(name, false)?)),
+        Some("pod") => show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_pod(name)?)),
+        Some(other) => Err(Failure::invalid(format!("--type: \"{other}\" is not container, image, network, volume, pod or secret"))),
     }
 }
 
@@ -97,8 +113,15 @@ pub fn volume(args: VolumeArgs, context: &Context) -> Result<ExitCode, Failure> 
     show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_volume(name)?))
 }
 
+/// # Errors
+/// A malformed template.
+pub fn network(args: NetworkArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let engine = context.engine()?;
+    show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_network(name)?))
+}
+
 /// Looks up every name; what was found is shown even when others were not.
-fn show(names: &[String], format: Option<&str>, look: impl Fn(&str) -> Result<Value, Failure>) -> Result<ExitCode, Failure> {
+pub fn show(names: &[String], format: Option<&str>, look: impl Fn(&str) -> Result<Value, Failure>) -> Result<ExitCode, Failure> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in names {
         match look(name) {

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
+use super::targets::{Targets, alive};
 use super::{output, stop};
 use std::process::ExitCode;
 
@@ -11,8 +12,8 @@ pub struct Args {
     /// Signal: KILL, SIGHUP, 10, …
     #[arg(short = 's', long, default_value = "KILL")]
     pub signal: String,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    #[command(flatten)]
+    pub targets: Targets,
 }
 
 /// # Errors
@@ -20,5 +21,5 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let signal = stop::signal(&args.signal)?;
     let engine = context.engine()?;
-    output::each(&args.containers, |name| Ok(engine.kill(name, signal)?))
+    output::each(&args.targets.resolve(&engine, alive)?, |name| Ok(engine.kill(name, signal)?))
 }

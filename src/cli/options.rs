@@ -1,8 +1,12 @@
 //! The flags that `run` and `create` share, and what they become: a validated request.
 
-mod request;
+mod extras;
+mod health;
+pub(in crate::cli) mod request;
 
-pub(in crate::cli) use request::{client_variable, read_files};
+pub use health::Health;
+
+pub(in crate::cli) use request::{all, client_variable, read_files, usage, volume_base};
 
 /// Flags of a container.
 #[derive(clap::Args, Debug)]
@@ -25,6 +29,12 @@ pub struct Options {
     /// Write the container's id to a file that must not exist
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<String>,
+    /// Join a pod; new:NAME makes it first
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Join the pod whose id is in a file
+    #[arg(long, value_name = "FILE")]
+    pub pod_id_file: Option<String>,
     /// Set a variable (K=V, or K for this shell's value)
     #[arg(short = 'e', long, value_name = "K=V")]
     pub env: Vec<String>,
@@ -91,15 +101,25 @@ pub struct Options {
     /// Seconds to wait before killing it (-1: for ever)
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<i64>,
-    /// Log driver: json-file or none
+    /// Log driver: json-file, local, journald, syslog or none
     #[arg(long, value_name = "DRIVER")]
     pub log_driver: Option<String>,
-    /// Log option: max-size=…, max-file=…
+    /// Log option: max-size=…, max-file=…, compress=, mode=, tag=, labels=, env=, syslog-address=…
     #[arg(long, value_name = "K=V")]
     pub log_opt: Vec<String>,
     /// Only true: there is no other content trust than the trust policy
     #[arg(long, hide = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = crate::cli::flags::no_content_trust)]
     pub disable_content_trust: bool,
+    #[command(flatten)]
+    pub health: Health,
+    #[command(flatten)]
+    pub extras: extras::Extras,
+    /// Publish all exposed ports
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+    /// Expose a port or a range
+    #[arg(long, value_name = "PORT")]
+    pub expose: Vec<String>,
     #[command(flatten)]
     pub network: Network,
     #[command(flatten)]
@@ -108,21 +128,15 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// Network flags.
+/// Network flags, also those of `pod create`.
 #[derive(clap::Args, Debug)]
 pub struct Network {
-    /// Network: bridge, host, none or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    /// Network: bridge, host, none, container:NAME or one of `network ls`, also name=NAME,alias=,ip=,ip6=,mac-address=,gw-priority=
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub network: Vec<String>,
     /// Publish a port: [ip:][host:]container[/protocol]
     #[arg(short = 'p', long, value_name = "SPEC")]
     pub publish: Vec<String>,
-    /// Publish all exposed ports
-    #[arg(short = 'P', long)]
-    pub publish_all: bool,
-    /// Expose a port or a range
-    #[arg(long, value_name = "PORT")]
-    pub expose: Vec<String>,
     /// Name server
     #[arg(long, value_name = "IP")]
     pub dns: Vec<String>,
@@ -138,6 +152,15 @@ pub struct Network {
     /// MAC address
     #[arg(long, value_name = "MAC")]
     pub mac_address: Option<String>,
+    /// IPv4 address in the (first) network
+    #[arg(long, value_name = "IP")]
+    pub ip: Option<String>,
+    /// IPv6 address in the (first) network
+    #[arg(long, value_name = "IP")]
+    pub ip6: Option<String>,
+    /// Another name in the (first) network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    pub network_alias: Vec<String>,
 }
 
 /// Namespaces, capabilities, devices.
@@ -149,7 +172,7 @@ pub struct Security {
     /// Drop a capability
     #[arg(long, value_name = "CAP")]
     pub cap_drop: Vec<String>,
-    /// Security option: seccomp=, apparmor=, label=, no-new-privileges, systempaths=unconfined
+    /// Security option: seccomp=, apparmor=, label=disable, no-new-privileges, systempaths=unconfined, mask=, unmask=, proc-opts=
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// Give all capabilities and devices
@@ -158,7 +181,7 @@ pub struct Security {
     /// Mount the root read-only
     #[arg(long)]
     pub read_only: bool,
-    /// Add a device: host[:container][:rwm]
+    /// Add a device, or all of a directory: host[:container][:rwm]; or a CDI device: vendor.com/class=name
     #[arg(long, value_name = "SPEC")]
     pub device: Vec<String>,
     /// Add a device rule: "c 42:* rmw"
@@ -176,7 +199,7 @@ pub struct Security {
     /// Cgroup namespace: private or host
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto[:size=N,uidmapping=…,gidmapping=…] or container:NAME
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// Map users in a private user namespace: container:host:size
@@ -242,6 +265,9 @@ pub struct Limits {
     /// OOM score adjustment, -1000 to 1000
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub oom_score_adj: i32,
+    /// Block I/O weight of a device: /device:weight
+    #[arg(long, value_name = "SPEC")]
+    pub blkio_weight_device: Vec<String>,
     /// Limit reading: /device:bytes per second
     #[arg(long, value_name = "SPEC")]
     pub device_read_bps: Vec<String>,

@@ -80,6 +80,9 @@ pub fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>)
 pub fn confirm(question: &str) -> Result<bool, Failure> {
     drop(write!(io::stderr(), "{question}\nAre you sure you want to continue? [y/N] "));
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|e| Failure::caused("cannot read the answer", &e))?;
+    let length = io::stdin().read_line(&mut answer).map_err(|e| Failure::caused("cannot read the answer", &e))?;
+    if length == 0 {
+        drop(writeln!(io::stderr(), "\nnobody answered: nothing was done (-f does it without asking)"));
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }

@@ -51,12 +51,7 @@ pub fn address(ip: Option<IpAddr>) -> String {
 
 fn parse(text: &str) -> Option<(u16, Protocol)> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
-    Some((port.parse().ok()?, protocol))
+    Some((port.parse().ok()?, Protocol::named(protocol)?))
 }
 
 fn follows(run: &Run, next: &Run) -> bool {

@@ -42,12 +42,12 @@ pub struct VolumeArgs {
     /// Remove named volumes too
     #[arg(short = 'a', long)]
     pub all: bool,
-    /// Filter: label=k=v, label!=k, all=1
+    /// Filter: label=k=v, label!=k, all=1, until=24h, unused-for=30d
     #[arg(long, value_name = "K=V")]
     pub filter: Vec<String>,
 }
 
-/// Remove stopped containers, dangling images and, if asked for, volumes
+/// Remove stopped containers, unused networks, dangling images and, if asked for, volumes
 #[derive(clap::Parser, Debug)]
 pub struct SystemArgs {
     /// Do not ask
@@ -86,18 +86,28 @@ pub fn system(args: SystemArgs, context: &Context) -> Result<ExitCode, Failure> 
     if args.volumes {
         tell("Deleted Volumes:", engine.prune_volumes(false, &filters)?)?;
     }
+    let networks = engine.prune_networks(&filters)?;
+    if !networks.is_empty() {
+        output::line(format_args!("Deleted Networks:\n{}\n", networks.join("\n")))?;
+    }
     tell("Deleted Images:", engine.prune_images(args.all, &filters)?)?;
+    let of_cache: Vec<_> = filters.iter().filter(|(key, _)| key == "until").cloned().collect();
+    // Labels are no property of the cache: who asks for some does not mean it.
+    if of_cache.len() == filters.len() {
+        tell("Deleted build cache objects:", engine.prune_build_cache(args.all, None, &of_cache)?)?;
+    }
     output::line(format_args!("Total reclaimed space: {}", ByteSize(reclaimed).decimal()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What `system prune` is about to do.
 fn plan(args: &SystemArgs) -> String {
-    let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+    let mut text = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n".to_owned();
     if args.volumes {
         text.push_str("  - all anonymous volumes not used by at least one container\n");
     }
     text.push_str(if args.all { "  - all images without at least one container associated to them\n" } else { "  - all dangling images\n" });
+    text.push_str(if args.all { "  - all build cache\n" } else { "  - unused build cache\n" });
     if !args.filter.is_empty() {
         text.push_str("\n  Items to be pruned will be filtered with:\n");
         text.extend(args.filter.iter().map(|filter| format!("  - {filter}\n")));

@@ -5,9 +5,9 @@ use super::failure::{Failure, USAGE};
 use super::options::{Options, Streams};
 use super::output;
 use super::progress::Progress;
-use super::session::{self, DetachKeys, Session};
+use super::session::{self, DetachKeys, End, Session};
 use crate::base::Signal;
-use crate::engine::{AttachStreams, Engine};
+use crate::engine::{AttachStreams, Condition, Engine};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -40,14 +40,18 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let detach_keys = keys(args.detach_keys.as_deref(), context)?;
     require_terminal(args.options.tty, streams.stdin)?;
     let cidfile = CidFile::create(args.options.cidfile.as_deref())?;
+    if args.detach && args.options.extras.rmi {
+        return Err(Failure::invalid("conflicting options: --rmi and --detach: nobody waits for the end").with_code(USAGE));
+    }
     let engine = context.engine()?;
+    replace(&engine, &args.options)?;
     let progress = Progress::new(args.options.quiet, true);
     let console = console(args.options.tty);
     let (created, started) = engine.run(&request, attach_streams(streams), console, &|event| progress.show(event))?;
     progress.finish();
     output::warnings(&created.warnings);
     cidfile.keep(created.record.id.as_str())?;
-    let attached = started?;
+    let attached = started.map_err(|error| misplaced(error, args.words.get(1), "run", "image"))?;
     if args.detach {
         output::line(&attached.id)?;
         return Ok(ExitCode::SUCCESS);
@@ -58,6 +62,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    let image = created.record.spec.image_id.clone();
     let name = created.record.name.as_str().to_owned();
     let id = attached.id.as_str().to_owned();
     let forward = forwarder(&engine, &id);
@@ -70,7 +75,52 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         detach: detach_keys,
         proxy: args.sig_proxy.then_some(&forward as &dyn Fn(Signal)),
     };
-    Ok(session.run()?.code(&name))
+    let code = ended(&engine, &id, session.run()?).code(&name);
+    if args.options.extras.rmi {
+        remove_image(&engine, &id, &image);
+    }
+    Ok(code)
+}
+
+/// `--replace`: the container of that name goes first.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn replace(engine: &Engine, options: &Options) -> Result<(), Failure> {
+    let Some(name) = options.name.as_deref().filter(|_| options.extras.replace) else { return Ok(()) };
+    match engine.view(name) {
+        // An id or a prefix of one is another container's.
+        Ok(view) if view.record.name.as_str() == name.trim_start_matches('/') => Ok(engine.remove(view.record.id.as_str(), true, false)?),
+        Ok(_) | Err(crate::engine::Error::NoSuch { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `--rmi`: the image goes with the container, unless another one uses it. That is no failure of the command that ran.
+fn remove_image(engine: &Engine, container: &str, image: &str) {
+    if let Err(error) = engine.wait_for(container, &[Condition::Removed], std::time::Duration::from_millis(20)) {
+        tracing::debug!("the container is gone: {error}");
+    }
+    if let Err(error) = engine.remove_image(image, false) {
+        output::warnings(&[format!("the image is kept: {error}")]);
+    }
+}
+
+/// A command that is not there and looks like a flag was meant as one.
+pub fn misplaced(error: crate::engine::Error, command: Option<&String>, verb: &str, before: &str) -> Failure {
+    let is_flag = error.kind() == crate::base::ErrorKind::CommandNotFound && command.is_some_and(|word| word.starts_with('-'));
+    let failure = Failure::from(error);
+    if is_flag { failure.with_hint(format!("flags of rcon {verb} stand before the {before}")) } else { failure }
+}
+
+/// Tells the journal when the user left a session.
+pub fn ended(engine: &Engine, id: &str, end: End) -> End {
+    if end == End::Detached
+        && let Err(error) = engine.detached(id)
+    {
+        tracing::debug!("the detaching is not recorded: {error}");
+    }
+    end
 }
 
 /// Sends a signal to a container; one that has just ended needs none.
@@ -85,10 +135,10 @@ pub fn forwarder<'a>(engine: &'a Engine, id: &'a str) -> impl Fn(Signal) + 'a {
 /// The detach keys of the flag, else of `config.json`, else Docker's.
 ///
 /// # Errors
-/// An unknown key.
+/// An unknown key: exit code 1, as with Docker, whose engine reads them.
 pub fn keys(flag: Option<&str>, context: &Context) -> Result<DetachKeys, Failure> {
     match flag.filter(|text| !text.is_empty()).or_else(|| context.setting("detachKeys")) {
-        Some(text) => DetachKeys::parse(text).map_err(|e| Failure::invalid(format!("--detach-keys: {e}")).with_code(USAGE)),
+        Some(text) => DetachKeys::parse(text).map_err(|e| Failure::invalid(format!("--detach-keys: {e}")).with_code(1)),
         None => Ok(DetachKeys::default()),
     }
 }
@@ -118,16 +168,16 @@ pub struct CidFile(Option<(PathBuf, std::fs::File)>);
 
 impl CidFile {
     /// # Errors
-    /// The file exists (exit code 125) or cannot be made.
+    /// The file exists or cannot be made.
     pub fn create(path: Option<&str>) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(CidFile(None)) };
         match OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(file) => Ok(CidFile(Some((path.into(), file)))),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 let failure = Failure::invalid(format!("container ID file found at {path}; make sure the other container isn't running"));
-                Err(failure.with_code(USAGE).with_hint(format!("delete {path}")))
+                Err(failure.with_hint(format!("delete {path}")))
             }
-            Err(e) => Err(Failure::caused(format!("cannot create the container ID file {path}"), &e).with_code(USAGE)),
+            Err(e) => Err(Failure::caused(format!("cannot create the container ID file {path}"), &e)),
         }
     }
 
@@ -166,7 +216,7 @@ mod tests {
         assert!(!path.exists());
         CidFile::create(text).unwrap().keep("abc").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abc");
-        assert_eq!(CidFile::create(text).err().unwrap().exit_code(crate::cli::failure::Class::Other), 125);
+        assert_eq!(CidFile::create(text).err().unwrap().exit_code(crate::cli::failure::Class::Run), 125);
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -5,10 +5,12 @@
 
 mod detach;
 mod exec;
+mod holder;
 mod terminal;
 
 pub use detach::DetachKeys;
 pub use exec::{ExecIo, relay as relay_exec, relay_signals};
+pub use holder::hold;
 pub use terminal::{size as terminal_size, stdin_is_tty, stdout_is_tty};
 
 use super::failure::Failure;
@@ -238,7 +240,7 @@ impl Relay<'_> {
                 return Err(Failure::invalid(message).with_code(code));
             }
             Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
-            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
+            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } | Event::Probed { .. } | Event::Resolving => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

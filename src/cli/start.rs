@@ -1,10 +1,11 @@
 //! `start`: starts stopped containers, and attaches to one with `-a` or `-i`.
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::output;
 use super::run;
 use super::session::Session;
+use super::targets::{self, alive};
 use crate::base::Signal;
 use crate::engine::{AttachStreams, Engine, Status};
 use std::process::ExitCode;
@@ -21,14 +22,29 @@ pub struct Args {
     /// Keys that detach from the container
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<String>,
-    #[arg(required = true, value_name = "CONTAINER")]
+    /// All containers that do not run
+    #[arg(long)]
+    pub all: bool,
+    /// Those of them that a filter of ps meets: label=…, name=…
+    #[arg(long, value_name = "K=V")]
+    pub filter: Vec<String>,
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
 
 /// # Errors
 /// A container cannot be started (exit code 1).
-pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+pub fn run(mut args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
+    if args.all || !args.filter.is_empty() {
+        if !args.containers.is_empty() {
+            return Err(Failure::invalid("conflicting options: --all or --filter, and containers by name").with_code(USAGE));
+        }
+        args.containers = targets::matching(&engine, &args.filter, |status| !alive(status))?;
+        if args.containers.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     if !args.attach && !args.interactive {
         return output::each(&args.containers, |name| start(&engine, name));
     }
@@ -55,7 +71,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         // With a terminal ctrl-c travels as a byte, and other signals are meant for this process.
         proxy: (!attached.tty).then_some(&forward as &dyn Fn(Signal)),
     };
-    Ok(session.run()?.code(name))
+    Ok(run::ended(&engine, view.record.id.as_str(), session.run()?).code(name))
 }
 
 /// Starts one; a running container is started already.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 /// Show the processes of a container
 #[derive(clap::Parser, Debug)]
 pub struct Args {
-    /// Container and options for ps
+    /// Container, and options for ps or columns: user, pid, hpid, comm, args, …
     #[arg(trailing_var_arg = true, required = true, value_name = "CONTAINER [PS OPTIONS]")]
     pub words: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! `update`: changes limits and the restart policy of containers.
 
 use super::context::Context;
-use super::failure::{Failure, USAGE};
+use super::failure::Failure;
 use super::options::LiveLimits;
 use super::output;
 use crate::engine::request::{UpdateRequest, resources, restart};
@@ -35,7 +35,8 @@ impl Args {
             cpu_quota: request.cpu_quota,
             ..Resources::default()
         };
-        resources::check(&limits).map_err(|e| Failure::invalid(e).with_code(USAGE))?;
+        // The engine's own checks, said before anything is asked of it: its exit code.
+        resources::check(&limits).map_err(Failure::invalid)?;
         Ok(request)
     }
 }
@@ -44,6 +45,9 @@ impl Args {
 /// A malformed limit.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let request = args.request()?;
+    if request == UpdateRequest::default() {
+        return Err(Failure::invalid("nothing to change: give at least one limit or --restart").with_code(1));
+    }
     let engine = context.engine()?;
     output::each(&args.containers, |name| {
         output::warnings(&engine.update(name, &request)?);

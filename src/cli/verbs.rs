@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    artifact, attach, check, copy, create, diff, disk_usage, exec, exists, export, flags, history, images, import, info, inspect, kill, login,
-    logout, logs, manifest, pause, port, prune, ps, pull, push, remove, rename, rmi, run, save, search, start, stats, stop, tag, top, update,
-    version, volume, wait,
+    artifact, attach, boot, build, builder, check, clone, commit, completion, copy, create, diff, disk_usage, events, exec, exists, export, flags,
+    health, history, images, import, info, inspect, kill, login, logout, logs, manifest, mount, network, pause, pod, port, prune, ps, pull, push,
+    remove, rename, rmi, run, save, search, secret, start, stats, stop, system, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,10 +62,13 @@ pub const VERBS: &[Verb] = &[
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
     verb!(["diff"], diff::Args, diff::run),
+    verb!(["commit"], commit::Args, commit::run),
     verb!(["stats"], stats::Args, stats::run),
+    verb!(["events"], events::Args, events::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
+    verb!(["build"], build::Args, build::run),
     verb!(["pull"], pull::Args, pull::run),
     verb!(["push"], push::Args, push::run),
     verb!(["images"], images::Args, images::run),
@@ -81,6 +84,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["logout"], logout::Args, logout::run),
     verb!(["version"], version::Args, version::run),
     verb!(["info"], info::Args, info::run),
+    verb!(["completion"], completion::Args, completion::run),
 ];
 
 const CONTAINER: &[Verb] = &[
@@ -102,16 +106,27 @@ const CONTAINER: &[Verb] = &[
     verb!(["unpause"], pause::UnpauseArgs, pause::unpause),
     verb!(["cp"], copy::Args, copy::run),
     verb!(["diff"], diff::Args, diff::run),
+    verb!(["commit"], commit::Args, commit::run),
     verb!(["stats"], stats::Args, stats::run),
     verb!(["top"], top::Args, top::run),
     verb!(["port"], port::Args, port::run),
     verb!(["update"], update::Args, update::run),
     verb!(["export"], export::Args, export::run),
     verb!(["exists"], exists::Args, exists::container),
+    verb!(["clone"], clone::Args, clone::run),
+    verb!(["mount"], mount::Args, mount::run),
+    verb!(["umount", "unmount"], mount::UnmountArgs, mount::unmount),
     verb!(["prune"], prune::ContainerArgs, prune::container),
 ];
 
+const BUILDER: &[Verb] = &[
+    verb!(["build"], build::Args, build::run),
+    verb!(["du"], builder::UsageArgs, builder::usage),
+    verb!(["prune"], builder::PruneArgs, builder::prune),
+];
+
 const IMAGE: &[Verb] = &[
+    verb!(["build"], build::Args, build::run),
     verb!(["pull"], pull::Args, pull::run),
     verb!(["push"], push::Args, push::run),
     verb!(["ls", "list"], images::Args, images::run),
@@ -146,21 +161,76 @@ const VOLUME: &[Verb] = &[
     verb!(["inspect"], inspect::VolumeArgs, inspect::volume),
     verb!(["rm", "remove"], volume::RemoveArgs, volume::remove),
     verb!(["prune"], prune::VolumeArgs, prune::volume),
+    verb!(["exists"], volume::ExistsArgs, volume::exists),
+    verb!(["export"], volume::ExportArgs, volume::export),
+    verb!(["import"], volume::ImportArgs, volume::import),
+    verb!(["clone"], volume::CloneArgs, volume::clone),
+];
+
+const NETWORK: &[Verb] = &[
+    verb!(["create"], network::CreateArgs, network::create),
+    verb!(["ls", "list"], network::ListArgs, network::list),
+    verb!(["inspect"], inspect::NetworkArgs, inspect::network),
+    verb!(["connect"], network::ConnectArgs, network::connect),
+    verb!(["disconnect"], network::DisconnectArgs, network::disconnect),
+    verb!(["rm", "remove"], network::RemoveArgs, network::remove),
+    verb!(["prune"], network::PruneArgs, network::prune),
+    verb!(["exists"], network::ExistsArgs, network::exists),
+    verb!(["reload"], network::ReloadArgs, network::reload),
+];
+
+const SECRET: &[Verb] = &[
+    verb!(["create"], secret::CreateArgs, secret::create),
+    verb!(["ls", "list"], secret::ListArgs, secret::list),
+    verb!(["inspect"], secret::InspectArgs, secret::inspect),
+    verb!(["rm", "remove"], secret::RemoveArgs, secret::remove),
+    verb!(["exists"], secret::ExistsArgs, secret::exists),
 ];
 
 const SYSTEM: &[Verb] = &[
     verb!(["info"], info::Args, info::run),
+    verb!(["events"], events::Args, events::run),
     verb!(["df"], disk_usage::Args, disk_usage::run),
     verb!(["check"], check::Args, check::run),
     verb!(["prune"], prune::SystemArgs, prune::system),
+    verb!(["boot"], boot::Args, boot::run),
+    verb!(["supervise"], boot::SuperviseArgs, boot::supervise),
+    verb!(["shutdown"], boot::ShutdownArgs, boot::shutdown),
+    verb!(["reset"], system::ResetArgs, system::reset),
+    verb!(["migrate"], system::MigrateArgs, system::migrate),
+];
+
+const HEALTHCHECK: &[Verb] = &[verb!(["run"], health::Args, health::run)];
+const POD: &[Verb] = &[
+    verb!(["create"], pod::CreateArgs, pod::create),
+    verb!(["start"], pod::StartArgs, pod::start),
+    verb!(["stop"], pod::StopArgs, pod::stop),
+    verb!(["kill"], pod::KillArgs, pod::kill),
+    verb!(["restart"], pod::RestartArgs, pod::restart),
+    verb!(["rm", "remove"], pod::RemoveArgs, pod::remove),
+    verb!(["ps", "ls", "list"], pod::PsArgs, pod::ps),
+    verb!(["inspect"], pod::InspectArgs, pod::inspect),
+    verb!(["logs"], pod::LogsArgs, pod::logs),
+    verb!(["stats"], pod::StatsArgs, pod::stats),
+    verb!(["top"], pod::TopArgs, pod::top),
+    verb!(["pause"], pod::PauseArgs, pod::pause),
+    verb!(["unpause"], pod::UnpauseArgs, pod::unpause),
+    verb!(["clone"], pod::CloneArgs, pod::clone),
+    verb!(["exists"], pod::ExistsArgs, pod::exists),
+    verb!(["prune"], pod::PruneArgs, pod::prune),
 ];
 
 pub const GROUPS: &[Group] = &[
     Group { names: &["container"], about: "Manage containers", verbs: CONTAINER },
+    Group { names: &["healthcheck"], about: "Check the health of containers", verbs: HEALTHCHECK },
     Group { names: &["image"], about: "Manage images", verbs: IMAGE },
+    Group { names: &["builder", "buildx"], about: "Manage builds", verbs: BUILDER },
     Group { names: &["manifest"], about: "Manage manifests and manifest lists", verbs: MANIFEST },
     Group { names: &["artifact"], about: "Manage files in registries that are no images", verbs: ARTIFACT },
     Group { names: &["volume"], about: "Manage volumes", verbs: VOLUME },
+    Group { names: &["network"], about: "Manage networks", verbs: NETWORK },
+    Group { names: &["secret"], about: "Manage secrets", verbs: SECRET },
+    Group { names: &["pod"], about: "Manage pods", verbs: POD },
     Group { names: &["system"], about: "Manage the engine", verbs: SYSTEM },
 ];
 

@@ -1,12 +1,15 @@
-//! `volume create`, `volume ls`, `volume rm`.
+//! `volume create`, `ls`, `rm`, `exists`, `export`, `import` and `clone`.
 
 use super::context::{Context, is_missing};
-use super::failure::{Failure, USAGE};
-use super::output;
+use super::failure::{self, Failure};
 use super::ps::{filters, labels};
 use super::template::{self, LABELS};
+use super::{output, save, session};
 use crate::engine::request::env;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const TABLE: &str = "{{.Driver}}\t{{.Name}}";
@@ -29,6 +32,12 @@ pub struct CreateArgs {
     /// Set a label
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
+    /// Option of the driver: type=, device=, o= (as mount(8)); uid=, gid=, nocopy for a plain directory
+    #[arg(short = 'o', long = "opt", value_name = "K=V")]
+    pub opt: Vec<String>,
+    /// Say nothing when a volume of that name exists with other options
+    #[arg(long)]
+    pub ignore: bool,
     /// Name (a random one without)
     #[arg(value_name = "VOLUME")]
     pub name: Option<String>,
@@ -40,7 +49,7 @@ pub struct ListArgs {
     /// Only show names
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Filter: dangling=true, name=…, driver=…, label=k=v
+    /// Filter: dangling=true, name=…, driver=…, label=k=v, label!=k, opt=k, until=24h
     #[arg(short = 'f', long, value_name = "K=V")]
     pub filter: Vec<String>,
     /// Format: json, table, or a Go template
@@ -58,14 +67,58 @@ pub struct RemoveArgs {
     pub volumes: Vec<String>,
 }
 
+/// Say by the exit code whether a volume exists: 0, or 1
+#[derive(clap::Parser, Debug)]
+pub struct ExistsArgs {
+    pub volume: String,
+}
+
+/// Write the files of a volume to a tar archive
+#[derive(clap::Parser, Debug)]
+pub struct ExportArgs {
+    /// Write to this file instead of stdout
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    pub volume: String,
+}
+
+/// Unpack a tar archive into a volume
+#[derive(clap::Parser, Debug)]
+pub struct ImportArgs {
+    pub volume: String,
+    /// File, or - for stdin
+    #[arg(value_name = "FILE|-")]
+    pub source: String,
+}
+
+/// Make a volume with the files of another one
+#[derive(clap::Parser, Debug)]
+pub struct CloneArgs {
+    /// Set a label (without any, those of the other one)
+    #[arg(long, value_name = "K=V")]
+    pub label: Vec<String>,
+    pub volume: String,
+    #[arg(value_name = "NEW")]
+    pub new: String,
+}
+
 /// # Errors
 /// A malformed name or label, or another driver than local.
 pub fn create(args: CreateArgs, context: &Context) -> Result<ExitCode, Failure> {
     if args.driver != "local" {
-        return Err(Failure::invalid(format!("--driver: \"{}\" is not supported; only local is", args.driver)).with_code(USAGE));
+        return Err(Failure::invalid(format!("--driver: \"{}\" is not supported; only local is", args.driver)));
     }
     let labels = args.label.iter().map(|text| env::key_value("--label", text)).collect::<Result<Vec<_>, _>>()?;
-    output::line(context.engine()?.create_volume(args.name.as_deref(), &labels)?.name)?;
+    let option = |text: &String| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    let options: Vec<(String, String)> = args.opt.iter().map(option).collect();
+    let volume = context.engine()?.create_volume(args.name.as_deref(), &labels, &options)?;
+    if !args.ignore && volume.options != options.into_iter().collect() {
+        output::warnings(&[format!("volume \"{}\" exists already, with other options than these: it stays as it is", volume.name)]);
+    }
+    output::line(volume.name)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,4 +161,56 @@ pub fn remove(args: RemoveArgs, context: &Context) -> Result<ExitCode, Failure> 
         Err(failure) if args.force && is_missing(&failure) => Ok(()),
         other => other,
     })
+}
+
+/// # Errors
+/// It cannot be found out.
+pub fn exists(args: ExistsArgs, context: &Context) -> Result<ExitCode, Failure> {
+    match context.engine()?.inspect_volume(&args.volume).map_err(Failure::from) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(failure) if is_missing(&failure) => Ok(ExitCode::from(1)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// # Errors
+/// stdout is a terminal, there is no such volume, or the archive cannot be written.
+pub fn export(args: ExportArgs, context: &Context) -> Result<ExitCode, Failure> {
+    if args.output.is_none() && session::stdout_is_tty() {
+        return Err(Failure::invalid("cowardly refusing to write a tar to a terminal").with_hint("use -o FILE, or redirect stdout"));
+    }
+    let engine = context.engine()?;
+    let export = |out: &mut dyn Write| engine.export_volume(&args.volume, out).map_err(Failure::from);
+    match &args.output {
+        Some(path) => save::to_file(path, export)?,
+        None => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            export(&mut out)?;
+            out.flush().map_err(|e| failure::output(&e))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// There is no such volume, or the archive cannot be read or unpacked.
+pub fn import(args: ImportArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let engine = context.engine()?;
+    let mut input: Box<dyn Read> = match args.source.as_str() {
+        "-" if session::stdin_is_tty() => {
+            return Err(Failure::invalid("requested import from stdin, but stdin is a terminal").with_hint("name a file, or redirect stdin"));
+        }
+        "-" => Box::new(io::stdin()),
+        path => Box::new(File::open(path).map_err(|e| Failure::caused(format!("cannot open {path}"), &e))?),
+    };
+    engine.import_volume(&args.volume, &mut *input)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// There is no such volume, the new name is taken, or the files cannot be copied.
+pub fn clone(args: CloneArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let labels = args.label.iter().map(|text| env::key_value("--label", text)).collect::<Result<Vec<_>, _>>()?;
+    output::line(context.engine()?.clone_volume(&args.volume, &args.new, &labels)?.name)?;
+    Ok(ExitCode::SUCCESS)
 }

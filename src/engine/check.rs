@@ -11,6 +11,8 @@ pub struct Checked {
     /// Layers (ids) that carry no record of their tar, so that only their presence was checked.
     pub unverified: Vec<String>,
     pub problems: Vec<Trouble>,
+    /// Chains of other firewalls that drop what is forwarded and not accepted by a rule of theirs.
+    pub blockers: Vec<String>,
 }
 
 /// One problem.
@@ -40,9 +42,12 @@ impl Engine {
             checked.problems.push(if repair { self.repair(finding)? } else { self.describe(&finding)? });
         }
         self.check_records(&mut checked)?;
+        self.check_networks(repair, &mut checked)?;
+        self.check_cni(quick, repair, &mut checked)?;
         if repair {
             crate::image::collect_garbage(roots, &self.db, false)?;
             self.sweep_containers()?;
+            self.sweep_pods()?;
         }
         Ok(checked)
     }
@@ -60,6 +65,12 @@ impl Engine {
             let name = &view.record.name;
             if !roots.container(&view.record.id).is_dir() {
                 stands(format!("container {name}"), "its directory is missing, and its files with it".to_owned(), format!("rcon rm -f {name}"));
+            }
+        }
+        for view in self.list_pods(&[])? {
+            let name = &view.pod.name;
+            if view.pod.phase == crate::state::pod::PodPhase::Started && !roots.pod(&view.pod.id).join("hosts").exists() {
+                stands(format!("pod {name}"), "its generated files in /etc are missing".to_owned(), format!("rcon pod restart {name}"));
             }
         }
         for volume in self.volumes(&[])? {

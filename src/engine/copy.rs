@@ -4,9 +4,11 @@
 //! so the rules about owners, links and hostile names are in one place (`copy/pack.rs`, `copy/unpack.rs`).
 
 mod export;
+mod layer;
 mod pack;
 mod tree;
 mod unpack;
+mod volumes;
 
 use super::*;
 use crate::base::ErrorKind;
@@ -21,6 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use tree::{Ids, Tree};
 use unpack::{Owner, Scope, Unpacker, open_in_root};
+pub(in crate::engine) use volumes::sweep as sweep_unfinished_volumes;
 
 /// Links followed one after another at a destination (as many as the kernel follows).
 const LINK_LIMIT: usize = 40;
@@ -56,6 +59,8 @@ enum CopyError {
     TooDeep { path: String },
     #[error("\"{path}\" is on a file system of the kernel, which holds no files to copy")]
     KernelFiles { path: String },
+    #[error("\"{path}\" cannot be in a layer: names that begin with .wh. mark deleted files there")]
+    Reserved { path: String },
     #[error("everything else was copied, but devices of a container are not made on the host: {paths}")]
     Devices { paths: String },
     #[error(transparent)]
@@ -77,7 +82,7 @@ impl CopyError {
             CopyError::Stream { .. } | CopyError::Thread(_) => ErrorKind::Internal,
             CopyError::Escapes { .. } | CopyError::EntryType { .. } | CopyError::TooDeep { .. } => ErrorKind::Invalid,
             CopyError::IsDirectory { .. } | CopyError::NotDirectory { .. } => ErrorKind::Conflict,
-            CopyError::KernelFiles { .. } | CopyError::Devices { .. } => ErrorKind::Unsupported,
+            CopyError::KernelFiles { .. } | CopyError::Devices { .. } | CopyError::Reserved { .. } => ErrorKind::Unsupported,
             CopyError::Runtime(e) => e.kind(),
         }
     }
@@ -86,6 +91,13 @@ impl CopyError {
         let operation = if operation == "cp" { "reach the container's files" } else { operation };
         Error::Failed { operation: operation.to_owned(), kind: self.kind(), source: Box::new(self) }
     }
+}
+
+/// The extended attributes of a file that make sense elsewhere, sorted. `node` is opened path-only.
+pub(super) fn portable_attributes(node: &OwnedFd, kind: FileType, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = pack::attributes(node, kind, path.as_os_str().as_bytes()).map_err(|e| e.about("compare extended attributes"))?;
+    found.sort();
+    Ok(found)
 }
 
 /// A path split as Docker's rules need it.
@@ -190,7 +202,8 @@ impl Engine {
         let top = if source.contents { b".".to_vec() } else { source.name.clone() };
         let ids = side.ids();
         let owner = |uid, gid| ids.to_container(uid, gid);
-        pack(&source, &top, side.root(), &owner, out).map_err(|e| e.about(&format!("copy \"{}\"", side.show(path))))
+        pack(&source, &top, side.root(), &owner, out).map_err(|e| e.about(&format!("copy \"{}\"", side.show(path))))?;
+        self.tell_copied(name, "archive-path", path)
     }
 
     /// Copies a tar stream into directory `path` of a container.
@@ -204,7 +217,8 @@ impl Engine {
             Existing::Other => return Err(Error::conflict(format!("destination \"{}\" must be a directory", side.show(path)))),
             Existing::Nothing => return Err(Error::no_such("directory", side.show(path))),
         }
-        unpack(&side, path, archive, keep_ids).map_err(|e| e.about(&format!("copy to \"{}\"", side.show(path))))
+        unpack(&side, path, archive, keep_ids).map_err(|e| e.about(&format!("copy to \"{}\"", side.show(path))))?;
+        self.tell_copied(name, "extract-to-dir", path)
     }
 
     /// `cp` with Docker's path rules between host and container, or between containers.
@@ -233,10 +247,22 @@ impl Engine {
         });
         let operation = format!("copy \"{}\" to \"{}\"", from_side.show(&from_path), to_side.show(&to_path));
         match (packed, unpacked) {
-            (Ok(()), Ok(())) => Ok(()),
+            (Ok(()), Ok(())) => {
+                for (side, action, path) in [(&from, "archive-path", &from_path), (&to, "extract-to-dir", &to_path)] {
+                    if let CopyPath::Container { container, .. } = side {
+                        self.tell_copied(container, action, path)?;
+                    }
+                }
+                Ok(())
+            }
             // The reader went away first: its own error is the cause.
             (Err(CopyError::Stream { .. }) | Ok(()), Err(e)) | (Err(e), _) => Err(e.about(&operation)),
         }
+    }
+
+    fn tell_copied(&self, name: &str, action: &str, path: &[u8]) -> Result<()> {
+        self.emit([events::of_container(&self.find(name)?, action).with("path", String::from_utf8_lossy(path))]);
+        Ok(())
     }
 
     fn side<'a>(&self, path: &CopyPath<'a>) -> Result<(Side<'a>, Vec<u8>)> {
@@ -261,6 +287,30 @@ fn pack<W: Write>(
     let mut packer = Packer::new(BufWriter::with_capacity(BUFFER, out), root, owner)?;
     packer.add(&source.node, top)?;
     packer.finish()
+}
+
+/// Writes all that is beneath a directory as a tar, with the owners that the files have.
+///
+/// # Errors
+/// What cannot be read or written.
+pub fn pack_tree(root: &OwnedFd, out: &mut dyn Write) -> Result<()> {
+    let same = |uid, gid| (uid, gid);
+    let pack = || {
+        let mut packer = Packer::new(BufWriter::with_capacity(BUFFER, out), None, &same)?;
+        packer.add_contents(root)?;
+        packer.finish()
+    };
+    pack().map_err(|e: CopyError| e.about("write the files"))
+}
+
+/// Unpacks a tar beneath a directory (`ADD` of an archive): owners are kept, links lead within the directory at most.
+///
+/// # Errors
+/// A malformed or hostile archive; what cannot be written.
+pub fn unpack_archive(directory: BorrowedFd<'_>, archive: &mut dyn Read) -> Result<()> {
+    let keep = |uid, gid| (uid, gid);
+    let scope = Scope::InRoot { root: directory, base: Vec::new() };
+    Unpacker::new(scope, Owner::Keep(&keep)).unpack(archive).map_err(|e| e.about("unpack the archive"))
 }
 
 fn unpack(side: &Side<'_>, into: &[u8], archive: &mut dyn Read, keep_ids: bool) -> std::result::Result<(), CopyError> {

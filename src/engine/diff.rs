@@ -4,13 +4,14 @@
 //! directory on the way to a change, a file that was opened for writing and not written) is no change by itself, and
 //! neither are the places of mounts, which the start makes where the image has none.
 
+use super::copy::portable_attributes;
 use super::{Engine, Error, Result};
 use crate::base::{ErrorKind, rooted};
 use crate::runtime::Overlay;
 use crate::state::record;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -45,20 +46,36 @@ impl Engine {
     /// No such container; its files cannot be read.
     pub fn diff(&self, name: &str) -> Result<Vec<Change>> {
         let record = self.view(name)?.record;
+        Ok(self.compare(name, &record)?.0)
+    }
+
+    /// What the top layer of a commit holds: the changes, and the unchanged names of changed files with several names.
+    pub(super) fn layer_changes(&self, name: &str, record: &record::Container) -> Result<Vec<Change>> {
+        let (mut changes, linked) = self.compare(name, record)?;
+        changes.extend(linked);
+        sort(&mut changes);
+        Ok(changes)
+    }
+
+    /// The changes, sorted, and the unchanged names of changed files.
+    fn compare(&self, name: &str, record: &record::Container) -> Result<(Vec<Change>, Vec<Change>)> {
         let failed = |source: Error| Error::Failed {
             operation: format!("compare container \"{name}\" with its image"),
             kind: source.kind(),
             source: Box::new(source),
         };
-        let base = self.image_tree(&record).map_err(failed)?;
+        let base = self.image_tree(record).map_err(failed)?;
         let upper = self.privilege.roots.container(&record.id).join("upper");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let upper = rustix::fs::open(&upper, flags, Mode::empty()).map_err(|e| failed(io("open", &upper, e)))?;
-        let mut walk = Walk { base: base.as_fd(), mounts: mount_points(&record), changes: Vec::new() };
+        let mounts = mount_points(record);
+        let mut walk = Walk { base: base.as_fd(), mounts, changes: Vec::new(), changed_links: HashSet::new(), unchanged_links: Vec::new() };
         walk.directory(upper.as_fd(), Path::new("/"), true, 0).map_err(failed)?;
+        let linked = walk.unchanged_links.into_iter().filter(|(inode, _)| walk.changed_links.contains(inode));
+        let linked = linked.map(|(_, path)| Change { kind: ChangeKind::Changed, path }).collect();
         let mut changes = walk.changes;
-        changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        Ok(changes)
+        sort(&mut changes);
+        Ok((changes, linked))
     }
 
     fn image_tree(&self, record: &record::Container) -> Result<OwnedFd> {
@@ -68,9 +85,18 @@ impl Engine {
     }
 }
 
+/// By the bytes of the path: a directory comes before what is in it.
+fn sort(changes: &mut [Change]) {
+    changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+}
+
 fn mount_points(record: &record::Container) -> BTreeSet<PathBuf> {
     let own = OWN_MOUNTS.iter().map(PathBuf::from);
-    own.chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).collect()
+    let secrets = record.spec.host.secrets.iter().filter_map(|secret| match &secret.target {
+        record::SecretTarget::Mount { path, .. } => Some(path.clone()),
+        record::SecretTarget::Env { .. } => None,
+    });
+    own.chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).chain(secrets).collect()
 }
 
 fn io(operation: &str, path: &Path, errno: Errno) -> Error {
@@ -86,6 +112,10 @@ struct Walk<'a> {
     base: BorrowedFd<'a>,
     mounts: BTreeSet<PathBuf>,
     changes: Vec<Change>,
+    /// (device, inode) of files that are told and have several names.
+    changed_links: HashSet<(u64, u64)>,
+    /// Names of such files that are not told, because what the image has there is the same.
+    unchanged_links: Vec<((u64, u64), PathBuf)>,
 }
 
 impl Walk<'_> {
@@ -133,12 +163,22 @@ impl Walk<'_> {
                 other => beneath = self.directory(other.map_err(|e| io("open", path, e))?.as_fd(), path, was_directory, depth + 1)?,
             }
         }
+        let several_names = kind != FileType::Directory && now.st_nlink > 1;
+        let inode = (now.st_dev, now.st_ino);
         let kind = match before {
             None if !beneath && self.leads_to_mounts_only(parent, name, path)? => return Ok(()),
             None => ChangeKind::Added,
-            Some(before) if beneath || differs(&before, &now) => ChangeKind::Changed,
-            Some(_) => return Ok(()),
+            Some(before) if beneath || differs(&before, &now) || self.attributes_differ(parent, name, path, kind)? => ChangeKind::Changed,
+            Some(_) => {
+                if several_names {
+                    self.unchanged_links.push((inode, path.to_path_buf()));
+                }
+                return Ok(());
+            }
         };
+        if several_names {
+            self.changed_links.insert(inode);
+        }
         self.changes.insert(place, Change { kind, path: path.to_path_buf() });
         Ok(())
     }
@@ -150,6 +190,17 @@ impl Walk<'_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(e) => Err(io("open the image's", path, e)),
         }
+    }
+
+    /// Only its extended attributes tell whether a file that is otherwise the same was changed.
+    fn attributes_differ(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path, kind: FileType) -> Result<bool> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let now = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other.map_err(|e| io("open", path, e))?,
+        };
+        let before = rooted::open_plain(self.base, path, flags).map_err(|e| io("open the image's", path, e))?;
+        Ok(portable_attributes(&now, kind, path)? != portable_attributes(&before, kind, path)?)
     }
 
     fn base_names(&self, path: &Path) -> Result<Vec<std::ffi::OsString>> {

@@ -92,7 +92,9 @@ impl Engine {
                 return Err(Error::Invalid { message, hint: Some(format!("pull it with --platform {wanted} first")) });
             }
         }
-        Ok(crate::image::push(&self.privilege.roots, &self.db, &self.registry, &view.image, reference, options, progress)?)
+        let pushed = crate::image::push(&self.privilege.roots, &self.db, &self.registry, &view.image, reference, options, progress)?;
+        self.emit([super::events::of_image(&view.image, "push", &reference.familiar(), &reference.familiar_name())]);
+        Ok(pushed)
     }
 
     /// Every tag of a repository of a registry.

@@ -7,7 +7,7 @@ use crate::base::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no such {what}: {name}")]
-    NoSuch { what: &'static str, name: String },
+    NoSuch { what: &'static str, name: String, hint: Option<String> },
     #[error("{what} id prefix \"{name}\" is ambiguous")]
     Ambiguous { what: &'static str, name: String },
     /// The request is wrong.
@@ -50,7 +50,7 @@ impl Error {
     }
 
     pub fn no_such(what: &'static str, name: impl Into<String>) -> Self {
-        Error::NoSuch { what, name: name.into() }
+        Error::NoSuch { what, name: name.into(), hint: None }
     }
 
     pub fn kind(&self) -> ErrorKind {
@@ -72,7 +72,7 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
+            Error::NoSuch { hint, .. } | Error::Invalid { hint, .. } | Error::Conflict { hint, .. } => hint.clone(),
             Error::Image(e) => e.advice(),
             Error::State(crate::state::Error::Document { object, .. }) if object.starts_with("container") => {
                 Some("remove what is left of it with `rcon rm -f`".to_owned())

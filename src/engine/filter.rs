@@ -4,7 +4,7 @@
 //! unknown key is refused by name.
 
 use super::{Error, Filters, Result};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, go_duration};
 use std::collections::BTreeMap;
 
 /// Refuses the first key that this listing does not know.
@@ -63,6 +63,20 @@ pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     Ok(earliest)
 }
 
+/// The latest last use that `unused-for=` admits: a Go duration, or days (`30d`). The longest of all given counts.
+pub(super) fn unused_since(filters: &Filters) -> Result<Option<Timestamp>> {
+    let now = Timestamp::now();
+    let mut earliest: Option<Timestamp> = None;
+    for value in values(filters, "unused-for") {
+        let days = || value.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).and_then(|days| days.checked_mul(86_400_000_000_000));
+        let nanos = days().or_else(|| go_duration(value)).filter(|nanos| *nanos >= 0);
+        let nanos = nanos.ok_or_else(|| Error::invalid(format!("invalid filter \"unused-for={value}\": expected a duration (720h, 30d)")))?;
+        let at = Timestamp::from_nanos(now.nanos().saturating_sub(nanos));
+        earliest = Some(earliest.map_or(at, |e| e.min(at)));
+    }
+    Ok(earliest)
+}
+
 /// A point in time as Docker's flags take it: a Go duration back from `now`, RFC 3339 (date or minute
 /// precision and local time too), or unix seconds with an optional fraction.
 pub fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
@@ -94,38 +108,12 @@ fn unix_seconds(text: &str) -> Option<Timestamp> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos).map(Timestamp::from_nanos)
 }
 
-/// Go's `time.ParseDuration` in nanoseconds: a sign, then decimal numbers each with a unit
-/// (`ns us µs ms s m h`); `0` alone needs none.
-pub(super) fn go_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
+/// A length of time as Go writes it (`250ms`, `1h30m`), or a number of milliseconds, as podman's `--interval` takes it.
+pub fn parse_interval(text: &str) -> Option<std::time::Duration> {
+    if let Ok(milliseconds) = text.parse::<u64>() {
+        return Some(std::time::Duration::from_millis(milliseconds));
     }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let value: f64 = rest[..number_end].parse().ok()?;
-        rest = &rest[number_end..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let nanos = match &rest[..unit_end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += value * nanos;
-        rest = &rest[unit_end..];
-    }
-    (total < i64::MAX as f64).then_some(sign * total as i64)
+    go_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(std::time::Duration::from_nanos)
 }
 
 /// Shell pattern with Go's `path.Match` rules: `*` and `?` do not cross `/`, `[a-z]`, `[^a]`, `\c`.

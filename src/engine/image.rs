@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::base::ErrorKind;
-use crate::engine::filter;
+use crate::engine::{events, filter};
 use crate::image::{Form, Output};
 use crate::oci::{ImageDocument, Platform};
 use record::Image;
@@ -26,7 +26,14 @@ impl Engine {
             Some(text) => text.parse().map_err(Error::invalid)?,
             None => Platform::host(),
         };
-        Ok(crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?)
+        let pulled = crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?;
+        self.emit([events::of_image(&pulled.image, "pull", &parsed.familiar(), &parsed.familiar_name())]);
+        Ok(pulled)
+    }
+
+    /// Tells that a build has made an image and given it these names.
+    pub fn built(&self, image: &Image, names: &[Reference]) {
+        self.emit(names.iter().map(|name| events::of_image(image, "tag", &image.id, &name.familiar())));
     }
 
     /// Loads an archive and returns what it held: the name of each image (`busybox:latest`), or its id
@@ -37,6 +44,10 @@ impl Engine {
     pub fn load(&self, archive: &mut (dyn Read + Send), platform: Option<&str>, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<String>> {
         let platform = platform.map(str::parse::<Platform>).transpose().map_err(Error::invalid)?;
         let loaded = crate::image::load(&self.privilege.roots, &self.db, &self.registry, archive, platform.as_ref(), progress)?;
+        self.emit(loaded.iter().map(|(name, image)| {
+            let name = name.as_ref().map_or_else(|| image.id.clone(), Reference::familiar);
+            events::of_image(image, "load", &image.id, &name)
+        }));
         Ok(loaded.into_iter().map(|(name, image)| name.map_or(image.id, |n| n.familiar())).collect())
     }
 
@@ -93,7 +104,9 @@ impl Engine {
             let message = format!("the docker-dir format holds one image, not {}", images.len());
             return Err(Error::Invalid { message, hint: Some("save them one by one, or with --format oci-dir".to_owned()) });
         }
-        Ok(crate::image::save(&self.privilege.roots, &self.db, &images, form, out)?)
+        crate::image::save(&self.privilege.roots, &self.db, &images, form, out)?;
+        self.emit(images.iter().map(|(_, image)| events::of_image(image, "save", &image.id, &image.id)));
+        Ok(())
     }
 
     /// A file of the web as a stream, for [`Engine::import`].
@@ -183,7 +196,11 @@ impl Engine {
             return Err(Error::invalid(format!("cannot tag \"{target}\": {name} is the name of a digest algorithm")));
         }
         let id = self.image_id(source)?;
-        self.db.write(true, |tx| tx.put_name(&parsed.to_string(), &id).map_err(Error::from))
+        self.db.write(true, |tx| tx.put_name(&parsed.to_string(), &id).map_err(Error::from))?;
+        if let Some(image) = self.db.image(&id)? {
+            self.emit([events::of_image(&image, "tag", &id, &parsed.familiar())]);
+        }
+        Ok(())
     }
 
     /// Removes names that no image's layers need; the rules are in `image/removal.rs`.
@@ -211,6 +228,7 @@ impl Engine {
             }
         }
         pruned.reclaimed = crate::image::collect_garbage(&self.privilege.roots, &self.db, true)?;
+        self.emit([events::of_prune(EventKind::Image, pruned.reclaimed)]);
         Ok(pruned)
     }
 
@@ -242,11 +260,11 @@ impl Engine {
         }
         let hex = name.strip_prefix("sha256:").unwrap_or(name);
         if hex.is_empty() || hex.len() > HEX_LIMIT || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(Error::no_such("image", name));
+            return Err(self.no_such("image", name));
         }
         let mut found = self.db.images_by_prefix(hex)?;
         match found.len() {
-            0 => Err(Error::no_such("image", name)),
+            0 => Err(self.no_such("image", name)),
             1 => Ok(found.remove(0)),
             _ => Err(Error::Ambiguous { what: "image", name: name.to_owned() }),
         }
@@ -312,7 +330,19 @@ fn labels_of(image: &Image) -> std::collections::BTreeMap<String, String> {
     document.config.and_then(|c| c.labels).unwrap_or_default()
 }
 
-/// Docker's `image inspect` document; the `Config` object is the image's own, byte for byte.
+/// The image's `Config` with Docker's zero values where it says nothing: scripts ask for `.Config.User` of every image.
+fn full_config(own: Option<&Value>) -> Value {
+    let mut full = json!({
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": false, "AttachStderr": false, "Tty": false,
+        "OpenStdin": false, "StdinOnce": false, "Env": [], "Cmd": null, "Image": "", "Volumes": null, "WorkingDir": "", "Entrypoint": null,
+        "OnBuild": null, "Labels": null,
+    });
+    let fields = full.as_object_mut().expect("invariant: built as an object");
+    fields.extend(own.and_then(Value::as_object).cloned().unwrap_or_default());
+    full
+}
+
+/// Docker's `image inspect` document. Fields of the image's own `Config` are as they are, also those that we do not know.
 pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_dir: &Path) -> Result<Value> {
     let image = &view.image;
     let damaged = |source: serde_json::Error| Error::Failed {
@@ -343,7 +373,7 @@ pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_
         "Created": document.created.clone().unwrap_or_else(|| Timestamp::NEVER.to_string()),
         "DockerVersion": text("docker_version"),
         "Author": document.author.clone().unwrap_or_default(),
-        "Config": raw.get("config").cloned().unwrap_or(Value::Null),
+        "Config": full_config(raw.get("config")),
         "Architecture": document.architecture,
     });
     let object = out.as_object_mut().expect("invariant: built as an object");
@@ -362,7 +392,7 @@ pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_
     Ok(out)
 }
 
-mod changes;
+pub(super) mod changes;
 mod history;
 mod import;
 mod removal;

@@ -2,12 +2,18 @@
 //!
 //! A document is a pure function of [`Facts`]; what is looked up for it is looked up before.
 
+mod builtin;
 mod host_config;
+mod network;
+
+pub use builtin::builtin_id;
 
 use super::*;
 use crate::engine::list::protocol_name;
-use record::{MountKind, Network, NetworkMode};
+use crate::monitor::{Health, ProbeResult};
+use record::{MountKind, Network, NetworkMode, Pool};
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 
 /// What a container's document is made of besides its record.
 struct Facts<'a> {
@@ -17,9 +23,12 @@ struct Facts<'a> {
     volumes: std::path::PathBuf,
     /// Overlay lowers, top first; None if the image's layers cannot be told any more.
     lowers: Option<Vec<String>>,
-    network: Option<Network>,
+    /// Those that it has to do with.
+    networks: Vec<Network>,
     /// (writable layer, with the image), if asked for.
     sizes: Option<(u64, u64)>,
+    /// `/other:/this/alias`.
+    links: Vec<String>,
 }
 
 impl Engine {
@@ -28,7 +37,7 @@ impl Engine {
     /// # Errors
     /// `NoSuch` or `Ambiguous`; with `size`, a writable layer that cannot be walked.
     pub fn inspect_container(&self, name: &str, size: bool) -> Result<Value> {
-        let view = self.view(name)?;
+        let view = self.view_revived(name)?;
         let roots = &self.privilege.roots;
         let lowers = match self.db.image(&view.record.spec.image_id)? {
             // A damaged image must not hide the container that uses it: it is left out here, and named by `start`.
@@ -41,72 +50,65 @@ impl Engine {
             dir: roots.container(&view.record.id),
             volumes: roots.volumes(),
             lowers: lowers.map(absolute),
-            network: self.db.network("bridge")?,
+            networks: self.networks_about(&view.record)?,
             sizes: if size { Some(self.container_size(&view)?) } else { None },
+            links: self.links_of(&view.record)?,
         };
         Ok(container_document(&facts))
     }
 
-    /// Inspect whatever has that name: container, image, network, volume, in this order.
+    /// The networks that it asks for or is on; those that are gone are left out.
+    fn networks_about(&self, record: &record::Container) -> Result<Vec<Network>> {
+        let mut names: Vec<String> = record.spec.host.attachments().into_iter().map(|attachment| attachment.network).collect();
+        names.extend(record.endpoints.iter().map(|endpoint| endpoint.network.clone()));
+        names.sort();
+        names.dedup();
+        let mut networks = Vec::with_capacity(names.len());
+        for name in names {
+            match self.db.network(&name)? {
+                Some(network) => networks.push(network),
+                // Typed as an id.
+                None => networks.extend(self.find_network(&name).ok()),
+            }
+        }
+        let owner =
+            record.spec.pod.as_ref().filter(|_| record.spec.host.network == NetworkMode::Pod).map_or(&record.id, |membership| &membership.pod);
+        self.with_given_pools(owner, &mut networks)?;
+        Ok(networks)
+    }
+
+    /// As Docker shows links; those whose other end is gone are left out.
+    fn links_of(&self, record: &record::Container) -> Result<Vec<String>> {
+        let mut shown = Vec::new();
+        for link in &record.spec.host.links {
+            if let Some(other) = self.db.find_container(&link.container)? {
+                shown.push(format!("/{}:/{}/{}", other.name, record.name, link.alias));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Inspect whatever has that name: container, image, network, volume, pod, secret, in this order.
     ///
     /// # Errors
     /// `NoSuch` if nothing has it.
     pub fn inspect_any(&self, name: &str) -> Result<Value> {
         type Inspect = fn(&Engine, &str) -> Result<Value>;
-        let kinds: [Inspect; 4] =
-            [|e, n| e.inspect_container(n, false), |e, n| e.inspect_image(n), |e, n| e.inspect_network(n), |e, n| e.inspect_volume(n)];
+        let kinds: [Inspect; 6] = [
+            |e, n| e.inspect_container(n, false),
+            |e, n| e.inspect_image(n),
+            |e, n| e.inspect_network(n),
+            |e, n| e.inspect_volume(n),
+            |e, n| e.inspect_pod(n),
+            |e, n| e.inspect_secret(n, false),
+        ];
         for inspect in kinds {
             match inspect(self, name) {
                 Err(Error::NoSuch { .. }) => {}
                 other => return other,
             }
         }
-        Err(Error::no_such("object", name))
-    }
-
-    /// Docker's document of a network: the default bridge, `host` or `none`.
-    ///
-    /// # Errors
-    /// `NoSuch`.
-    pub fn inspect_network(&self, name: &str) -> Result<Value> {
-        let mut containers = Map::new();
-        let network = match self.db.network(name)? {
-            Some(network) => network,
-            None => return Err(Error::no_such("network", name)),
-        };
-        for record in self.db.containers()? {
-            let (Some(address), NetworkMode::Bridge) = (record.address, &record.spec.host.network) else { continue };
-            let endpoint = json!({
-                "Name": record.name.as_str(),
-                "EndpointID": record.id.as_str(),
-                "MacAddress": mac(&record),
-                "IPv4Address": format!("{address}/{}", network.prefix),
-                "IPv6Address": "",
-            });
-            containers.insert(record.id.as_str().to_owned(), endpoint);
-        }
-        Ok(json!({
-            "Name": network.name,
-            "Id": network.id,
-            "Created": network.created.to_string(),
-            "Scope": "local",
-            "Driver": "bridge",
-            "EnableIPv4": true,
-            "EnableIPv6": false,
-            "IPAM": {
-                "Driver": "default",
-                "Options": null,
-                "Config": [{ "Subnet": format!("{}/{}", network.subnet, network.prefix), "Gateway": network.gateway.to_string() }],
-            },
-            "Internal": false,
-            "Attachable": false,
-            "Ingress": false,
-            "ConfigFrom": { "Network": "" },
-            "ConfigOnly": false,
-            "Containers": containers,
-            "Options": { "com.docker.network.bridge.name": network.bridge },
-            "Labels": {},
-        }))
+        Err(self.no_such("object", name))
     }
 }
 
@@ -115,6 +117,7 @@ fn container_document(facts: &Facts<'_>) -> Value {
     let file = |name: &str| facts.dir.join(name).to_string_lossy().into_owned();
     let process = &record.spec.process;
     let mut argv = process.entrypoint.iter().chain(&process.cmd).flatten();
+    // Docker shows the path of this driver only: programs that read files expect its format under that name.
     let log = if record.spec.host.log.driver == "json-file" { file(&format!("{}-json.log", record.id)) } else { String::new() };
     let mut out = json!({
         "Id": record.id.as_str(),
@@ -138,32 +141,65 @@ fn container_document(facts: &Facts<'_>) -> Value {
         "HostConfig": host_config::document(&record.spec),
         "GraphDriver": graph_driver(facts),
     });
+    if !facts.links.is_empty() {
+        out["HostConfig"]["Links"] = json!(facts.links);
+    }
     let object = out.as_object_mut().expect("invariant: built as an object");
     if let Some((writable, all)) = facts.sizes {
         object.insert("SizeRw".to_owned(), json!(writable));
         object.insert("SizeRootFs".to_owned(), json!(all));
     }
+    if let Some(membership) = &record.spec.pod {
+        object.insert("Pod".to_owned(), json!(membership.pod.as_str()));
+    }
     object.insert("Mounts".to_owned(), mounts(facts));
     object.insert("Config".to_owned(), config(record));
-    object.insert("NetworkSettings".to_owned(), network_settings(facts));
+    object.insert("NetworkSettings".to_owned(), network::settings(facts));
     out
 }
 
 fn state(view: &View) -> Value {
     let record = &view.record;
     let alive = matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
-    json!({
+    let mut out = json!({
         "Status": view.status.as_str(),
         "Running": alive,
         "Paused": view.status == Status::Paused,
         "Restarting": view.status == Status::Restarting,
-        "OOMKilled": record.oom_killed,
+        // Docker's key; a container that lives on after a child was killed says so too.
+        "OOMKilled": record.oom_killed || record.oom_kills > 0,
         "Dead": view.status == Status::Dead,
         "Pid": view.pid,
         "ExitCode": if alive && view.status != Status::Restarting { 0 } else { record.exit_code },
         "Error": record.error,
         "StartedAt": view.started.to_string(),
         "FinishedAt": record.finished.to_string(),
+        // Ours, behind Docker's.
+        "OOMKills": record.oom_kills,
+        "LogLinesLost": record.log_lost,
+    });
+    if let Some(next) = view.next_start {
+        out["NextStartAt"] = json!(next.to_string());
+    }
+    if let Some(health) = &view.health {
+        out["Health"] = health_document(health);
+    }
+    out
+}
+
+fn health_document(health: &Health) -> Value {
+    let result = |result: &ProbeResult| {
+        json!({
+            "Start": result.start.to_string(),
+            "End": result.end.to_string(),
+            "ExitCode": result.exit_code,
+            "Output": result.output,
+        })
+    };
+    json!({
+        "Status": health.status.as_str(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(result).collect::<Vec<_>>(),
     })
 }
 
@@ -206,6 +242,14 @@ fn mounts(facts: &Facts<'_>) -> Value {
                 "RW": !mount.read_only,
                 "Propagation": mount.propagation,
             }),
+            MountKind::Image { id, .. } => json!({
+                "Type": "image",
+                "Source": id,
+                "Destination": destination,
+                "Mode": mount.mode,
+                "RW": !mount.read_only,
+                "Propagation": mount.propagation,
+            }),
             MountKind::Tmpfs { from_flag: true, .. } => continue,
             MountKind::Tmpfs { .. } => json!({
                 "Type": "tmpfs",
@@ -243,7 +287,10 @@ fn config(record: &record::Container) -> Value {
     put("Env", json!(process.env));
     put("Cmd", json!(process.cmd));
     if let Some(healthcheck) = &spec.healthcheck {
-        put("Healthcheck", healthcheck.clone());
+        put("Healthcheck", json!(healthcheck));
+    }
+    if spec.health_action != record::HealthAction::None {
+        put("HealthcheckOnFailureAction", json!(spec.health_action.as_str()));
     }
     put("Image", json!(spec.image));
     put("Volumes", if spec.image_volumes.is_empty() { Value::Null } else { keys(&spec.image_volumes) });
@@ -254,77 +301,13 @@ fn config(record: &record::Container) -> Value {
     if let Some(signal) = process.stop_signal {
         put("StopSignal", json!(signal.to_string()));
     }
+    if let Some(seconds) = spec.host.timeout {
+        put("Timeout", json!(seconds));
+    }
     if let Some(timeout) = process.stop_timeout {
         put("StopTimeout", json!(timeout));
     }
     out
-}
-
-/// `02:42:ac:11:00:02` of an endpoint; empty without an address.
-fn mac(record: &record::Container) -> String {
-    let Some(address) = record.address else { return String::new() };
-    let derived = || crate::network::mac_for(address).map(|b| format!("{b:02x}")).join(":");
-    record.spec.host.mac_address.clone().unwrap_or_else(derived)
-}
-
-fn network_settings(facts: &Facts<'_>) -> Value {
-    let view = facts.view;
-    let record = &view.record;
-    let running = view.pid != 0;
-    let address = if running { record.address } else { None };
-    let network = facts.network.as_ref().filter(|_| address.is_some());
-    let ip = address.map(|a| a.to_string()).unwrap_or_default();
-    let mac = if address.is_some() { mac(record) } else { String::new() };
-    let gateway = network.map(|n| n.gateway.to_string()).unwrap_or_default();
-    let prefix = network.map_or(0, |n| n.prefix);
-    let endpoint_id = if address.is_some() { record.id.as_str() } else { "" };
-    let name = match record.spec.host.network {
-        NetworkMode::Bridge => Some("bridge"),
-        NetworkMode::Host => Some("host"),
-        NetworkMode::None => Some("none"),
-        NetworkMode::Container(_) => None,
-    };
-    let mut networks = Map::new();
-    if let Some(name) = name {
-        let endpoint = json!({
-            "IPAMConfig": null,
-            "Links": null,
-            "Aliases": null,
-            "MacAddress": mac,
-            "DriverOpts": null,
-            "GwPriority": 0,
-            "NetworkID": network.map(|n| n.id.as_str()).unwrap_or_default(),
-            "EndpointID": endpoint_id,
-            "Gateway": gateway,
-            "IPAddress": ip,
-            "IPPrefixLen": prefix,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DNSNames": null,
-        });
-        networks.insert(name.to_owned(), endpoint);
-    }
-    json!({
-        "Bridge": "",
-        "SandboxID": if running { record.id.as_str() } else { "" },
-        "HairpinMode": false,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "Ports": if running { ports(record) } else { json!({}) },
-        "SandboxKey": if running { format!("/proc/{}/ns/net", view.pid) } else { String::new() },
-        "SecondaryIPAddresses": null,
-        "SecondaryIPv6Addresses": null,
-        "EndpointID": endpoint_id,
-        "Gateway": gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": ip,
-        "IPPrefixLen": prefix,
-        "IPv6Gateway": "",
-        "MacAddress": mac,
-        "Networks": networks,
-    })
 }
 
 /// Exposed ports without a publication are null; published ones list where they can be reached.

@@ -5,13 +5,32 @@
 
 use super::*;
 use crate::base::ErrorKind;
-use crate::engine::filter;
+use crate::engine::{events, filter};
 use record::{MountKind, NetworkMode};
 use regex_lite::Regex;
 use std::collections::HashMap;
 
-const KNOWN: &[&str] =
-    &["id", "name", "label", "status", "exited", "health", "ancestor", "before", "since", "volume", "network", "publish", "expose"];
+const KNOWN: &[&str] = &[
+    "id",
+    "name",
+    "label",
+    "label!",
+    "status",
+    "exited",
+    "health",
+    "ancestor",
+    "before",
+    "since",
+    "until",
+    "volume",
+    "network",
+    "publish",
+    "expose",
+    "restart-policy",
+    "command",
+    "is-task",
+    "pod",
+];
 const KNOWN_PRUNE: &[&str] = &["until", "label", "label!"];
 
 impl Engine {
@@ -22,20 +41,19 @@ impl Engine {
     pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<View>> {
         filter::require_known(filters, KNOWN)?;
         let matcher = Matcher::new(self, filters)?;
-        if let Err(error) = self.reconcile() {
+        let all = all || filters.iter().any(|(key, _)| key == "status");
+        self.finish_restarts()?;
+        let (mut views, failure) = self.settle_all(if all { self.db.containers()? } else { self.db.active_containers()? });
+        self.revive_seen(&mut views)?;
+        if let Some(error) = failure {
             // One container that cannot be ended (a process that hangs in the kernel) must not hide the others.
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             tracing::warn!("not everything that was left behind could be cleaned up: {error}{cause}");
         }
-        let all = all || filters.iter().any(|(key, _)| key == "status");
-        let mut views = Vec::new();
-        for record in if all { self.db.containers()? } else { self.db.active_containers()? } {
-            let view = self.view_of(record);
+        views.retain(|view| {
             let shown = all || matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
-            if shown && matcher.matches(&view) {
-                views.push(view);
-            }
-        }
+            shown && matcher.matches(view)
+        });
         views.sort_by_key(|v| std::cmp::Reverse(v.record.created));
         Ok(views)
     }
@@ -68,6 +86,7 @@ impl Engine {
                 Err(e) => failure = failure.or(Some(e)),
             }
         }
+        self.emit([events::of_prune(EventKind::Container, pruned.reclaimed)]);
         failure.map_or(Ok(pruned), Err)
     }
 }
@@ -102,6 +121,10 @@ struct Matcher<'a> {
     expose: Vec<PortRange>,
     /// Ids of the container that `network=container:NAME` means.
     networks: HashMap<&'a str, String>,
+    until: Option<Timestamp>,
+    /// Tasks of services are asked for: no container is one.
+    tasks_only: bool,
+    pods: Vec<crate::base::PodId>,
 }
 
 /// `80`, `80-90`, `80/udp`; no protocol is tcp, as Docker has it.
@@ -142,6 +165,9 @@ impl<'a> Matcher<'a> {
             publish: Vec::new(),
             expose: Vec::new(),
             networks: HashMap::new(),
+            until: filter::until(filters)?,
+            tasks_only: filter::boolean(filters, "is-task")? == Some(true),
+            pods: Vec::new(),
         };
         for (key, value) in filters {
             matcher.take(engine, key, value)?;
@@ -165,9 +191,12 @@ impl<'a> Matcher<'a> {
             "health" if !matches!(value, "starting" | "healthy" | "unhealthy" | "none") => {
                 return Err(wrong("starting, healthy, unhealthy or none"));
             }
+            "restart-policy" if !matches!(value, "no" | "on-failure" | "always" | "unless-stopped") => {
+                return Err(wrong("no, on-failure, always or unless-stopped"));
+            }
             "exited" => self.exited.push(value.parse().map_err(|_| wrong("an exit code"))?),
             "before" | "since" => {
-                let other = engine.db.find_container(value)?.ok_or_else(|| Error::no_such("container", value))?;
+                let other = engine.db.find_container(value)?.ok_or_else(|| engine.no_such("container", value))?;
                 if key == "before" {
                     self.before = Some(self.before.map_or(other.created, |t| t.min(other.created)));
                 } else {
@@ -175,6 +204,7 @@ impl<'a> Matcher<'a> {
                 }
             }
             "ancestor" => self.ancestor_names.push(value),
+            "pod" => self.pods.push(engine.find_pod(value)?.id),
             "publish" => self.publish.push(PortRange::parse(key, value)?),
             "expose" => self.expose.push(PortRange::parse(key, value)?),
             "network" => {
@@ -201,7 +231,12 @@ impl<'a> Matcher<'a> {
             && self.since.is_none_or(|t| record.created > t)
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&spec.image_id) || self.ancestor_names.contains(&spec.image.as_str()))
             && filter::any(self.filters, "volume", |v| spec.mounts.iter().any(|m| is_mount(m, v)))
-            && filter::any(self.filters, "network", |n| self.on_network(&spec.host.network, n))
+            && filter::any(self.filters, "network", |n| self.on_network(&view.record, n))
+            && filter::any(self.filters, "restart-policy", |p| p == policy(&spec.host.restart))
+            && filter::any(self.filters, "command", |c| argv(spec).next().is_some_and(|first| first == c))
+            && self.until.is_none_or(|t| record.created < t)
+            && !self.tasks_only
+            && (self.pods.is_empty() || spec.pod.as_ref().is_some_and(|membership| self.pods.contains(&membership.pod)))
             && self.matches_ports(&view.record)
     }
 
@@ -216,11 +251,16 @@ impl<'a> Matcher<'a> {
         of("id", &|r| r.is_match(record.id.as_str())) && of("name", &|r| r.is_match(name) || r.is_match(&slashed))
     }
 
-    fn on_network(&self, mode: &NetworkMode, wanted: &str) -> bool {
-        match mode {
-            NetworkMode::Bridge => matches!(wanted, "bridge" | "default"),
+    fn on_network(&self, record: &record::Container, wanted: &str) -> bool {
+        let by_name = |name: &str| name == wanted || (wanted == "default" && name == record::DEFAULT_NETWORK);
+        match &record.spec.host.network {
+            NetworkMode::Bridge | NetworkMode::Named(_) => {
+                let by_id = |endpoint: &record::Endpoint| wanted.len() >= 12 && endpoint.network_id.starts_with(wanted);
+                record.spec.host.attachments().iter().any(|attachment| by_name(&attachment.network)) || record.endpoints.iter().any(by_id)
+            }
             NetworkMode::Host => wanted == "host",
             NetworkMode::None => wanted == "none",
+            NetworkMode::Pod => wanted == "pod" || record.endpoints.iter().any(|endpoint| by_name(&endpoint.network)),
             NetworkMode::Container(other) => wanted == format!("container:{other}") || self.networks.get(wanted).is_some_and(|id| id == other),
         }
     }
@@ -247,11 +287,26 @@ impl<'a> Matcher<'a> {
     }
 }
 
+/// The flag's word for a restart policy.
+fn policy(policy: &record::RestartPolicy) -> &'static str {
+    match policy {
+        record::RestartPolicy::No => "no",
+        record::RestartPolicy::OnFailure(_) => "on-failure",
+        record::RestartPolicy::Always => "always",
+        record::RestartPolicy::UnlessStopped => "unless-stopped",
+    }
+}
+
+fn argv(spec: &record::ContainerSpec) -> impl Iterator<Item = &String> {
+    spec.process.entrypoint.iter().chain(&spec.process.cmd).flatten()
+}
+
 /// A volume by its name, or any mount by its destination.
 fn is_mount(mount: &record::Mount, wanted: &str) -> bool {
     let by_name = match &mount.kind {
         MountKind::Volume { name, .. } => name.as_str() == wanted,
         MountKind::Bind { source, .. } => source == Path::new(wanted),
+        MountKind::Image { reference, .. } => reference == wanted,
         MountKind::Tmpfs { .. } => false,
     };
     by_name || mount.destination == Path::new(wanted)
@@ -259,15 +314,12 @@ fn is_mount(mount: &record::Mount, wanted: &str) -> bool {
 
 /// The lower-case name of a protocol.
 pub(super) fn protocol_name(protocol: record::Protocol) -> &'static str {
-    match protocol {
-        record::Protocol::Tcp => "tcp",
-        record::Protocol::Udp => "udp",
-    }
+    protocol.name()
 }
 
-/// No probe result is recorded for any container, so its health is Docker's word for "not known": `none`.
-fn health(_view: &View) -> &'static str {
-    "none"
+/// Docker's word for a container whose health is not probed is `none`.
+fn health(view: &View) -> &'static str {
+    view.health.as_ref().map_or("none", |health| health.status.as_str())
 }
 
 #[cfg(test)]
@@ -292,6 +344,7 @@ mod tests {
             read_only: false,
             mode: String::new(),
             propagation: String::new(),
+            options: record::MountOptions::default(),
         };
         assert!(is_mount(&mount, "vol") && is_mount(&mount, "/data") && is_mount(&mount, "/data/") && !is_mount(&mount, "data"));
     }

@@ -3,42 +3,25 @@
 use super::*;
 use crate::base::{ErrorKind, ProcessTable, PsError};
 use crate::monitor::Live;
-use crate::runtime::cgroup;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 impl Engine {
-    /// Hands the lines of a container's log to `each` until it returns false, or the log ends (with `follow`: the
-    /// container ends and all was read).
-    ///
-    /// # Errors
-    /// `Unsupported` for a log driver that keeps nothing to read.
-    pub fn logs(&self, name: &str, query: &LogQuery, each: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
-        let view = self.view(name)?;
-        let driver = view.record.spec.host.log.driver.as_str();
-        if driver != "json-file" {
-            return Err(Error::Failed {
-                operation: format!("read the log of container \"{name}\""),
-                kind: ErrorKind::Unsupported,
-                source: format!("its log driver \"{driver}\" keeps nothing to read").into(),
-            });
-        }
-        let live_dir = self.privilege.roots.live(&view.record.id);
-        let alive = || crate::monitor::is_alive(&live_dir);
-        Ok(crate::monitor::read_log(&self.privilege.roots.container(&view.record.id), query, &alive, each)?)
-    }
-
-    /// The processes of a running container. With arguments the host's `ps` is asked with them, and the rows whose
-    /// PID column names a process of the container are kept, as Docker does.
+    /// The processes of a running container. Arguments that are podman's descriptors (`user,pid`) choose columns; with others
+    /// the host's `ps` is asked, and the rows whose PID column names a process of the container are kept, as Docker does.
     ///
     /// # Errors
     /// `Conflict` if it does not run; `Invalid` for arguments that show no PID column; a missing `ps`.
     pub fn top(&self, name: &str, ps_args: &[String]) -> Result<Process> {
         let (view, live) = self.running(name)?;
         let pids = live.cgroup.pids()?;
-        let table = if ps_args.is_empty() {
+        let table = if let Some(wanted) = crate::base::descriptors(ps_args) {
+            let mut pids = pids;
+            pids.sort_unstable();
+            let names = container_names(&view);
+            ProcessTable::described(&pids, &wanted, &names).map_err(|e| failed(format!("list the processes of container \"{name}\""), e))?
+        } else if ps_args.is_empty() {
             let mut pids = pids;
             pids.sort_unstable();
             ProcessTable::of(&pids).map_err(|e| failed(format!("list the processes of container \"{name}\""), e))?
@@ -48,47 +31,8 @@ impl Engine {
                 refused => Error::invalid(refused.to_string()),
             })?
         };
-        drop(view);
+        self.emit([events::of_container(&view.record, "top")]);
         Ok(Process { titles: table.titles, rows: table.rows })
-    }
-
-    /// Resource use, sampled twice `interval` apart for the CPU rate (zero: since the start of the container). Empty
-    /// names: all running ones; `all`: also the others, with zeroes.
-    ///
-    /// # Errors
-    /// `NoSuch` for a name; the first group that cannot be read although its container runs.
-    pub fn stats(&self, names: &[String], all: bool, interval: Duration) -> Result<Vec<StatsView>> {
-        let views = if names.is_empty() { self.list(all, &[])? } else { names.iter().map(|n| self.view(n)).collect::<Result<_>>()? };
-        let roots = &self.privilege.roots;
-        let mut first = Vec::with_capacity(views.len());
-        for view in views {
-            let live = if view.pid == 0 { None } else { Live::read(&roots.live(&view.record.id)) };
-            let sample = live.as_ref().and_then(|l| l.cgroup.stats().ok());
-            first.push((view, live, sample, Instant::now()));
-        }
-        if !interval.is_zero() && first.iter().any(|(_, live, ..)| live.is_some()) {
-            std::thread::sleep(interval);
-        }
-        let mut out = Vec::with_capacity(first.len());
-        for (view, live, before, at) in first {
-            let Some(live) = live else {
-                out.push(StatsView { view, stats: cgroup::Stats::default(), cpu_percent: 0.0, rx: 0, tx: 0 });
-                continue;
-            };
-            let stats = match live.cgroup.stats() {
-                Ok(stats) => stats,
-                // It ended while we looked.
-                Err(_) if !crate::monitor::is_alive(&roots.live(&view.record.id)) => cgroup::Stats::default(),
-                Err(e) => return Err(e.into()),
-            };
-            let cpu_percent = match before {
-                Some(before) if !interval.is_zero() => cpu_percent(stats.cpu_total.saturating_sub(before.cpu_total), at.elapsed()),
-                _ => cpu_percent(stats.cpu_total, Timestamp::now().since(view.started)),
-            };
-            let (rx, tx) = crate::network::traffic(view.pid).unwrap_or((0, 0));
-            out.push(StatsView { view, stats, cpu_percent, rx, tx });
-        }
-        Ok(out)
     }
 
     /// (bytes of the writable layer, bytes of it with the image).
@@ -108,7 +52,7 @@ impl Engine {
 
     /// The container and its live facts, if it runs.
     pub(super) fn running(&self, name: &str) -> Result<(View, Live)> {
-        let view = self.view(name)?;
+        let view = self.view_revived(name)?;
         let live = if view.pid == 0 { None } else { Live::read(&self.privilege.roots.live(&view.record.id)) };
         match live {
             Some(live) => Ok((view, live)),
@@ -117,14 +61,31 @@ impl Engine {
     }
 }
 
-fn failed(operation: String, source: std::io::Error) -> Error {
-    Error::Failed { operation, kind: ErrorKind::Internal, source: Box::new(source) }
+/// How the container itself calls its users; nothing where that cannot be read.
+fn container_names(view: &View) -> crate::base::ContainerNames {
+    /// No user table is larger.
+    const SIZE_LIMIT: u64 = 1 << 20;
+    let root = crate::sys::proc_stat::ProcDir::open(view.pid).and_then(|dir| dir.root()).ok();
+    let read = |path: &str| {
+        let held = crate::base::rooted::open(root.as_ref()?.as_fd(), Path::new(path), OFlags::PATH).ok()?;
+        // The container may have put a device there, which must not even be opened.
+        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&held).ok()?.st_mode);
+        if kind != rustix::fs::FileType::RegularFile {
+            return None;
+        }
+        let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+        let fd = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut text = Vec::new();
+        std::fs::File::from(fd).take(SIZE_LIMIT).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let triples = |maps: &[record::IdMap]| maps.iter().map(|map| (map.host, map.container, map.size)).collect();
+    let maps = view.record.spec.host.userns.maps().map(|(uids, gids)| [triples(uids), triples(gids)]).unwrap_or_default();
+    crate::base::ContainerNames { passwd: read("/etc/passwd").unwrap_or_default(), group: read("/etc/group").unwrap_or_default(), maps }
 }
 
-/// Percent of one CPU.
-fn cpu_percent(used_nanos: u64, elapsed: Duration) -> f64 {
-    let elapsed = elapsed.as_nanos() as f64;
-    if elapsed > 0.0 { used_nanos as f64 / elapsed * 100.0 } else { 0.0 }
+fn failed(operation: String, source: std::io::Error) -> Error {
+    Error::Failed { operation, kind: ErrorKind::Internal, source: Box::new(source) }
 }
 
 /// Allocated bytes of a tree, hard links once. Walks by held directories and follows no link: the tree belongs to a
@@ -196,12 +157,6 @@ fn measure(path: &Path, blocks: bool) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_are_percents_of_one_processor() {
-        assert!((cpu_percent(500_000_000, Duration::from_secs(1)) - 50.0).abs() < 1e-9);
-        assert!(cpu_percent(1, Duration::ZERO).abs() < 1e-9);
-    }
 
     #[test]
     fn tree_sizes_count_links_once_and_follow_none() {

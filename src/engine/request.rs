@@ -3,18 +3,26 @@
 pub mod add_host;
 pub mod device;
 pub mod env;
+pub mod gpus;
+pub mod health;
+pub mod idmap;
 pub mod ids;
+pub mod link;
 pub mod log;
 pub mod mount;
 pub mod namespace;
 pub mod network;
+pub mod pod;
 pub mod port;
 pub mod resources;
 pub mod restart;
+pub mod secret;
 pub mod security;
 pub mod tmpfs;
 pub mod ulimit;
 pub mod volume;
+
+pub use health::HealthRequest;
 
 use crate::base::{ContainerName, Signal, VolumeName};
 use crate::state::record;
@@ -73,6 +81,8 @@ pub struct CreateContainer {
     pub command: Vec<String>,
     /// `K=V`, complete (bare `K` and files were resolved by the front door). `K` alone removes the image's.
     pub env: Vec<String>,
+    /// None of the image's variables is taken.
+    pub unset_env: bool,
     pub user: Option<String>,
     pub workdir: Option<String>,
     /// None: first 12 characters of the id.
@@ -89,10 +99,15 @@ pub struct CreateContainer {
     pub attach_stderr: bool,
     pub stop_signal: Option<Signal>,
     pub stop_timeout: Option<i64>,
+    /// `host.log` was asked for; otherwise the settings' default takes its place.
+    pub log_given: bool,
     /// `-v`, `--mount`, `--tmpfs`.
     pub mounts: Vec<MountRequest>,
     /// `--volumes-from`.
     pub volumes_from: Vec<VolumesFrom>,
+    pub health: HealthRequest,
+    /// `--pod`.
+    pub pod: Option<pod::JoinPod>,
     /// Everything else; `binds`, `volumes_from` inside are filled by the engine.
     pub host: record::HostSpec,
 }
@@ -116,6 +131,7 @@ pub struct MountRequest {
     pub propagation: String,
     /// `-v` as typed and normalised (for inspect's Binds); None for `--mount` and `--tmpfs`.
     pub bind_text: Option<String>,
+    pub options: record::MountOptions,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +153,10 @@ pub enum MountSource {
     Tmpfs {
         options: String,
         from_flag: bool,
+    },
+    Image {
+        reference: String,
+        subpath: Option<PathBuf>,
     },
 }
 
@@ -163,7 +183,7 @@ pub enum ExecStdio {
 }
 
 /// `update`: None leaves as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct UpdateRequest {
     pub memory: Option<u64>,
     pub memory_swap: Option<i64>,

@@ -22,7 +22,17 @@ impl Bed {
         let roots = Roots { data: dir.join("data"), run: dir.join("run") };
         let privilege = Privilege { roots, rootful: true };
         let db = Db::open(&privilege.roots).unwrap();
-        Bed { dir, engine: Engine { privilege, db, registry: RegistryConfig::default() } }
+        Bed {
+            dir,
+            engine: Engine {
+                privilege,
+                db,
+                registry: RegistryConfig::default(),
+                defaults: Defaults::default(),
+                id_pool: Vec::new(),
+                cni: CniSettings::default(),
+            },
+        }
     }
 
     fn roots(&self) -> &Roots {
@@ -91,12 +101,15 @@ impl Bed {
             finished: Timestamp::from_nanos(2),
             exit_code: 0,
             oom_killed: false,
+            oom_kills: 0,
+            log_lost: 0,
             error: String::new(),
             restart_count: 0,
             stopped_by_user: false,
-            address: None,
+            revival: None,
+            endpoints: Vec::new(),
             published: Vec::new(),
-            spec: ContainerSpec { version: 1, image: "busybox".to_owned(), image_id: image_id.to_owned(), ..ContainerSpec::default() },
+            spec: Box::new(ContainerSpec { version: 1, image: "busybox".to_owned(), image_id: image_id.to_owned(), ..ContainerSpec::default() }),
         }
     }
 
@@ -194,11 +207,11 @@ fn volumes_live_from_create_to_prune() {
     let engine = &bed.engine;
     let image = bed.image(1, &["l1"], &[]);
     let labels = [("k".to_owned(), "v".to_owned())];
-    let named = engine.create_volume(Some("data"), &labels).unwrap();
-    assert_eq!(engine.create_volume(Some("data"), &[]).unwrap(), named, "the same name is success");
-    let anonymous = engine.create_volume(None, &[]).unwrap();
+    let named = engine.create_volume(Some("data"), &labels, &[]).unwrap();
+    assert_eq!(engine.create_volume(Some("data"), &[], &[]).unwrap(), named, "the same name is success");
+    let anonymous = engine.create_volume(None, &[], &[]).unwrap();
     assert_eq!(anonymous.name.as_str().len(), 64);
-    assert!(engine.create_volume(Some("a/b"), &[]).is_err());
+    assert!(engine.create_volume(Some("a/b"), &[], &[]).is_err());
     let path = engine.volume_mountpoint(&named.name);
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o755);
     assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o701);
@@ -211,7 +224,7 @@ fn volumes_live_from_create_to_prune() {
     assert_eq!(engine.volumes(&filters(&[("dangling", "true")])).unwrap(), std::slice::from_ref(&anonymous));
     assert_eq!(engine.volumes(&filters(&[("name", "at"), ("label", "k=v")])).unwrap().len(), 1);
     std::fs::write(engine.volume_mountpoint(&anonymous.name).join("f"), vec![0; 500]).unwrap();
-    engine.create_volume(Some("spare"), &[]).unwrap();
+    engine.create_volume(Some("spare"), &[], &[]).unwrap();
     let pruned = engine.prune_volumes(false, &[]).unwrap();
     assert_eq!((pruned.deleted, pruned.reclaimed), (vec![anonymous.name.to_string()], 500));
     assert_eq!(engine.prune_volumes(true, &[]).unwrap().deleted, ["spare"]);
@@ -226,6 +239,7 @@ fn volume_mount(name: &str, read_only: bool) -> Mount {
         read_only,
         mode: String::new(),
         propagation: String::new(),
+        options: record::MountOptions::default(),
     }
 }
 
@@ -238,8 +252,8 @@ fn cp_sees_layers_upper_and_volumes_of_a_stopped_container() {
     std::fs::create_dir_all(layer.join("etc")).unwrap();
     std::fs::write(layer.join("etc/motd"), "from the image").unwrap();
     std::os::unix::fs::symlink("/mnt/data", layer.join("link")).unwrap();
-    let volume = engine.create_volume(Some("data"), &[]).unwrap();
-    engine.create_volume(Some("fixed"), &[]).unwrap();
+    let volume = engine.create_volume(Some("data"), &[], &[]).unwrap();
+    engine.create_volume(Some("fixed"), &[], &[]).unwrap();
     let id = bed.container("box", 1, &image, |c| c.spec.mounts = vec![volume_mount("data", false), volume_mount("fixed", true)]);
     let (from, to) = (bed.dir.join("from"), bed.dir.join("to"));
     std::fs::write(&from, "new").unwrap();

@@ -40,12 +40,15 @@ pub struct Usage {
     pub images: Vec<ImageUsage>,
     pub containers: Vec<ContainerUsage>,
     pub volumes: Vec<VolumeUsage>,
+    pub build_cache: Vec<CacheUsage>,
     /// Layers and blobs of all images, each once.
     pub layers: u64,
     /// Those of them that no image of a container needs.
     pub unused_layers: u64,
     /// Unfinished downloads and what killed commands left; `image prune` takes what cannot be resumed.
     pub leftovers: u64,
+    /// Bytes of the event journal.
+    pub events: u64,
 }
 
 /// One row of the summary.
@@ -78,6 +81,17 @@ impl Usage {
         }
     }
 
+    /// What images share counts with them.
+    pub fn build_cache_sum(&self) -> Sum {
+        let own = |test: fn(&CacheUsage) -> bool| self.build_cache.iter().filter(|one| !one.shared && test(one)).map(|one| one.size).sum();
+        Sum {
+            count: self.build_cache.len(),
+            active: self.build_cache.iter().filter(|one| one.in_use).count(),
+            size: own(|_| true),
+            reclaimable: own(|one| !one.in_use),
+        }
+    }
+
     pub fn volume_sum(&self) -> Sum {
         Sum {
             count: self.volumes.len(),
@@ -94,7 +108,7 @@ impl Engine {
     /// # Errors
     /// The database cannot be read. A tree that cannot be measured counts nothing.
     pub fn disk_usage(&self) -> Result<Usage> {
-        let mut usage = Usage::default();
+        let mut usage = Usage { build_cache: self.build_cache()?, ..Usage::default() };
         self.measure_images(&mut usage)?;
         let roots = &self.privilege.roots;
         for view in self.list(true, &[])? {
@@ -102,6 +116,7 @@ impl Engine {
             let volumes = view.record.spec.mounts.iter().filter(|m| matches!(m.kind, record::MountKind::Volume { .. })).count();
             usage.containers.push(ContainerUsage { size: tree(&dir), logs: logs(&dir), volumes, view });
         }
+        usage.events = children(&roots.data.join("events")).map(|(_, path)| file(&path)).sum();
         for volume in self.volumes(&[])? {
             let links = self.db.volume_users(&volume.name)?.len();
             usage.volumes.push(VolumeUsage { size: tree(&roots.volumes().join(volume.name.as_str())), links, volume });
@@ -121,7 +136,13 @@ impl Engine {
         }
         let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
         let (mut known, mut blobs) = (HashSet::new(), HashSet::new());
+        let cached: HashSet<&String> = usage.build_cache.iter().filter(|one| !one.shared).filter_map(|one| one.record.chain_id.as_ref()).collect();
         for row in self.db.all_layers()? {
+            // It is the build cache's alone.
+            if cached.contains(&row.chain_id) {
+                known.insert(row.dir);
+                continue;
+            }
             let mut size = tree(&roots.layers().join(&row.dir));
             // One blob may be that of several layers: it counts with the first.
             if let Some(blob) = row.blob.as_deref().and_then(|blob| blob.split_once(':')).filter(|(_, hex)| blobs.insert((*hex).to_owned())) {
@@ -170,7 +191,8 @@ fn children(path: &Path) -> impl Iterator<Item = (String, std::path::PathBuf)> +
 
 /// Bytes of a container's log files, rotated ones too.
 fn logs(dir: &Path) -> u64 {
-    children(dir).filter(|(name, _)| name.contains(".log")).map(|(_, path)| file(&path)).sum()
+    let local = children(&dir.join("local-logs")).map(|(_, path)| file(&path));
+    children(dir).filter(|(name, _)| name.contains(".log")).map(|(_, path)| file(&path)).chain(local).sum()
 }
 
 #[cfg(test)]

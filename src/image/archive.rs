@@ -234,7 +234,7 @@ impl Load<'_> {
                 self.spool.keep(self.roots, &fresh.missing.layer.blob.digest)?;
                 kept = true;
             }
-            match commit::commit(self.roots, self.db, &candidate, fresh) {
+            match commit::commit(self.roots, self.db, &candidate, fresh, None) {
                 // What was kept has left the spool.
                 Err(Error::Vanished(_)) if !kept && replans < commit::REPLANS => replans += 1,
                 other => break other?,

@@ -167,7 +167,8 @@ fn check_layer(roots: &Roots, db: &Db, row: &record::Layer, lowers: Option<&[Pat
     Ok(())
 }
 
-enum Contents {
+/// What a layer's directory holds.
+pub(super) enum Contents {
     Sound,
     /// The tar is the right one, but is not read to its end.
     Unknown(String),
@@ -175,7 +176,7 @@ enum Contents {
 }
 
 /// Makes the tar of a layer again: its digest proves the contents of the files, its headers say what else they are.
-fn contents(dir: &Path, row: &record::Layer, lowers: Option<&[PathBuf]>) -> Contents {
+pub(super) fn contents(dir: &Path, row: &record::Layer, lowers: Option<&[PathBuf]>) -> Contents {
     let again = |e: &dyn std::fmt::Display| Contents::Wrong(format!("its tar cannot be made again: {e}"));
     let (tar, expected) = match (bytes::assemble(dir), row.diff_id.parse::<Digest>()) {
         (Ok(tar), Ok(digest)) => (tar, digest),
@@ -217,7 +218,8 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn blob_problem(roots: &Roots, digest: &Digest, size: u64, quick: bool) -> Option<String> {
+/// What is wrong with a kept blob. `quick`: its content is not read.
+pub(super) fn blob_problem(roots: &Roots, digest: &Digest, size: u64, quick: bool) -> Option<String> {
     let file = match content::open_blob(roots, digest) {
         Ok(Some(file)) => file,
         Ok(None) => return Some("its kept blob is missing".to_owned()),

@@ -3,6 +3,7 @@
 
 use super::bytes;
 use super::content::{self, LayerDir};
+use super::durable::{self, Behind};
 use super::layer::{self, Unpacked};
 use super::lock::Lock;
 use super::{Error, Limits, Progress};
@@ -80,6 +81,7 @@ pub fn plan(limits: Limits, reference: &str, config: &[u8], blobs: Vec<Descripto
 /// # Errors
 /// Database or lock files.
 pub fn missing(roots: &Roots, db: &Db, layers: &[Planned], progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<Missing>, Error> {
+    durable::settle(roots, db, &layers.iter().map(|layer| layer.chain.to_string()).collect::<Vec<_>>())?;
     let mut missing = Vec::new();
     for (position, layer) in layers.iter().enumerate() {
         let id = layer.blob.digest.short().to_owned();
@@ -121,6 +123,7 @@ fn is_there(roots: &Roots, db: &Db, chain: &Digest) -> Result<bool, Error> {
 /// # Errors
 /// Database.
 pub fn all_there(roots: &Roots, db: &Db, image: &record::Image) -> Result<bool, Error> {
+    durable::settle(roots, db, &image.layers)?;
     for chain in &image.layers {
         if db.layer(chain)?.is_none_or(|row| !diff_path(roots, &row.dir).is_dir()) {
             return Ok(false);
@@ -133,16 +136,18 @@ pub fn diff_path(roots: &Roots, dir: &str) -> PathBuf {
     roots.layers().join(dir).join("diff")
 }
 
-/// Finishes the fresh layers and records everything in one durable transaction. A layer's record names its blob if
-/// that is in the content store by now.
+/// Finishes the fresh layers and records everything in one transaction. A layer's record names its blob if that is in
+/// the content store by now. Everything is on disk then, unless the layers are to be synced `behind`.
 ///
 /// # Errors
 /// [`Error::Vanished`] when a layer that was there has been removed meanwhile: plan again.
-pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fresh>) -> Result<record::Image, Error> {
+pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fresh>, behind: Option<&Behind>) -> Result<record::Image, Error> {
     fresh.sort_by_key(|fresh| fresh.missing.position);
     let chain: Vec<String> = candidate.layers.iter().map(|layer| layer.chain.to_string()).collect();
     let rows = finish(roots, db, candidate, &mut fresh)?;
-    content::sync(roots)?;
+    if behind.is_none() && !fresh.is_empty() {
+        content::sync(roots)?;
+    }
     let (manifest_digest, manifest, manifest_type) = match &candidate.manifest {
         Some((digest, bytes, kind)) => (Some(digest.to_string()), Some(bytes.clone()), Some(kind.clone())),
         None => (None, None, None),
@@ -160,10 +165,14 @@ pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fres
     };
     crate::base::failpoint::hit("image.commit.before_record").map_err(|e| Error::Start { what: "the record", source: Box::new(e) })?;
     let new: Vec<usize> = fresh.iter().map(|fresh| fresh.missing.position).collect();
-    db.write(true, |tx| {
+    db.write(behind.is_none(), |tx| {
         for (position, row) in rows.iter().enumerate() {
             if new.contains(&position) {
                 tx.put_layer(row)?;
+                match behind {
+                    Some(behind) => tx.put_unsynced(&behind.note(row))?,
+                    None => tx.synced(&row.chain_id, &row.dir)?,
+                }
             } else if db.layer(&row.chain_id)?.is_none_or(|now| now.dir != row.dir) {
                 return Err(Error::Vanished(row.chain_id.clone()));
             }

@@ -9,7 +9,7 @@ use super::lock::{self, Lock, Mode};
 use crate::base::fs::{self, Context, FsError};
 use crate::base::{Roots, random_hex};
 use crate::oci::Digest;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, IFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,21 @@ pub const PARTIAL: &str = "partial";
 pub fn prepare(roots: &Roots) -> Result<(), FsError> {
     for path in [roots.data.clone(), roots.blobs(), roots.ingest(), roots.layers(), locks(roots)] {
         fs::create_dir_all(&path, PRIVATE)?;
+    }
+    spread(&roots.layers())
+}
+
+/// Tells ext4 that what lies in this directory is unrelated (`chattr +T`): each layer then gets its inodes and blocks in
+/// another part of the disk. Layers that are unpacked at once do not wait for each other there, and a new one does
+/// not search among the inodes of those just removed, each of which ext4 without a journal looks at again and again.
+fn spread(layers: &Path) -> Result<(), FsError> {
+    let directory = File::open(layers).on("open", layers)?;
+    // Other filesystems know no such thing, and it is a hint: without it all works.
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&directory)
+        && !flags.contains(IFlags::TOPDIR)
+        && let Err(error) = rustix::fs::ioctl_setflags(&directory, flags | IFlags::TOPDIR)
+    {
+        tracing::debug!("{} keeps its layers together: {error}", layers.display());
     }
     Ok(())
 }
@@ -48,6 +63,30 @@ pub fn in_use(roots: &Roots) -> Result<Lock, FsError> {
 /// The lock cannot be taken.
 pub fn sweep(roots: &Roots) -> Result<Option<Lock>, FsError> {
     lock::attempt(&locks(roots).join("content"), Mode::Exclusive)
+}
+
+/// Held shared by builds: their steps' layers may have no record that names them, and are not unused.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn building(roots: &Roots) -> Result<Lock, FsError> {
+    lock::wait(&locks(roots).join("build"), Mode::Shared)
+}
+
+/// The right to delete layers that no record names; None while somebody builds.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn no_build(roots: &Roots) -> Result<Option<Lock>, FsError> {
+    lock::attempt(&locks(roots).join("build"), Mode::Exclusive)
+}
+
+/// The turn to sync what is recorded: one after the other, so that who comes later finds it done.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn syncing(roots: &Roots) -> Result<Lock, FsError> {
+    lock::wait(&locks(roots).join("sync"), Mode::Exclusive)
 }
 
 fn chain_path(roots: &Roots, chain: &Digest) -> PathBuf {
@@ -293,11 +332,18 @@ impl Drop for LayerDir {
     }
 }
 
-/// The one durability point of a pull or load: everything written so far reaches the disk.
+/// The data root, to sync its filesystem.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn disk(roots: &Roots) -> Result<File, FsError> {
+    File::open(&roots.data).on("open", &roots.data)
+}
+
+/// The durability point of what is not synced behind the caller's back: everything written so far reaches the disk.
 ///
 /// # Errors
 /// The filesystem reports a failed write.
 pub fn sync(roots: &Roots) -> Result<(), FsError> {
-    let directory = File::open(&roots.data).on("open", &roots.data)?;
-    rustix::fs::syncfs(&directory).on("sync the filesystem of", &roots.data)
+    rustix::fs::syncfs(disk(roots)?).on("sync the filesystem of", &roots.data)
 }

@@ -101,6 +101,9 @@ pub enum Error {
         #[source]
         source: UnpackError,
     },
+    /// Of a step of a build.
+    #[error("what the step has written cannot be a layer")]
+    Seal(#[source] UnpackError),
     #[error("cannot decompress layer {layer}")]
     Decompress {
         layer: String,
@@ -190,7 +193,7 @@ impl Error {
             Error::Limit { .. } | Error::Settings(_) => ErrorKind::Invalid,
             Error::Refused(_) => ErrorKind::Forbidden,
             Error::Decompress { .. } | Error::Expansion { .. } | Error::Archive(_) | Error::DockerConfig(_) => ErrorKind::Invalid,
-            Error::Layer { source, .. } | Error::ArchiveRead(source) => match source {
+            Error::Layer { source, .. } | Error::ArchiveRead(source) | Error::Seal(source) => match source {
                 UnpackError::File { .. } | UnpackError::Read(_) => ErrorKind::Internal,
                 _ => ErrorKind::Invalid,
             },

@@ -17,11 +17,17 @@ const PARTIAL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// `all`: unfinished downloads of today, too.
 pub fn collect(roots: &Roots, db: &Db, all: bool) -> Result<u64, Error> {
     content::prepare(roots)?;
-    let unused = db.write(true, |tx| tx.delete_unused_layers().map_err(Error::from))?;
+    // A build goes on from layers that a removed image or record has named: they stay until none runs.
+    let no_build = content::no_build(roots)?;
+    let unused = match &no_build {
+        Some(_) => db.write(true, |tx| tx.delete_unused_layers().map_err(Error::from))?,
+        None => Vec::new(),
+    };
     let mut freed = 0;
     for layer in &unused {
         freed += remove(&roots.layers().join(&layer.dir))?;
     }
+    drop(no_build);
     // Whoever pulls or loads now relies on things no record names yet; the next collection takes the rest.
     let Some(_sweep) = content::sweep(roots)? else { return Ok(freed) };
     for path in unnamed_layers(roots, db)?.iter().chain(&useless_ingests(roots, db, all)?).chain(&unnamed_blobs(roots, db)?) {

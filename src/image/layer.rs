@@ -1,9 +1,12 @@
 //! One layer: a tar stream unpacked into one directory in overlayfs form.
 //!
 //! Invariant: nothing a layer says makes us touch anything outside its directory. Names are split into single
-//! components, and every component is opened relative to a held directory with `O_NOFOLLOW`.
+//! components, and every component is opened relative to a held directory with `O_NOFOLLOW`. Links of the layer itself
+//! are followed on names (`follow`), not by the kernel.
 
+mod changes;
 pub mod fixup;
+mod follow;
 pub mod split;
 pub mod tar;
 #[cfg(test)]
@@ -11,6 +14,7 @@ mod tests;
 mod tree;
 mod xattr;
 
+pub use changes::describe;
 pub use fixup::{Fixups, apply as apply_fixups};
 pub use tree::unpack;
 

@@ -2,6 +2,7 @@
 
 use super::commit::{self, Candidate, Fresh, Missing, Planned};
 use super::content::{self, Ingest, LayerDir};
+use super::durable::Behind;
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
 use super::trust::Gate;
@@ -73,9 +74,10 @@ pub fn pull(
         progress(Progress::Note(format!("{shown}: {verified}")));
     }
     let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
+    let behind = if settings.wait_for_disk { None } else { Behind::begin(roots)? };
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, progress) {
+        match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, behind.as_ref(), progress) {
             Err(Error::Vanished(_)) if replans < commit::REPLANS => replans += 1,
             other => break other,
         }
@@ -175,6 +177,7 @@ fn fetch(
     platform: &Platform,
     resolved: &Resolved,
     config: &[u8],
+    behind: Option<&Behind>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     let keep_blobs = settings.keep_blobs;
@@ -213,7 +216,8 @@ fn fetch(
     let manifest = Some((resolved.raw.digest.clone(), resolved.raw.bytes.clone(), kind));
     let candidate = Candidate { id, config: config.to_vec(), document, manifest, layers, names };
     let seen: Vec<_> = candidate.layers.iter().map(|layer| super::push::source(reference, &layer.diff_id, &layer.blob)).collect();
-    let image = commit::commit(roots, db, &candidate, fresh)?;
+    let behind = behind.filter(|_| !fresh.is_empty());
+    let image = commit::commit(roots, db, &candidate, fresh, behind)?;
     // A hint for later pushes: the pull has succeeded whether or not it is noted.
     if let Err(error) = db.write(false, |tx| tx.put_blob_sources(&seen)) {
         tracing::warn!("the sources of {} could not be noted: {error}", reference.familiar());
@@ -224,6 +228,8 @@ fn fetch(
             tracing::warn!("{error}: {}", error.source);
         }
     }
+    // After that: what is removed need not be written.
+    behind.map_or(Ok(()), |behind| behind.start(roots, db))?;
     Ok(Pulled { image, digest: resolved.top.to_string(), changed })
 }
 

@@ -92,7 +92,7 @@ impl Registry {
         // The second caller in one process finds it installed, which is what we want.
         drop(rustls::crypto::ring::default_provider().install_default());
         let endpoints = endpoint::of(config, reference.registry())?;
-        let mut authority = auth::Authority::new(config)?;
+        let mut authority = auth::Authority::new(config);
         authority.ask_for(vec![format!("repository:{}:pull", reference.repository())]);
         Ok(Registry { endpoints, reference: reference.clone(), authority, mirrors_distrusted: Default::default(), opened: Default::default() })
     }

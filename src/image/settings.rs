@@ -45,6 +45,7 @@ impl Draft {
 
     fn image(&mut self, mut table: Table<'_>) -> Result<(), SettingsError> {
         self.config.keep_blobs = table.boolean("keep_blobs")?.unwrap_or(self.config.keep_blobs);
+        self.config.wait_for_disk = table.boolean("wait_for_disk")?.unwrap_or(self.config.wait_for_disk);
         if let Some(downloads) = table.integer("max_concurrent_downloads", 1..=DOWNLOADS)? {
             self.config.downloads = usize::try_from(downloads).unwrap_or(1);
         }

@@ -1,4 +1,5 @@
 //! Images as a whole: a small registry on loopback that misbehaves on demand, archives there and back, garbage.
+mod durable;
 mod store;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! A file of the web as a stream (`import URL`).
+//! A file of the web as a stream (`import URL`, contexts and sources of builds).
 
 use super::Error;
 use ::bytes::Bytes;
@@ -10,6 +10,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const CONNECT: Duration = Duration::from_secs(30);
 /// Longest silence of the server.
 const STALL: Duration = Duration::from_secs(60);
+/// Redirects followed.
+const REDIRECTS: usize = 10;
 /// Pieces waiting for a slow reader.
 const QUEUE: usize = 32;
 
@@ -19,43 +21,107 @@ pub struct Download {
     current: Bytes,
 }
 
+/// What a server answered.
+pub struct Answer {
+    /// 304: what the request's conditions describe is still so; there is no body.
+    pub unchanged: bool,
+    headers: reqwest::header::HeaderMap,
+    pub body: Download,
+}
+
+impl Answer {
+    /// The text of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// What is known of an answer before its body.
+struct Head {
+    unchanged: bool,
+    headers: reqwest::header::HeaderMap,
+}
+
 /// Asks for a URL and returns its body once the server has answered with success.
 ///
 /// # Errors
 /// The server cannot be reached or refuses.
 pub fn open(url: &str) -> Result<Download, Error> {
+    let answer = ask(url, &[])?;
+    tracing::debug!(
+        "a download of type {} and {} bytes",
+        answer.header("content-type").unwrap_or("?"),
+        answer.header("content-length").unwrap_or("?")
+    );
+    if answer.unchanged {
+        return Err(Error::Download { url: url.to_owned(), source: io::Error::other("it answered with nothing (304)") });
+    }
+    Ok(answer.body)
+}
+
+/// Asks for a URL with these headers besides our own.
+///
+/// # Errors
+/// The server cannot be reached or refuses; a header is malformed.
+pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
     // A second call only says that it is set already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let (to, mut pieces) = channel(QUEUE);
+    let (to, pieces) = channel(QUEUE);
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     let shown = url.to_owned();
+    let refused = |source: io::Error| Error::Download { url: shown.clone(), source };
     let client = reqwest::Client::builder().user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT).read_timeout(STALL);
+    let client = client.redirect(reqwest::redirect::Policy::custom(redirect));
     let client = client.build().map_err(|e| Error::Start { what: "the HTTP client", source: Box::new(e) })?;
-    let address = url.to_owned();
+    let mut request = client.get(url);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request = request.build().map_err(|e| refused(io::Error::other(e.without_url())))?;
     let thread = std::thread::Builder::new().name("download".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(fetch(client, address, to)),
+            Ok(runtime) => runtime.block_on(fetch(client, request, &tell, to)),
             // The reader that went away needs no answer.
-            Err(e) => drop(to.blocking_send(Err(e))),
+            Err(e) => drop(tell.send(Err(e))),
         }
     });
     thread.map_err(|e| Error::Start { what: "the download", source: Box::new(e) })?;
-    // The first piece is empty: the answer was a success.
-    let refused = |source: io::Error| Error::Download { url: shown.clone(), source };
-    match pieces.blocking_recv() {
-        Some(Ok(current)) => Ok(Download { pieces, current }),
-        Some(Err(e)) => Err(refused(e)),
-        None => Err(refused(io::ErrorKind::UnexpectedEof.into())),
+    match told.recv() {
+        Ok(Ok(Head { unchanged, headers })) => Ok(Answer { unchanged, headers, body: Download { pieces, current: Bytes::new() } }),
+        Ok(Err(e)) => Err(refused(e)),
+        Err(_) => Err(refused(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
-async fn fetch(client: reqwest::Client, url: String, to: Sender<io::Result<Bytes>>) {
+/// What was asked for in secret is not sent on in the clear.
+fn redirect(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error(io::Error::other("it redirects too often"));
+    }
+    if attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https") {
+        return attempt.error(io::Error::other("it redirects from https to http"));
+    }
+    attempt.follow()
+}
+
+async fn fetch(
+    client: reqwest::Client,
+    request: reqwest::Request,
+    tell: &std::sync::mpsc::SyncSender<io::Result<Head>>,
+    to: Sender<io::Result<Bytes>>,
+) {
     let failed = |e: reqwest::Error| io::Error::other(e.without_url());
-    let mut response = match client.get(&url).send().await.and_then(reqwest::Response::error_for_status) {
+    let mut response = match client.execute(request).await.and_then(reqwest::Response::error_for_status) {
         Ok(response) => response,
-        Err(e) => return drop(to.send(Err(failed(e))).await),
+        Err(e) => return drop(tell.send(Err(failed(e)))),
     };
-    let mut next = Ok(Some(Bytes::new()));
+    let unchanged = response.status() == reqwest::StatusCode::NOT_MODIFIED;
+    let head = Head { unchanged, headers: std::mem::take(response.headers_mut()) };
+    if tell.send(Ok(head)).is_err() {
+        return;
+    }
+    let mut next = response.chunk().await;
     loop {
         let piece = match next {
             Ok(Some(piece)) => Ok(piece),

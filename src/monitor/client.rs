@@ -143,12 +143,38 @@ impl Client {
         self.send(&Request::Resize { columns, rows })
     }
 
-    /// Tells the monitor that the user stops it: the restart policy rests; a pending restart is cancelled.
+    /// Tells the monitor that the user stops it: the restart policy rests; a pending restart is cancelled. `grace`: when the
+    /// container is to be killed, which the monitor does if this client is gone by then.
     ///
     /// # Errors
     /// As [`Client::start`].
-    pub fn stop_requested(&mut self) -> Result<(), Error> {
-        self.send(&Request::StopRequested)
+    pub fn stop_requested(&mut self, grace: Option<Duration>) -> Result<(), Error> {
+        self.send(&Request::StopRequested { grace, again: false })
+    }
+
+    /// [`Client::stop_requested`] by one that will start it again; the monitor does if this client is gone by then.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn restart_requested(&mut self, grace: Option<Duration>) -> Result<(), Error> {
+        self.send(&Request::StopRequested { grace, again: true })
+    }
+
+    /// Asks for a probe of the container's health, whose result comes as `Probed`.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn probe(&mut self) -> Result<(), Error> {
+        self.send(&Request::Probe)
+    }
+
+    /// Has name queries within the container answered by this plan (what [`Config::resolver`](super::Config) holds) from now
+    /// on, also after a restart. `Resolving` comes when it is done, `Failed` if it cannot be.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn resolve(&mut self, plan: &serde_json::Value) -> Result<(), Error> {
+        self.send(&Request::Resolve(plan.to_string().into_bytes()))
     }
 
     /// The process that listens at the other end.

@@ -41,6 +41,12 @@ pub enum Error {
     },
     #[error("invalid log option {key}={value}: {reason}")]
     LogOption { key: String, value: String, reason: &'static str },
+    #[error("cannot reach the receiver of the log at {address}")]
+    LogReceiver {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot {operation}")]
     System {
         operation: &'static str,
@@ -55,7 +61,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::LogOption { .. } => ErrorKind::Invalid,
-            Error::Connect { .. } | Error::Lost | Error::Talk { .. } => ErrorKind::Unavailable,
+            Error::Connect { .. } | Error::LogReceiver { .. } | Error::Lost | Error::Talk { .. } => ErrorKind::Unavailable,
             Error::Fs(error) if error.source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Internal,
         }

@@ -3,6 +3,7 @@
 
 use super::{Event, Exit, FailureKind};
 use crate::base::Timestamp;
+use std::time::Duration;
 
 /// Longest frame (type byte and payload).
 pub(super) const LIMIT: usize = 1 << 20;
@@ -36,7 +37,15 @@ pub(super) enum Request {
         columns: u16,
         rows: u16,
     },
-    StopRequested,
+    /// The user wants it down, and kills it after `grace`; `again`: to start it anew.
+    StopRequested {
+        grace: Option<Duration>,
+        again: bool,
+    },
+    /// A probe of its health, now.
+    Probe,
+    /// From now on name queries are answered by this plan.
+    Resolve(Vec<u8>),
 }
 
 const CONFIG: u8 = 1;
@@ -48,6 +57,10 @@ const STDIN: u8 = 6;
 const STDIN_END: u8 = 7;
 const RESIZE: u8 = 8;
 const STOP_REQUESTED: u8 = 9;
+const PROBE: u8 = 10;
+const RESOLVE: u8 = 11;
+/// Milliseconds of a stop that waits for ever.
+const NEVER: u64 = u64::MAX;
 
 const CREATED: u8 = 32;
 const STARTED: u8 = 33;
@@ -56,6 +69,8 @@ const STDOUT: u8 = 35;
 const STDERR: u8 = 36;
 const EXITED: u8 = 37;
 const GONE: u8 = 38;
+const PROBED: u8 = 39;
+const RESOLVING: u8 = 40;
 
 /// Appends one frame.
 pub(super) fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
@@ -82,7 +97,12 @@ impl Request {
             Request::Stdin(data) => put(&mut out, STDIN, &[data]),
             Request::StdinEnd => put(&mut out, STDIN_END, &[]),
             Request::Resize { columns, rows } => put(&mut out, RESIZE, &[&columns.to_be_bytes(), &rows.to_be_bytes()]),
-            Request::StopRequested => put(&mut out, STOP_REQUESTED, &[]),
+            Request::StopRequested { grace, again } => {
+                let grace = grace.map_or(NEVER, |grace| u64::try_from(grace.as_millis()).unwrap_or(NEVER));
+                put(&mut out, STOP_REQUESTED, &[&[u8::from(*again)], &grace.to_be_bytes()]);
+            }
+            Request::Probe => put(&mut out, PROBE, &[]),
+            Request::Resolve(plan) => put(&mut out, RESOLVE, &[plan]),
         }
         out
     }
@@ -107,7 +127,14 @@ impl Request {
                 [a, b, c, d] => Ok(Request::Resize { columns: u16::from_be_bytes([a, b]), rows: u16::from_be_bytes([c, d]) }),
                 _ => Err(Malformed("a window size of the wrong length")),
             },
-            STOP_REQUESTED => empty(Request::StopRequested),
+            STOP_REQUESTED => match (&payload[..], field(&payload, 1).map(u64::from_be_bytes)) {
+                ([again @ (0 | 1), rest @ ..], Some(grace)) if rest.len() == 8 => {
+                    Ok(Request::StopRequested { grace: (grace != NEVER).then(|| Duration::from_millis(grace)), again: *again == 1 })
+                }
+                _ => Err(Malformed("a stop request of the wrong length")),
+            },
+            PROBE => empty(Request::Probe),
+            RESOLVE => Ok(Request::Resolve(payload)),
             _ => Err(Malformed("an unknown request")),
         }
     }
@@ -129,6 +156,8 @@ impl Event {
                 put(out, EXITED, &[&exit.code.to_be_bytes(), &exit.at.nanos().to_be_bytes(), &flags]);
             }
             Event::Gone => put(out, GONE, &[]),
+            Event::Resolving => put(out, RESOLVING, &[]),
+            Event::Probed { well } => put(out, PROBED, &[&[u8::from(*well)]]),
         }
     }
 
@@ -162,6 +191,11 @@ impl Event {
                 Ok(Event::Exited { exit, restarting: restarting != 0 })
             }
             GONE => Ok(Event::Gone),
+            RESOLVING => Ok(Event::Resolving),
+            PROBED => match payload[..] {
+                [well @ (0 | 1)] => Ok(Event::Probed { well: well == 1 }),
+                _ => Err(wrong),
+            },
             _ => Err(Malformed("an unknown event")),
         }
     }
@@ -226,7 +260,10 @@ mod tests {
             Request::Stdin(vec![0, 255]),
             Request::StdinEnd,
             Request::Resize { columns: 300, rows: 2 },
-            Request::StopRequested,
+            Request::StopRequested { grace: Some(Duration::from_millis(1500)), again: false },
+            Request::StopRequested { grace: None, again: true },
+            Request::Probe,
+            Request::Resolve(b"{}".to_vec()),
         ];
         let mut decoder = Decoder::new(LIMIT);
         for request in requests {
@@ -244,6 +281,8 @@ mod tests {
             Event::Stdout(b"x".to_vec()),
             Event::Stderr(Vec::new()),
             Event::Exited { exit: Exit { code: 137, oom_killed: true, at }, restarting: true },
+            Event::Probed { well: true },
+            Event::Resolving,
             Event::Gone,
         ];
         let mut all = Vec::new();
@@ -262,7 +301,15 @@ mod tests {
             decoder.push(&head);
             assert!(decoder.next().is_err());
         }
-        for bad in [(START, vec![1]), (ATTACH, vec![8]), (RESIZE, vec![1]), (99, vec![]), (CONFIG, vec![])] {
+        for bad in [
+            (START, vec![1]),
+            (ATTACH, vec![8]),
+            (RESIZE, vec![1]),
+            (99, vec![]),
+            (CONFIG, vec![]),
+            (STOP_REQUESTED, vec![]),
+            (STOP_REQUESTED, vec![2; 9]),
+        ] {
             assert!(Request::decode(bad).is_err());
         }
         for bad in [(CREATED, vec![1]), (EXITED, vec![0; 13]), (FAILED, vec![]), (1, vec![])] {

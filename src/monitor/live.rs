@@ -1,6 +1,6 @@
 //! The live facts of a container: the lock that is its liveness, and `live.json`.
 
-use super::{Error, Live};
+use super::{Error, Health, Live};
 use crate::base::fs::{self, Context};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,8 @@ const FACTS: &str = "live.json";
 
 /// True while a monitor holds the container's lock.
 pub fn is_alive(live_dir: &Path) -> bool {
-    let Ok(file) = File::open(live_dir.join(LOCK)) else { return false };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(live_dir.join(LOCK), flags, rustix::fs::Mode::empty()) else { return false };
     // A shared lock conflicts with the monitor's only, not with others who look at the same moment.
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => false,
@@ -28,11 +29,16 @@ pub fn is_alive(live_dir: &Path) -> bool {
 impl Live {
     /// None when there are none or no monitor holds the lock.
     pub fn read(live_dir: &Path) -> Option<Live> {
-        let text = std::fs::read(live_dir.join(FACTS)).ok()?;
+        let text = fs::read_short(&live_dir.join(FACTS)).ok()?;
         if !is_alive(live_dir) {
             return None;
         }
         serde_json::from_slice(&text).ok()
+    }
+
+    /// What this monitor published last.
+    pub(super) fn read_own(live_dir: &Path) -> Option<Live> {
+        serde_json::from_slice(&std::fs::read(live_dir.join(FACTS)).ok()?).ok()
     }
 
     pub(super) fn publish(&self, live_dir: &Path) -> Result<(), Error> {
@@ -73,7 +79,7 @@ pub(super) fn take_lock(live_dir: &Path) -> Result<File, Error> {
 
 /// Removes what the monitor made, the lock last; other files (and so the directory) are their owners'.
 pub(super) fn remove(live_dir: &Path) -> Vec<Error> {
-    let mut failed = Vec::new();
+    let mut failed: Vec<Error> = Health::forget(live_dir).err().into_iter().collect();
     for name in [SOCKET, FACTS, LOCK] {
         if let Err(error) = fs::remove_file(&live_dir.join(name)) {
             failed.push(error.into());

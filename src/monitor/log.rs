@@ -1,282 +1,279 @@
-//! Writing a container's log: Docker's `json-file` format, lines cut at 16 KiB, rotation by size.
+//! A container's log: lines cut at 16 KiB, given to the driver's files or receiver; what could not be kept is counted.
+
+mod compress;
+mod encode;
+mod file;
+mod options;
+mod remote;
+
+pub(super) use compress::compressed;
+pub(super) use file::rotated;
 
 use super::Error;
-use crate::base::fs::{Context, FsError};
-use crate::base::{ByteSize, Timestamp};
+use crate::base::Timestamp;
+use crate::base::fs::FsError;
 use crate::state::record::LogSpec;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use file::Files;
+use options::{Driver, Options};
+use remote::{Record, Remote};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A longer line is logged in parts, all but the last without a newline (as Docker does).
 const LONGEST_PART: usize = 16 << 10;
-/// Docker's default is no limit, which fills disks; this is podman's and Docker's `local` order of size.
-const DEFAULT_SIZE: u64 = 20 << 20;
-const DEFAULT_FILES: u32 = 5;
+/// How long a receiver may take for the last lines of a container.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Between two writings of the count of lost lines.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
+/// In the live directory: how many lines of the log were lost in this run (decimal).
+pub const LOST: &str = "log-lost";
 
-/// The log file of a container: `<dir>/<id>-json.log`; older ones have `.1`, `.2`, … appended.
-pub fn path(container_dir: &Path) -> PathBuf {
+/// What the records of a container say besides their text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogContext {
+    /// Labels and variables chosen by `labels`, `env` and their like; `tag` with the file drivers.
+    pub attributes: BTreeMap<String, String>,
+    /// The tag of messages.
+    pub tag: String,
+    /// journald: further fields of every message.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// The newest log file of a container; older ones have `.1`, `.2`, … (and `.gz`) appended. json-file:
+/// `<dir>/<id>-json.log` as with Docker; local, and the copy beside a syslog server: `<dir>/local-logs/container.log`.
+pub fn path(container_dir: &Path, driver: &str) -> PathBuf {
+    if matches!(driver, "local" | "syslog") {
+        return container_dir.join("local-logs/container.log");
+    }
     let mut name = container_dir.file_name().unwrap_or_default().to_owned();
     name.push("-json.log");
     container_dir.join(name)
 }
 
-/// The n-th older file; 0 is the current one.
-pub(super) fn rotated(path: &Path, n: u32) -> PathBuf {
-    if n == 0 {
-        return path.to_path_buf();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    PathBuf::from(name)
-}
-
-/// Size limit of a file (0: none) and number of files.
-///
 /// # Errors
 /// [`Error::LogOption`] for a driver or option that is unknown or has an impossible value.
-pub fn check_options(spec: &LogSpec) -> Result<(u64, u32), Error> {
-    let wrong = |key: &str, value: &str, reason| Error::LogOption { key: key.to_owned(), value: value.to_owned(), reason };
-    if !matches!(spec.driver.as_str(), "json-file" | "none" | "") {
-        return Err(wrong("driver", &spec.driver, "only json-file and none are supported"));
+pub fn check_options(spec: &LogSpec) -> Result<(), Error> {
+    Options::parse(spec).map(drop)
+}
+
+/// Whether `logs` finds something: None if so, or why not.
+pub fn unreadable(spec: &LogSpec) -> Option<String> {
+    match Options::parse(spec) {
+        Ok(Options { driver: Driver::None, .. }) => Some("its log driver \"none\" keeps nothing to read".to_owned()),
+        Ok(Options { driver: Driver::Syslog, cache: false, .. }) => Some("its log driver \"syslog\" keeps no local copy (cache-disabled)".to_owned()),
+        _ => None,
     }
-    let (mut size, mut files) = (DEFAULT_SIZE, DEFAULT_FILES);
-    for (key, value) in &spec.options {
-        match key.as_str() {
-            "max-size" if value == "-1" => size = 0,
-            "max-size" => match value.parse::<ByteSize>() {
-                Ok(ByteSize(bytes)) if bytes > 0 => size = bytes,
-                _ => return Err(wrong(key, value, "expected a positive size such as 20m, or -1 for no limit")),
-            },
-            "max-file" => match value.parse() {
-                Ok(count @ 1..=1000) => files = count,
-                _ => return Err(wrong(key, value, "expected a number from 1 to 1000")),
-            },
-            _ => return Err(wrong(key, value, "this option is not supported")),
-        }
-    }
-    Ok((size, files))
 }
 
 /// The open log of one container.
 pub(super) struct Writer {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    limit: u64,
-    files: u32,
+    files: Option<Files>,
+    remote: Option<Remote>,
+    /// `"attrs":…` of file records.
+    attributes: Vec<u8>,
     /// Unfinished lines of stdout and stderr.
     pending: [Vec<u8>; 2],
+    losses: Losses,
+}
+
+/// Lines that are missing in the log.
+struct Losses {
+    live_dir: PathBuf,
+    total: u64,
+    /// Those that the log itself does not tell of yet.
+    untold: u64,
+    /// When the count was written, and what it was.
+    written: Option<(Instant, u64)>,
     /// A failed write was reported; once is enough.
     failing: bool,
 }
 
-impl Writer {
-    /// Opens (appending) the log; None for the driver `none`.
-    pub(super) fn open(container_dir: &Path, spec: &LogSpec) -> Result<Option<Self>, Error> {
-        let (limit, files) = check_options(spec)?;
-        if spec.driver == "none" {
-            return Ok(None);
+impl Losses {
+    fn add(&mut self, lines: u64) {
+        self.total += lines;
+        self.untold += lines;
+        if self.written.is_none_or(|(at, _)| at.elapsed() >= COUNT_PAUSE) {
+            self.write();
         }
-        let path = path(container_dir);
-        let file = open_file(&path)?;
-        let mut written = file.metadata().on("stat", &path)?.len();
-        if written > 0 && !ends_with_newline(&path, written)? {
-            // A crash cut the last record off: the next one must not be lost with it.
-            (&file).write_all(b"\n").on("write", &path)?;
-            written += 1;
-        }
-        Ok(Some(Writer { path, file, written, limit, files, pending: [Vec::new(), Vec::new()], failing: false }))
     }
 
-    /// Logs what a stream (1 stdout, 2 stderr) said. A failure (a full disk) does not stop the container:
-    /// it is reported once, and that output is missing in the log.
+    fn write(&mut self) {
+        if self.written.map_or(0, |(_, count)| count) == self.total {
+            return;
+        }
+        self.written = Some((Instant::now(), self.total));
+        if let Err(error) = crate::base::fs::replace(&self.live_dir.join(LOST), self.total.to_string().as_bytes(), 0o600) {
+            tracing::warn!("{error}: {}", error.source);
+        }
+    }
+
+    fn report(&mut self, error: &FsError) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!("{error}: {}; output is missing in the log", error.source);
+        }
+    }
+}
+
+impl Writer {
+    /// Opens (appending) the log; None for the driver `none`.
+    pub(super) fn open(container_dir: &Path, live_dir: &Path, spec: &LogSpec, context: &LogContext) -> Result<Option<Self>, Error> {
+        let options = Options::parse(spec)?;
+        let on_disk = match options.driver {
+            Driver::None => return Ok(None),
+            Driver::JsonFile | Driver::Local => true,
+            Driver::Syslog => options.cache,
+            Driver::Journald => false,
+        };
+        let files = if on_disk {
+            let path = path(container_dir, &spec.driver);
+            if let Some(directory) = path.parent() {
+                crate::base::fs::create_dir_all(directory, 0o700)?;
+            }
+            Some(Files::open(path, options.rotation)?)
+        } else {
+            None
+        };
+        let remote = match options.driver {
+            Driver::Journald => Some(Remote::journald(&context.fields, options.buffer, options.blocking)?),
+            Driver::Syslog => {
+                let syslog = options.syslog.ok_or(Error::Malformed("a syslog driver without an address"))?;
+                Some(Remote::syslog(syslog, context.tag.clone(), options.buffer, options.blocking)?)
+            }
+            _ => None,
+        };
+        let losses = Losses { live_dir: live_dir.to_path_buf(), total: 0, untold: 0, written: None, failing: false };
+        let attributes = encode::attributes(&context.attributes);
+        Ok(Some(Writer { files, remote, attributes, pending: [Vec::new(), Vec::new()], losses }))
+    }
+
+    /// Logs what a stream (1 stdout, 2 stderr) said. A failure (a full disk) does not stop the container: what is missing
+    /// is counted, and told in the log when there is room again.
     pub(super) fn write(&mut self, stream: u8, mut data: &[u8]) {
-        let at = Timestamp::now().to_string();
-        let mut out = Vec::with_capacity(data.len() + 256);
-        let pending = &mut self.pending[usize::from(stream == 2)];
+        let at = Timestamp::now();
+        let mut batch = Batch::new(at, data.len());
+        let mut pending = std::mem::take(&mut self.pending[usize::from(stream == 2)]);
         while !data.is_empty() {
             let room = LONGEST_PART - pending.len();
             let end = data.iter().take(room).position(|b| *b == b'\n').map(|i| i + 1);
             let take = end.unwrap_or(room.min(data.len()));
             let complete = end.is_some() || take == room;
             if complete && pending.is_empty() {
-                encode(&mut out, stream, &data[..take], &at);
+                self.add(&mut batch, stream, &data[..take]);
             } else {
                 pending.extend_from_slice(&data[..take]);
                 if complete {
-                    encode(&mut out, stream, &std::mem::take(pending), &at);
+                    self.add(&mut batch, stream, &pending);
+                    pending.clear();
                 }
             }
             data = &data[take..];
         }
-        self.put(&out);
+        self.pending[usize::from(stream == 2)] = pending;
+        self.put(&batch);
     }
 
     /// Logs unfinished lines: the streams have ended.
     pub(super) fn finish(&mut self) {
-        let at = Timestamp::now().to_string();
-        let mut out = Vec::new();
+        let mut batch = Batch::new(Timestamp::now(), 0);
         for (index, stream) in [(0, 1), (1, 2)] {
             let rest = std::mem::take(&mut self.pending[index]);
             if !rest.is_empty() {
-                encode(&mut out, stream, &rest, &at);
+                self.add(&mut batch, stream, &rest);
             }
         }
-        self.put(&out);
+        if let Some(remote) = &mut self.remote {
+            remote.finish(FAREWELL);
+        }
+        self.put(&batch);
+        if let Some(files) = &mut self.files {
+            files.finish();
+        }
+        self.losses.write();
     }
 
-    /// Appends whole records, rotating before the one that would pass the limit.
-    fn put(&mut self, mut records: &[u8]) {
-        while !records.is_empty() {
-            let room = if self.limit == 0 { u64::MAX } else { self.limit.saturating_sub(self.written) };
-            let fits = if (records.len() as u64) <= room { records.len() } else { whole_records(records, room) };
-            let result = if fits > 0 {
-                let (now, rest) = records.split_at(fits);
-                records = rest;
-                self.append(now)
-            } else if self.written > 0 {
-                self.rotate()
-            } else {
-                // One record longer than the limit: it gets a file of its own.
-                let first = records.iter().position(|b| *b == b'\n').map_or(records.len(), |i| i + 1);
-                let (now, rest) = records.split_at(first);
-                records = rest;
-                self.append(now)
-            };
-            match result {
-                Ok(()) => self.failing = false,
-                Err(error) => {
-                    if !self.failing {
-                        tracing::warn!("{error}: {}; output is missing in the log", error.source);
-                    }
-                    self.failing = true;
-                    return;
-                }
+    fn add(&mut self, batch: &mut Batch, stream: u8, data: &[u8]) {
+        if self.files.is_some() {
+            encode::record(&mut batch.records, stream, data, &self.attributes, &batch.text);
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.put(Record { stream, data, at: batch.at });
+        }
+    }
+
+    fn put(&mut self, batch: &Batch) {
+        self.count_dropped();
+        let Some(files) = &mut self.files else { return };
+        if self.losses.untold > 0 && !batch.records.is_empty() && files.put(&encode::lost(self.losses.untold, &batch.text)).is_ok() {
+            self.losses.untold = 0;
+            self.losses.failing = false;
+        }
+        match files.put(&batch.records) {
+            Ok(()) => {}
+            Err((lines, error)) => {
+                self.losses.add(lines);
+                self.losses.report(&error);
             }
         }
     }
 
-    /// Writes whole records, or nothing: half a record would take the next one with it.
-    fn append(&mut self, records: &[u8]) -> Result<(), FsError> {
-        let result = self.file.write_all(records).on("write", &self.path);
-        match result {
-            Ok(()) => self.written += records.len() as u64,
-            // The first failure is what is told; cutting a file short needs no space.
-            Err(_) => drop(self.file.set_len(self.written)),
-        }
-        result
-    }
-
-    /// `log.1` becomes `log.2` and so on, the current file `log.1`; renames only (with a single file: a new one), so
-    /// that a reader keeps what it has open and a crash in between loses nothing but the order of names.
-    fn rotate(&mut self) -> Result<(), FsError> {
-        if self.files == 1 {
-            crate::base::fs::remove_file(&self.path)?;
-        }
-        for n in (1..self.files).rev() {
-            let (from, to) = (rotated(&self.path, n - 1), rotated(&self.path, n));
-            match std::fs::rename(&from, &to) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.on("rename", &from)?,
-            }
-        }
-        self.file = open_file(&self.path)?;
-        self.written = 0;
-        Ok(())
-    }
-}
-
-fn ends_with_newline(path: &Path, length: u64) -> Result<bool, FsError> {
-    let mut last = [0];
-    File::open(path).and_then(|file| file.read_exact_at(&mut last, length - 1)).on("read", path)?;
-    Ok(last == *b"\n")
-}
-
-fn open_file(path: &Path) -> Result<File, FsError> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path).on("open", path)
-}
-
-/// Bytes of the leading records that fit into `room` together.
-fn whole_records(records: &[u8], room: u64) -> usize {
-    let room = usize::try_from(room).unwrap_or(usize::MAX).min(records.len());
-    records[..room].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1)
-}
-
-/// Appends one record: `{"log":"…","stream":"stdout","time":"…"}` and a newline.
-fn encode(out: &mut Vec<u8>, stream: u8, data: &[u8], at: &str) {
-    out.extend_from_slice(b"{\"log\":\"");
-    for chunk in data.utf8_chunks() {
-        escape(out, chunk.valid());
-        // Go replaces each invalid byte on its own (encoding/json).
-        for _ in chunk.invalid() {
-            out.extend_from_slice(b"\\ufffd");
+    fn count_dropped(&mut self) {
+        let Some(remote) = &mut self.remote else { return };
+        let dropped = remote.dropped();
+        if dropped > 0 {
+            // The local copy has these lines: it need not tell of them.
+            let untold = self.losses.untold;
+            self.losses.add(dropped);
+            self.losses.untold = untold;
         }
     }
-    let name: &[u8] = if stream == 2 { b"stderr" } else { b"stdout" };
-    for part in [&b"\",\"stream\":\""[..], name, b"\",\"time\":\"", at.as_bytes(), b"\"}\n"] {
-        out.extend_from_slice(part);
+
+    /// The socket that is to be waited for, until the receiver takes more.
+    pub(super) fn waits_for(&self) -> Option<&OwnedFd> {
+        self.remote.as_ref()?.waits_for()
+    }
+
+    /// How long the container's output has to stay in its pipes.
+    pub(super) fn holds_back(&self) -> Option<Duration> {
+        self.remote.as_ref()?.holds_back()
+    }
+
+    /// When [`Writer::flush`] is to be called although nothing happens.
+    pub(super) fn wakes_in(&self) -> Option<Duration> {
+        let remote = self.remote.as_ref()?;
+        [remote.holds_back(), remote.retries_in()].into_iter().flatten().min()
+    }
+
+    /// Another file in the place of the current one, to see what a full disk does.
+    #[cfg(test)]
+    pub(super) fn exchange(&mut self, file: std::fs::File) -> std::fs::File {
+        self.files.as_mut().expect("invariant: the test has a file log").exchange(file)
+    }
+
+    /// Gives the receiver what it takes.
+    pub(super) fn flush(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.flush();
+        }
+        self.count_dropped();
     }
 }
 
-/// JSON string escapes as Docker's log writer chooses them: `<`, `>`, `&`, U+2028 and U+2029 too.
-fn escape(out: &mut Vec<u8>, text: &str) {
-    let mut utf8 = [0; 4];
-    for c in text.chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '\0'..='\x1f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
-            _ => out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()),
-        }
+/// Records of one moment.
+struct Batch {
+    at: Timestamp,
+    text: String,
+    records: Vec<u8>,
+}
+
+impl Batch {
+    fn new(at: Timestamp, length: usize) -> Self {
+        Batch { at, text: at.to_string(), records: Vec::with_capacity(length + length / 2 + 256) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(data: &[u8]) -> String {
-        let mut out = Vec::new();
-        encode(&mut out, 1, data, "T");
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn records_look_like_dockers() {
-        assert_eq!(text(b"hi\n"), "{\"log\":\"hi\\n\",\"stream\":\"stdout\",\"time\":\"T\"}\n");
-        assert_eq!(text(b"\x1b<\"\\\xff\xfe\r\t"), "{\"log\":\"\\u001b\\u003c\\\"\\\\\\ufffd\\ufffd\\r\\t\",\"stream\":\"stdout\",\"time\":\"T\"}\n");
-        assert!(text("é😀".as_bytes()).contains("é😀"));
-    }
-
-    #[test]
-    fn a_record_that_a_crash_cut_off_does_not_take_the_next_one_with_it() {
-        let dir = std::env::temp_dir().join(format!("rcon-log-{}", crate::base::random_hex(12)));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::write(path(&dir), b"{\"log\":\"ha").unwrap();
-        let mut writer = Writer::open(&dir, &LogSpec::default()).unwrap().unwrap();
-        writer.write(1, b"next\n");
-        let text = std::fs::read_to_string(path(&dir)).unwrap();
-        assert!(text.starts_with("{\"log\":\"ha\n{\"log\":\"next"), "{text}");
-        assert_eq!(writer.written, text.len() as u64);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn options_are_parsed_or_refused_by_name() {
-        let spec = |pairs: &[(&str, &str)]| LogSpec {
-            driver: "json-file".to_owned(),
-            options: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        };
-        assert_eq!(check_options(&spec(&[])).unwrap(), (20 << 20, 5));
-        assert_eq!(check_options(&spec(&[("max-size", "1k"), ("max-file", "2")])).unwrap(), (1024, 2));
-        for bad in [("compress", "true"), ("max-file", "0"), ("max-size", "0"), ("tag", "x")] {
-            assert!(check_options(&spec(&[bad])).unwrap_err().to_string().contains(bad.0));
-        }
-        assert!(check_options(&LogSpec { driver: "syslog".to_owned(), ..LogSpec::default() }).is_err());
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 //! and a bounded amount of events on their way out.
 
 use super::frame::{Decoder, LIMIT, Malformed, Request};
+use super::stop::Wish;
 use super::{Event, FailureKind};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::os::fd::OwnedFd;
@@ -19,6 +20,10 @@ pub(super) struct Peer {
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) stdin: bool,
+    /// It waits for the result of a probe.
+    pub(super) probe: bool,
+    /// It waits for the end of the run.
+    pub(super) wish: Option<Wish>,
     /// Nothing more is for it: closed when what waits is sent.
     closing: bool,
     pub(super) closed: bool,
@@ -35,6 +40,8 @@ impl Peer {
             stdout: false,
             stderr: false,
             stdin: false,
+            probe: false,
+            wish: None,
             closing: false,
             closed: false,
         }

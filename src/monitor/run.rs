@@ -1,15 +1,16 @@
 //! One run of a container's init, as the relay needs it, and how `runtime` makes one. The relay knows only
 //! the trait, so that its tests drive it with plain processes.
 
-use super::{Config, Error, FailureKind};
+use super::health::{HealthPlan, ProbeResult};
+use super::{Config, Error, FailureKind, probe};
 use crate::base::ErrorKind;
 use crate::base::fs::{self, Context};
-use crate::runtime::cgroup::Group;
+use crate::runtime::cgroup::{Group, OomWatch};
 use crate::runtime::{self, Stdio};
 use oci_spec::runtime::Spec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long processes that got SIGKILL may take.
@@ -67,7 +68,12 @@ pub(super) trait Run {
     fn group(&self) -> Group;
     /// After the start, off the client's path: joins what is only needed for accounting.
     fn settle(&mut self) -> Result<(), Failure>;
-    fn oom_killed(&self) -> bool;
+    /// Processes of this run that the OOM killer has killed.
+    fn oom_kills(&self) -> u64;
+    /// A watch on further kills, once the run has settled; None where memory is not counted.
+    fn oom_watch(&self) -> Option<OomWatch>;
+    /// Begins a probe of its health in a process of its own, which is the caller's to reap (see `probe.rs`).
+    fn probe(&self, plan: &HealthPlan, report: &mut dyn FnMut(ProbeResult)) -> Result<OwnedFd, Failure>;
     /// Ends every process that is left.
     fn kill_all(&mut self) -> Result<(), Failure>;
     /// Removes what the run left in the kernel; nothing of it runs any more.
@@ -87,7 +93,7 @@ pub(super) type Maker<'a> = dyn FnMut() -> Result<Made, Failure> + 'a;
 pub(super) struct Containers {
     /// Present until the first run is made.
     first: Option<Config>,
-    /// The configuration for the next runs (0600: it may hold secrets); None: there will be none.
+    /// The configuration for the next runs and for probes (0600: it may hold secrets); None: there will be none.
     kept: Option<PathBuf>,
     netns: Option<OwnedFd>,
     /// The oom score adjustment that containers get when their config names none: the monitor's own
@@ -97,7 +103,7 @@ pub(super) struct Containers {
 
 impl Containers {
     pub(super) fn new(config: Config, json: &[u8], netns: Option<OwnedFd>, oom_score_adj: i32) -> Result<Self, Error> {
-        let kept = (!config.auto_remove).then(|| config.container_dir.join("monitor.json"));
+        let kept = (!config.auto_remove || config.health.is_some()).then(|| config.container_dir.join("monitor.json"));
         if let Some(path) = &kept {
             fs::replace(path, json, 0o600)?;
         }
@@ -108,8 +114,7 @@ impl Containers {
         if let Some(config) = self.first.take() {
             return Ok(config);
         }
-        let path = self.kept.as_ref().ok_or(Error::Malformed("a restart of a container that is removed at its end"))?;
-        serde_json::from_slice(&fs::read(path)?).map_err(|source| Error::Config { operation: "read again", source })
+        read_again(self.kept.as_deref())
     }
 
     pub(super) fn make(&mut self) -> Result<Made, Failure> {
@@ -120,7 +125,7 @@ impl Containers {
         let group = Group::create(&config.cgroup_path, resources).map_err(|e| Failure::new(ErrorKind::Internal, &e))?;
         let made = self.create(&config, &spec, &group);
         match made {
-            Ok((init, streams)) => Ok(Made { run: Box::new(Container { init, group }), streams }),
+            Ok((init, streams)) => Ok(Made { run: Box::new(Container { init, group, kept: self.kept.clone() }), streams }),
             Err(failure) => {
                 if let Err(error) = group.delete() {
                     tracing::warn!("cannot remove the control group {}: {error}", group.path);
@@ -142,28 +147,15 @@ impl Containers {
 
     fn create(&self, config: &Config, spec: &Spec, group: &Group) -> Result<(runtime::Init, Streams), Failure> {
         let (stdio, mut streams) = stdio(config)?;
-        let state = runtime::hooks::State {
-            oci_version: spec.version().clone(),
-            id: config.id.as_str().to_owned(),
-            bundle: config.container_dir.clone(),
-            annotations: spec.annotations().clone().unwrap_or_default(),
-        };
+        let state = hook_state(config, spec);
         let request = runtime::Create {
-            spec,
-            root: &config.root,
-            bundle: None,
-            no_pivot: false,
+            sources: &config.sources,
             user: Some(&config.user),
             keyring: Some(config.id.as_str()),
-            stdio,
             netns: self.netns.as_ref().map(AsFd::as_fd),
             reaper: config.reaper,
-            cgroup: group,
-            gate: runtime::Gate::Caller,
-            resctrl: None,
-            preserve_fds: 0,
-            accounting: false,
             state: Some(&state),
+            ..runtime::Create::new(spec, &config.root, stdio, group)
         };
         assert_single_threaded()?;
         let mut init = runtime::create(request).map_err(|e| Failure::new(e.kind(), &e))?;
@@ -171,6 +163,20 @@ impl Containers {
             streams = terminal(console)?;
         }
         Ok((init, streams))
+    }
+}
+
+fn read_again(kept: Option<&Path>) -> Result<Config, Error> {
+    let path = kept.ok_or(Error::Malformed("a restart of a container that is removed at its end"))?;
+    serde_json::from_slice(&fs::read(path)?).map_err(|source| Error::Config { operation: "read again", source })
+}
+
+fn hook_state(config: &Config, spec: &Spec) -> runtime::hooks::State {
+    runtime::hooks::State {
+        oci_version: spec.version().clone(),
+        id: config.id.as_str().to_owned(),
+        bundle: config.container_dir.clone(),
+        annotations: spec.annotations().clone().unwrap_or_default(),
     }
 }
 
@@ -182,7 +188,7 @@ fn assert_single_threaded() -> Result<(), Error> {
     Ok(())
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))
 }
 
@@ -223,6 +229,31 @@ pub(super) fn terminal(console: OwnedFd) -> Result<Streams, Error> {
 struct Container {
     init: runtime::Init,
     group: Group,
+    /// See [`Containers::kept`].
+    kept: Option<PathBuf>,
+}
+
+impl Container {
+    /// Runs a command inside, as the container's own process runs: its environment, user, directory, rights and filter.
+    fn exec(&self, command: &[String], stdio: Stdio) -> Result<runtime::Running, Failure> {
+        let mut config = read_again(self.kept.as_deref())?;
+        let spec: Spec = serde_json::from_value(config.spec.take()).map_err(|source| Error::Config { operation: "understood", source })?;
+        let mut process = spec.process().clone().unwrap_or_default();
+        process.set_args(Some(command.to_vec())).set_terminal(Some(false));
+        let request = runtime::Exec {
+            init_pidfd: self.init.pidfd.as_fd(),
+            process: &process,
+            user: Some(&config.user),
+            keyring: Some(config.id.as_str()),
+            spec: &spec,
+            stdio,
+            cgroup: &self.group,
+            resctrl: None,
+            preserve_fds: 0,
+            state: Some(&hook_state(&config, &spec)),
+        };
+        runtime::exec(request).map_err(|e| Failure::new(e.kind(), &e))
+    }
 }
 
 impl Run for Container {
@@ -246,8 +277,18 @@ impl Run for Container {
         self.group.join_accounting().map_err(|e| Failure::new(ErrorKind::Internal, &e))
     }
 
-    fn oom_killed(&self) -> bool {
-        self.group.oom_kills() > 0
+    fn oom_kills(&self) -> u64 {
+        self.group.oom_kills()
+    }
+
+    fn oom_watch(&self) -> Option<OomWatch> {
+        // Without the memory controller there is nothing to watch and nothing to say.
+        self.group.oom_watch().ok()
+    }
+
+    fn probe(&self, plan: &HealthPlan, report: &mut dyn FnMut(ProbeResult)) -> Result<OwnedFd, Failure> {
+        let exec = |stdio| self.exec(&plan.command, stdio);
+        probe::begin(&mut probe::Order { timeout: plan.timeout, exec: &exec, report, init: self.init.pidfd.as_fd(), group: &self.group })
     }
 
     fn kill_all(&mut self) -> Result<(), Failure> {

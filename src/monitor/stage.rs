@@ -2,8 +2,10 @@
 
 use super::client::{BATCH, STAGE};
 use super::frame::{CONFIG_LIMIT, Decoder, Request};
+use super::life::Monitor;
 use super::peer::Peer;
-use super::relay::{self, Monitor};
+use super::relay;
+use super::resolver::MakeResolver;
 use super::run::{Containers, Failure};
 use super::{Config, Error, Event, Lifecycle, live, log};
 use crate::base::fs::Context;
@@ -14,6 +16,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Makes a lifecycle from the config.
+pub type MakeLifecycle = dyn Fn(&Config) -> Box<dyn Lifecycle>;
 
 /// The kernel's OOM killer spares the monitor: it is small, and the container's end must be recorded.
 const OOM_SCORE_ADJ: &str = "-999";
@@ -29,13 +34,14 @@ pub fn requested() -> Option<OwnedFd> {
 }
 
 /// The hidden stage: runs a monitor on the inherited socket. `lifecycle` is made from the config by `engine`
-/// (its `spec` is null: the monitor does not keep the OCI config in memory).
-pub fn serve(socket: OwnedFd, lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>) -> ExitCode {
+/// (its `spec` is null: the monitor does not keep the OCI config in memory), and so is the resolver, if the config or a later
+/// request has a plan for one.
+pub fn serve(socket: OwnedFd, lifecycle: &MakeLifecycle, resolver: &MakeResolver) -> ExitCode {
     let mut creator = Peer::new(socket, true);
     match prepare(&mut creator) {
         Ok((config, held, make)) => {
             super::warnings::keep_in(&config.container_dir);
-            supervise(config, held, make, creator, lifecycle)
+            supervise(config, held, make, creator, (lifecycle, resolver))
         }
         Err(error) => refuse(creator, error.into()),
     }
@@ -65,11 +71,11 @@ fn supervise(
     mut held: Vec<OwnedFd>,
     mut make: Containers,
     creator: Peer,
-    lifecycle: &dyn Fn(&Config) -> Box<dyn Lifecycle>,
+    (lifecycle, resolver): (&MakeLifecycle, &MakeResolver),
 ) -> ExitCode {
     let opened = live::take_lock(&config.live_dir).and_then(|lock| {
         let listener = relay::listen(&config.live_dir)?;
-        let log = log::Writer::open(&config.container_dir, &config.log)?;
+        let log = log::Writer::open(&config.container_dir, &config.live_dir, &config.log, &config.log_context)?;
         Ok((lock, listener, log))
     });
     let (lock, listener, log) = match opened {
@@ -79,7 +85,7 @@ fn supervise(
     // Ours is held: from here on everybody sees that the container has a monitor. See `Client::spawn`.
     drop(held.pop());
     let engine = lifecycle(&config);
-    let mut monitor = Monitor::new(config, lock, listener, log, engine, creator);
+    let mut monitor = Monitor::new(config, lock, listener, log, engine, resolver, creator);
     monitor.held = held;
     monitor.run(&mut || make.make());
     ExitCode::SUCCESS
@@ -95,6 +101,8 @@ fn refuse(mut creator: Peer, failure: Failure) -> ExitCode {
 /// Makes this process a monitor: a name, deaf to what terminals and shutdowns send, spared by the OOM killer.
 /// Returns the oom score adjustment it had.
 fn become_monitor() -> Result<i32, Error> {
+    // Its only threads enter a network namespace and are gone: a heap of theirs would stay.
+    crate::sys::heap::share();
     // Files are made with the modes that are asked for.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustix::thread::set_name(c"rcon-monitor").map_err(Error::system("name the monitor"))?;

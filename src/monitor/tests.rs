@@ -1,12 +1,15 @@
 //! The relay with real processes behind it: output, exit, restart, stdin, slow and dying clients.
 #![allow(clippy::unwrap_used, clippy::zombie_processes)]
 
+mod resolver;
+
+use super::life::Monitor;
 use super::peer::Peer;
-use super::relay::{self, Monitor};
+use super::relay;
 use super::run::{Failure, Made, Run, Streams, non_blocking, terminal};
 use super::*;
 use crate::runtime::cgroup::Group;
-use crate::state::record::{LogSpec, RestartPolicy};
+use crate::state::record::{HealthAction, LogSpec, RestartPolicy};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -41,8 +44,18 @@ impl Run for Process {
     fn settle(&mut self) -> Result<(), Failure> {
         Ok(())
     }
-    fn oom_killed(&self) -> bool {
-        false
+    fn oom_watch(&self) -> Option<crate::runtime::cgroup::OomWatch> {
+        None
+    }
+
+    fn oom_kills(&self) -> u64 {
+        0
+    }
+    /// The process of the probe is the probe itself here: its status is the verdict.
+    fn probe(&self, plan: &HealthPlan, _report: &mut dyn FnMut(ProbeResult)) -> Result<OwnedFd, Failure> {
+        let child = Command::new(&plan.command[0]).args(&plan.command[1..]).spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap())
     }
     fn kill_all(&mut self) -> Result<(), Failure> {
         let group = rustix::process::Pid::from_raw(self.pid).unwrap();
@@ -113,12 +126,20 @@ impl Lifecycle for Engine {
             None => Ok(()),
         }
     }
+    fn oom(&mut self, _kills: u64) {}
+    fn resized(&mut self, _columns: u16, _rows: u16) {}
+
     fn started(&mut self, _pid: i32, _at: Timestamp, restart_count: u32) {
         self.asked.lock().unwrap().push(format!("started {restart_count}"));
     }
-    fn exited(&mut self, exit: &Exit, _ran_for: Duration, stop_requested: bool) -> Option<Duration> {
-        self.asked.lock().unwrap().push(format!("exited {} {stop_requested}", exit.code));
-        if stop_requested { None } else { self.pauses.pop() }
+    fn health_changed(&mut self, _status: HealthStatus) {}
+    fn exited(&mut self, exit: &Exit, _ran_for: Duration, cause: Cause) -> Option<Duration> {
+        let how = if cause == Cause::Itself { "false".to_owned() } else { format!("{cause:?}") };
+        self.asked.lock().unwrap().push(format!("exited {} {how}", exit.code));
+        if cause == Cause::Stop { None } else { self.pauses.pop() }
+    }
+    fn forsaken(&mut self, killed: bool) {
+        self.asked.lock().unwrap().push(format!("forsaken {killed}"));
     }
     fn restart_failed(&mut self, _error: &str) -> Option<Duration> {
         None
@@ -143,6 +164,9 @@ struct Options {
     pauses: Vec<Duration>,
     fails: bool,
     refusal: Option<(u32, String)>,
+    health: Option<HealthPlan>,
+    /// Where `resolver::Echo` has its socket.
+    resolver: Option<PathBuf>,
 }
 
 fn setup(script: &'static str, options: Options) -> Setup {
@@ -168,8 +192,15 @@ fn setup(script: &'static str, options: Options) -> Setup {
         log: LogSpec::default(),
         restart: RestartPolicy::No,
         auto_remove: false,
+        time_limit: None,
         reserved: Timestamp::NEVER,
         netns_of_init: false,
+        resolver: options.resolver.as_ref().map(|directory| serde_json::json!(directory)),
+        health: options.health.clone(),
+        journal: super::Journal::default(),
+        pod: None,
+        sources: Vec::new(),
+        log_context: super::LogContext::default(),
     };
     std::fs::create_dir_all(&config.container_dir).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -178,10 +209,10 @@ fn setup(script: &'static str, options: Options) -> Setup {
     let for_thread = config.clone();
     let lock = live::take_lock(&config.live_dir).unwrap();
     let listener = relay::listen(&config.live_dir).unwrap();
-    let log = log::Writer::open(&config.container_dir, &config.log).unwrap();
+    let log = log::Writer::open(&config.container_dir, &config.live_dir, &config.log, &config.log_context).unwrap();
     let thread = std::thread::spawn(move || {
         let creator = Peer::new(theirs.into(), true);
-        Monitor::new(for_thread, lock, listener, log, Box::new(engine), creator).run(&mut || {
+        Monitor::new(for_thread, lock, listener, log, Box::new(engine), &resolver::make, creator).run(&mut || {
             if options.fails {
                 return Err(Failure { kind: FailureKind::NotFound, message: "no such command".to_owned() });
             }
@@ -242,7 +273,7 @@ fn output_exit_log_and_end_come_in_order() {
     assert_eq!(exits(&rest), [(3, false)]);
     assert!(matches!(setup.client.next(PATIENCE), Err(Error::Lost)));
     let mut logged = Vec::new();
-    read_log(&setup.config.container_dir, &LogQuery::default(), &|| false, &mut |line| {
+    read_log(&log_path(&setup.config.container_dir, "json-file"), &LogQuery::default(), &|| false, &mut |line| {
         logged.push((line.stream, line.data));
         true
     })
@@ -285,17 +316,126 @@ fn restarts_until_the_engine_says_no() {
     setup.finish(&["started 0", "exited 7 false", "started 1", "exited 7 false", "started 2", "exited 7 false", "finished 7 false"]);
 }
 
+fn probed_by(script: &str, action: HealthAction) -> Option<HealthPlan> {
+    Some(HealthPlan {
+        command: ["sh", "-c", script].map(str::to_owned).into(),
+        interval: Duration::from_millis(20),
+        timeout: Duration::from_secs(10),
+        start_period: Duration::ZERO,
+        start_interval: Duration::from_secs(5),
+        retries: 2,
+        action,
+        stop_signal: crate::base::Signal::TERM,
+        stop_timeout: Some(Duration::from_secs(10)),
+    })
+}
+
+#[test]
+fn an_unhealthy_container_is_killed_stopped_or_restarted() {
+    for (action, code, asked) in [
+        (HealthAction::Kill, 137, "exited 137 false"),
+        (HealthAction::Stop, 143, "exited 143 Stop"),
+        (HealthAction::Restart, 143, "exited 143 Restart"),
+    ] {
+        let mut setup = setup("exec sleep 1000", Options { health: probed_by("exit 1", action), ..Options::default() });
+        setup.start();
+        let (_, _, rest) = collect(&mut setup.client);
+        assert_eq!(exits(&rest), [(code, false)]);
+        setup.finish(&["started 0", asked, &format!("finished {code} false")]);
+    }
+}
+
+#[test]
+fn a_container_that_ignores_the_stop_of_its_health_is_killed() {
+    let mut plan = probed_by("exit 1", HealthAction::Restart).unwrap();
+    plan.stop_timeout = Some(Duration::from_millis(50));
+    let mut setup = setup("trap '' TERM; while :; do sleep 0.01; done", Options { health: Some(plan), ..Options::default() });
+    setup.start();
+    let (_, _, rest) = collect(&mut setup.client);
+    assert_eq!(exits(&rest), [(137, false)]);
+    setup.finish(&["started 0", "exited 137 Restart", "finished 137 false"]);
+}
+
+#[test]
+fn a_probe_on_demand_is_answered_and_one_in_flight_does_not_outlive_the_container() {
+    let mut plan = probed_by("exit 0", HealthAction::None).unwrap();
+    plan.interval = Duration::from_secs(3600);
+    let mut one = setup("read x", Options { health: Some(plan), ..Options::default() });
+    one.start();
+    one.client.probe().unwrap();
+    assert_eq!(one.next(), Event::Probed { well: true });
+    one.client.write_stdin(b"\n").unwrap();
+    collect(&mut one.client);
+    one.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+
+    let mut hanging = setup("read x", Options { health: probed_by("exec sleep 1000", HealthAction::None), ..Options::default() });
+    hanging.start();
+    hanging.client.probe().unwrap();
+    hanging.client.write_stdin(b"\n").unwrap();
+    let (_, _, rest) = collect(&mut hanging.client);
+    assert!(rest.iter().any(|event| matches!(event, Event::Failed { .. })), "{rest:?}");
+    hanging.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+
+    let mut without = setup("read x", Options::default());
+    without.start();
+    without.client.probe().unwrap();
+    assert!(matches!(without.next(), Event::Failed { .. }));
+    without.client.write_stdin(b"\n").unwrap();
+    collect(&mut without.client);
+    without.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
 #[test]
 fn a_stop_cancels_a_pending_restart() {
     let mut setup = setup("exit 1", Options { pauses: vec![Duration::from_secs(3600)], ..Options::default() });
     setup.start();
     assert!(matches!(setup.next(), Event::Exited { restarting: true, .. }));
     let mut other = Client::connect(&setup.config.live_dir).unwrap();
-    other.stop_requested().unwrap();
+    other.stop_requested(None).unwrap();
     let (_, _, rest) = collect(&mut setup.client);
     assert_eq!(exits(&rest), [(1, false)]);
     assert_eq!(exits(&collect(&mut other).2), [(1, false)]);
     setup.finish(&["started 0", "exited 1 false", "finished 1 false"]);
+}
+
+#[test]
+fn a_stop_is_brought_to_its_end_when_the_client_is_killed() {
+    let mut setup = setup("trap '' TERM; echo up; while :; do sleep 0.01; done", Options::default());
+    setup.client.attach(true, false, false).unwrap();
+    setup.start();
+    assert_eq!(setup.next(), Event::Stdout(b"up\n".to_vec()));
+    let mut other = Client::connect(&setup.config.live_dir).unwrap();
+    other.stop_requested(Some(Duration::from_millis(50))).unwrap();
+    drop(other);
+    let (_, _, rest) = collect(&mut setup.client);
+    assert_eq!(exits(&rest), [(137, false)]);
+    setup.finish(&["started 0", "forsaken true", "exited 137 Stop", "finished 137 false"]);
+}
+
+#[test]
+fn a_client_that_is_killed_in_a_restart_is_replaced_by_the_monitor() {
+    for killed in [true, false] {
+        let marker = std::env::temp_dir().join(format!("rcon-monitor-again-{}", crate::base::random_hex(8)));
+        let script: &'static str = format!("rm {0} 2>/dev/null && exit 7; touch {0}; exec sleep 1000", marker.display()).leak();
+        let mut setup = setup(script, Options { pauses: vec![Duration::ZERO], ..Options::default() });
+        setup.start();
+        while !marker.exists() {
+            std::thread::yield_now();
+        }
+        let mut other = Client::connect(&setup.config.live_dir).unwrap();
+        other.restart_requested(Some(Duration::ZERO)).unwrap();
+        if killed {
+            drop(other);
+            let (_, _, rest) = collect(&mut setup.client);
+            assert_eq!(exits(&rest), [(137, true), (7, false)]);
+            setup.finish(&["started 0", "forsaken true", "exited 137 Restart", "started 1", "exited 7 false", "finished 7 false"]);
+        } else {
+            assert_eq!(exits(&collect(&mut other).2), [(137, false)]);
+            collect(&mut setup.client);
+            setup.finish(&["started 0", "exited 137 Stop", "finished 137 false"]);
+            std::fs::remove_file(&marker).unwrap();
+        }
+    }
 }
 
 #[test]

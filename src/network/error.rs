@@ -36,6 +36,24 @@ pub enum Error {
     MissingLink(String),
     #[error("network device {0} exists and is not a bridge")]
     NotABridge(String),
+    #[error("network device {device} exists and does not belong to network {network}")]
+    ForeignBridge { device: String, network: String },
+    #[error("address {address} is in no subnet of network {network}")]
+    OutsideOfPools { address: IpAddr, network: String },
+    #[error("containers join network {0} by CNI plugins")]
+    NotOurs(String),
+    #[error("this kernel has no IPv6")]
+    NoIpv6,
+    #[error("this kernel has no {kind} network devices")]
+    NoSuchKind {
+        kind: &'static str,
+        #[source]
+        source: NetlinkError,
+    },
+    #[error("parent {device} of network {network} does not exist")]
+    NoParent { network: String, device: String },
+    #[error("{device} cannot be the parent of network {network}: {reason}")]
+    UnfitParent { network: String, device: String, reason: &'static str },
     #[error("every private address range overlaps a route of this host")]
     NoFreeSubnet,
     #[error("the firewall table keeps changing under us")]
@@ -49,22 +67,36 @@ pub enum Error {
         #[source]
         source: Errno,
     },
-    #[error("publishing on the IPv6 address {0} is not supported")]
-    Ipv6Publication(IpAddr),
+    /// No address of the container has the family of the publication.
+    #[error("cannot publish port {port}/{protocol}: the container has no {family} address on its networks")]
+    NoTarget { port: String, protocol: &'static str, family: &'static str },
+    #[error("cannot publish port {port}/{protocol}: the kernel does not redirect the IPv6 loopback address")]
+    Ipv6Loopback { port: String, protocol: &'static str },
+    #[error("cannot publish port {port}/sctp: this kernel has no SCTP")]
+    NoSctp { port: String },
+    #[error("\"{0}\" cannot be a name on a network: it is not one word")]
+    Name(String),
+    #[error("cannot keep the names on a network")]
+    Names(#[source] FsError),
+    #[error(transparent)]
+    Cni(#[from] super::cni::Error),
 }
 
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::PortTaken { .. } | Error::NotABridge(_) => ErrorKind::Conflict,
-            Error::NoProcess { .. } => ErrorKind::NotFound,
-            Error::Ipv6Publication(_) => ErrorKind::Unsupported,
+            Error::PortTaken { .. } | Error::NotABridge(_) | Error::ForeignBridge { .. } | Error::UnfitParent { .. } => ErrorKind::Conflict,
+            Error::NoProcess { .. } | Error::NoParent { .. } => ErrorKind::NotFound,
+            Error::NoIpv6 | Error::NoSuchKind { .. } | Error::Ipv6Loopback { .. } | Error::NoSctp { .. } => ErrorKind::Unsupported,
+            Error::NoTarget { .. } | Error::OutsideOfPools { .. } => ErrorKind::Invalid,
+            Error::Cni(error) => error.kind(),
             Error::Netlink { source, .. } => errno_kind(source.errno()),
             Error::Bind { source, .. } if *source == Errno::ADDRNOTAVAIL => ErrorKind::Invalid,
             Error::Bind { source, .. } => errno_kind(Some(*source)),
             Error::Namespace { source, .. } => errno_kind(Errno::from_io_error(source)),
-            Error::Parameter(error) => errno_kind(Errno::from_io_error(&error.source)),
-            Error::MissingLink(_) | Error::NoFreeSubnet | Error::Unstable => ErrorKind::Internal,
+            Error::Parameter(error) | Error::Names(error) => errno_kind(Errno::from_io_error(&error.source)),
+            Error::Name(_) => ErrorKind::Invalid,
+            Error::MissingLink(_) | Error::NotOurs(_) | Error::NoFreeSubnet | Error::Unstable => ErrorKind::Internal,
         }
     }
 }

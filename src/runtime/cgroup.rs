@@ -7,6 +7,9 @@
 //! The first move of a process into a v1 hierarchy after some 20 ms of quiet waits for an RCU grace period (about 10 ms), so
 //! limits are joined once, overlapped with mounting ([`Group::join`]), and what only statistics need is joined after the start
 //! ([`Group::join_accounting`]).
+//!
+//! A pod's group bounds the sum of its members', which are right below it. On v1 a bound needs the members in the same
+//! hierarchy: the pod's groups there carry a mark, and whoever makes a group below a marked one makes it in that hierarchy.
 
 mod control;
 mod convert;
@@ -28,7 +31,7 @@ mod unified;
 pub use error::Error;
 pub use full_stats::{FullStats, NetworkInterface};
 pub use oom::{OomEvent, OomWatch};
-pub use stats::Stats;
+pub use stats::{Pressure, Stats};
 
 use hierarchy::Layout;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
@@ -139,6 +142,24 @@ impl Group {
         Ok(group)
     }
 
+    /// Makes groups whose limits bound the sum of what is made below them (a pod's). No process enters them themselves, and
+    /// device rules are those of the groups below.
+    ///
+    /// # Errors
+    /// What could not be made or set; nothing is left behind then.
+    pub fn create_above(path: &str, resources: Option<&LinuxResources>) -> Result<Self, Error> {
+        let group = Group::at(path);
+        let place = group.place()?;
+        place.clear()?;
+        if let Err(error) = place.prepare(resources).and_then(|()| place.mark_bounds()) {
+            if let Err(leftover) = group.delete() {
+                tracing::warn!(%leftover, "cannot remove a cgroup after a failed creation");
+            }
+            return Err(error);
+        }
+        Ok(group)
+    }
+
     /// Directory fd of the v2 group for CLONE_INTO_CGROUP (of a group below it, when the container has groups of its own
     /// and a further process cannot enter above); None where there is no v2 tree: [`Group::join`] does it all then.
     pub fn clone_fd(&self) -> Option<OwnedFd> {
@@ -158,6 +179,18 @@ impl Group {
     /// [`Error::Join`]; the process must not go on to run the container's program.
     pub fn join(&self, pid: i32) -> Result<(), Error> {
         self.enter(pid, false)
+    }
+
+    /// Brings the device rules of a new group into force ahead of [`Group::join`], for a caller that has to wait anyway. A
+    /// systemd unit has no group yet.
+    ///
+    /// # Errors
+    /// [`Error::DeviceProgram`]; the container must not start then.
+    pub fn confine(&self) -> Result<(), Error> {
+        match (&self.confinement, &self.unit) {
+            (Some(confinement), None) => confinement.enforce(&self.place()?),
+            _ => Ok(()),
+        }
     }
 
     /// Moves every process of the group into the v1 hierarchies that only statistics need; does nothing on v2. To be called
@@ -289,6 +322,23 @@ impl Group {
         control::remove(&self.place()?.dirs())
     }
 
+    /// Removes the groups if nothing runs in them, in one step less than a kill of nobody takes; false: something may.
+    /// A systemd unit is left to [`Group::delete`].
+    ///
+    /// # Errors
+    /// [`Error::Remove`]
+    pub fn delete_unused(&self) -> Result<bool, Error> {
+        if self.is_absent() || self.unit.is_some() {
+            return Ok(self.is_absent());
+        }
+        let place = self.place()?;
+        // The kernel removes no group that has a process; whoever is in another hierarchy's is in this one's too.
+        match control::remove_once(&place.tracking()?.dir) {
+            Ok(()) => control::remove(&place.dirs()).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn place(&self) -> Result<Place<'_>, Error> {
         if self.is_absent() {
             return Err(Error::Absent);
@@ -304,9 +354,20 @@ pub fn is_unified() -> bool {
     Layout::host().is_ok_and(|layout| layout.v2.is_some() && layout.legacy.is_empty())
 }
 
-/// Whether this host can limit swap (`--memory-swap`).
-pub fn supports_swap_limit() -> bool {
-    supports("memory", &["memory.memsw.limit_in_bytes"], &["memory.swap.max"])
+/// What `info` knows of: the limit, the controller and a file that has it on v1, and on v2.
+const LIMITS: &[(&str, &str, &str, &str)] = &[
+    ("memory limit", "memory", "memory.limit_in_bytes", "memory.max"),
+    ("swap limit", "memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
+    ("cpu cfs quota", "cpu", "cpu.cfs_quota_us", "cpu.max"),
+    ("cpu shares", "cpu", "cpu.shares", "cpu.weight"),
+    ("cpuset", "cpuset", "cpuset.cpus", "cpuset.cpus"),
+    // v1's root has no file of limits: where the controller is, they are.
+    ("pids limit", "pids", "tasks", "pids.max"),
+];
+
+/// The limits that the control groups of this host lack, in the words of `info`'s warnings ("No swap limit support").
+pub fn missing_limits() -> Vec<&'static str> {
+    LIMITS.iter().filter(|(_, controller, v1, v2)| !supports(controller, &[*v1], &[*v2])).map(|(name, ..)| *name).collect()
 }
 
 /// Whether a controller has one of the files. v2's root has no limits, so a group beneath it is asked; with no group there

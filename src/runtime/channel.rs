@@ -68,6 +68,8 @@ impl Channel {
                     if channel.expect(GO).is_ok() {
                         return Ok(channel);
                     }
+                    // What the answer has touched of the program goes again.
+                    crate::sys::heap::release_text();
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(errno) => return Err(Failure::step("wait at the gate", errno)),
@@ -174,6 +176,14 @@ impl Channel {
             },
             bytes => Failure::decode(bytes).map(Answer::Failed).ok_or_else(|| Failure::step("read the stage's report", Errno::PROTO)),
         }
+    }
+
+    /// Waits until the other end is gone. What it says before wakes nobody (who speaks would pay for that) and stays to be
+    /// read.
+    pub fn await_end(&self) -> Result<(), Failure> {
+        // An end is reported to who asks for nothing, too (poll(2)).
+        let mut end = [PollFd::new(&self.0, PollFlags::empty())];
+        rustix::io::retry_on_intr(|| poll(&mut end, None)).at("wait for the other stage").map(drop)
     }
 
     /// What the stage has reported already, if it has failed.

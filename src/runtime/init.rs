@@ -10,6 +10,7 @@ use super::stage::Stage;
 use super::userns::{self, write_proc};
 use super::{Create, Gate, Init, birth, cgroup, credentials, hooks, join, label, mapped, net_devices, resctrl, terminal};
 use crate::sys::clone::{Forked, SingleThreaded, fork};
+use crate::sys::netns::Ahead;
 use crate::sys::own_strings::OwnStrings;
 use crate::sys::process as sys;
 use oci_spec::runtime::ContainerState;
@@ -35,9 +36,18 @@ struct Luggage<'a> {
 }
 
 /// See [`super::create`]; without a group the stage stays in the caller's.
-pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
-    let proof = SingleThreaded::check().ok_or(Error::Threads)?;
+pub(super) fn create(mut request: Create<'_>, group: Option<&cgroup::Group>) -> Result<Init, Error> {
     let mut plan = compile(&request)?;
+    let made = match request.ahead.take().map(Ahead::finish) {
+        Some(Ok(made)) => Some(made),
+        Some(Err(_)) => {
+            plan = compile(&request)?;
+            None
+        }
+        None => None,
+    };
+    let netns = made.as_ref().map(AsFd::as_fd).or(request.netns);
+    let proof = SingleThreaded::check().ok_or(Error::Threads)?;
     let agent = Agent::of(request.spec, request.state, ContainerState::Creating)?;
     let joins = Joins::open(&plan.namespaces)?;
     if joins.has_door() || plan.namespaces.owner.is_some() {
@@ -45,20 +55,15 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
     }
     let streams = Streams::new(request.stdio)?;
     streams.give_to(plan.namespaces.owner)?;
-    let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, request.netns)? };
+    let devices_to = if plan.net_devices.is_empty() { None } else { network_to_join(&joins, netns)? };
+    let gate = match request.gate {
+        Gate::Open if is_awaited(&plan, &joins, &streams, agent.as_ref()) => Gate::Free,
+        gate => gate,
+    };
+    let open = matches!(gate, Gate::Open);
     let seen = request.reaper || joins.last().is_some();
     let strings = seen.then(OwnStrings::find).transpose().at("find our arguments")?;
-    let luggage = Luggage {
-        plan: &plan,
-        streams,
-        joins,
-        strings,
-        netns: request.netns,
-        reaper: request.reaper,
-        gate: request.gate,
-        preserved: request.preserve_fds,
-        proof,
-    };
+    let luggage = Luggage { plan: &plan, streams, joins, strings, netns, reaper: request.reaper, gate, preserved: request.preserve_fds, proof };
     let (ours, theirs) = Channel::pair()?;
     let forked = clone(&luggage, group)?;
     match forked {
@@ -79,15 +84,22 @@ pub(super) fn create(request: Create<'_>, group: Option<&cgroup::Group>) -> Resu
                 classes: request.resctrl,
                 network: devices_to,
                 two_stages,
+                born: request.born.filter(|_| open),
+                open,
                 proof,
             };
             let mut child = (pid, pidfd);
             match parent.attend(&mut child) {
-                Ok(console) => Ok(Init { pid: child.0, pidfd: child.1, console, gate: ours, agent }),
+                Ok(console) => Ok(Init { pid: child.0, pidfd: child.1, console, gate: ours, open, agent }),
                 Err(error) => Err(bury(child.1.as_fd(), error)),
             }
         }
     }
+}
+
+/// Whether something is to be done between the stage's word that it is ready and its program.
+fn is_awaited(plan: &Plan, joins: &Joins, streams: &Streams, agent: Option<&Agent>) -> bool {
+    plan.hooks.is_some() || joins.last().is_some() || joins.has_door() || streams.size().is_some() || agent.is_some()
 }
 
 fn clone(luggage: &Luggage<'_>, group: Option<&cgroup::Group>) -> Result<Forked, Failure> {
@@ -109,11 +121,12 @@ fn compile(request: &Create<'_>) -> Result<Plan, Error> {
         spec: request.spec,
         root: request.root,
         bundle: request.bundle,
+        sources: request.sources,
         no_pivot: request.no_pivot,
         user: request.user,
         keyring: request.keyring,
         terminal: matches!(request.stdio, super::Stdio::Terminal { .. }),
-        netns: request.netns.is_some(),
+        netns: request.netns.is_some() || request.ahead.is_some(),
         state: request.state,
     })
 }
@@ -129,6 +142,9 @@ struct Parent<'a> {
     network: Option<OwnedFd>,
     /// The stage that mounts is followed by the process proper (`birth.rs`).
     two_stages: bool,
+    /// The stage does not wait at its gate, and who is told before it may go that far.
+    open: bool,
+    born: Option<&'a dyn Fn(i32) -> Result<(), Error>>,
     proof: SingleThreaded,
 }
 
@@ -157,7 +173,11 @@ impl Parent<'_> {
         if !self.two_stages {
             plan.process.attributes.set_on(pid)?;
         }
+        self.born.map_or(Ok(()), |born| born(pid))?;
         channel.say(channel::JOINED)?;
+        if self.open {
+            channel.await_end()?;
+        }
         let console = loop {
             match (channel.answer()?, &plan.hooks) {
                 (Answer::Ready(console), _) => break console,
@@ -267,6 +287,7 @@ fn pass(luggage: &Luggage<'_>, channel: &mut Channel, prepared: &mut entry::Prep
             channel.expect(channel::GO)?;
             outlive()?;
         }
+        Gate::Open => outlive()?,
         Gate::Socket(gate) => {
             channel.expect(channel::RELEASE)?;
             outlive()?;
@@ -389,7 +410,9 @@ fn enter_namespaces(luggage: &Luggage<'_>, channel: &Channel) -> Result<(), Fail
 
 /// Opens the gate and waits for the outcome of `execve`.
 pub(super) fn start(init: &mut Init) -> Result<(), Error> {
-    init.gate.say(channel::GO)?;
+    if !init.open {
+        init.gate.say(channel::GO)?;
+    }
     outcome(&init.gate, init.agent.as_ref())
 }
 

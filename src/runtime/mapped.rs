@@ -7,7 +7,7 @@
 use super::channel::Channel;
 use super::error::{At, Failure};
 use super::plan::{Maps, MountStep, Plan, Source, Step};
-use super::{Overlay, Root, idmap, root};
+use super::{Base, Overlay, Root, idmap, root};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -21,21 +21,30 @@ use std::path::PathBuf;
 /// user namespace, whose maps are written already.
 pub(super) fn hand_over(channel: &Channel, pid: i32, plan: &Plan, proof: SingleThreaded) -> Result<(), Failure> {
     let mut own = None;
-    let mut made: Vec<(&Maps, OwnedFd)> = Vec::new();
+    let mut namespaces: Vec<(&Maps, OwnedFd)> = Vec::new();
     for step in &plan.steps {
-        let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap }, target, .. }) = step else { continue };
-        if !plan.namespaces.handed(idmap.as_ref()) {
+        let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap, made }, target, .. }) = step else { continue };
+        if !plan.namespaces.handed(idmap.as_ref(), made.is_some()) {
             continue;
         }
-        let tree = root::open_bind(path, *recursive)?;
-        if let Some(idmap) = idmap {
+        let by_layers = made.as_ref().is_some_and(|made| matches!(made.base, Base::Overlay(_)) && idmap.as_ref().is_some_and(|i| i.maps.is_none()));
+        let tree = match made {
+            None => root::open_bind(path, *recursive)?,
+            // overlayfs has no id-mapped mounts of its own; what it lies on has.
+            Some(made) if by_layers => {
+                let owner = plan.namespaces.owner.ok_or_else(|| Failure::unsupported("an overlay in a user namespace whose maps are not known"))?;
+                made.make(*recursive, Some((container_namespace(&mut own, pid, plan)?, owner)))?
+            }
+            Some(made) => made.make(*recursive, None)?,
+        };
+        if let Some(idmap) = idmap.as_ref().filter(|_| !by_layers) {
             let namespace = match &idmap.maps {
                 None => container_namespace(&mut own, pid, plan)?,
                 Some(maps) => {
-                    if !made.iter().any(|(known, _)| *known == maps) {
-                        made.push((maps, idmap::namespace(proof, maps)?));
+                    if !namespaces.iter().any(|(known, _)| *known == maps) {
+                        namespaces.push((maps, idmap::namespace(proof, maps)?));
                     }
-                    let found = made.iter().find(|(known, _)| *known == maps);
+                    let found = namespaces.iter().find(|(known, _)| *known == maps);
                     found.map(|(_, fd)| fd.as_fd()).expect("invariant: pushed above")
                 }
             };
@@ -82,7 +91,7 @@ fn container_namespace<'a>(own: &'a mut Option<OwnedFd>, pid: i32, plan: &Plan) 
 
 /// The overlay over id-mapped mounts. Before Linux 6.15 overlayfs takes layers only from mounts that are attached:
 /// the clones cover their own originals, in a mount namespace that nobody else sees.
-fn mount(overlay: &Overlay, namespace: BorrowedFd<'_>, (uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
+pub(super) fn mount(overlay: &Overlay, namespace: BorrowedFd<'_>, (uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
     let mut covered = vec![overlay.layers_dir.as_path()];
     if let Some(upper) = &overlay.upper {
         // One mount for both: overlayfs demands it of upper and work directory.

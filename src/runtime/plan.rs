@@ -26,7 +26,7 @@ use super::hooks::{self, Hooks};
 use super::net_devices::{self, Device};
 use super::options::Propagation;
 use super::process::{self, ProcessPlan};
-use super::{Root, User};
+use super::{BindSource, Root, User};
 use oci_spec::runtime::Spec;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,8 @@ pub(super) struct Request<'a> {
     pub spec: &'a Spec,
     pub root: &'a Root,
     pub bundle: Option<&'a Path>,
+    /// As in [`super::Create`].
+    pub sources: &'a [BindSource],
     pub no_pivot: bool,
     pub user: Option<&'a User>,
     pub keyring: Option<&'a str>,
@@ -123,6 +125,7 @@ impl Plan {
         let mut steps = root.first;
         steps.extend((namespaces.new & libc::CLONE_NEWNET as u64 != 0).then_some(Step::Loopback));
         let mut mounts = mounts::mounts(spec, request.bundle, &namespaces)?;
+        mounts::replace_sources(&mut mounts, request.sources)?;
         let seal = rootfs::seal_dev(&mut mounts);
         let bound_dev = mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. }));
         let (now, late) = mounts::split_cgroup(mounts);

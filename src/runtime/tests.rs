@@ -5,7 +5,7 @@
 
 mod security;
 
-use super::{Create, Error, Exec, Init, Overlay, Root, Stdio, Upper, User, init, join};
+use super::{Create, Error, Exec, Gate, Init, Overlay, Root, Stdio, Upper, User, init, join};
 use crate::base::ErrorKind;
 use oci_spec::runtime::Spec;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -169,6 +169,42 @@ fn a_container_is_isolated() {
         assert!(std::fs::exists(fixture.base.join("upper/y")).unwrap());
         let (stdin, _) = script(&fixture, "exit 7");
         assert_eq!(stdin, 7);
+    });
+}
+
+#[test]
+fn an_open_gate_is_passed_by_a_process_that_is_known() {
+    alone("an_open_gate_is_passed_by_a_process_that_is_known", || {
+        let fixture = Fixture::new();
+        std::fs::write(fixture.base.join("layer/bin/odd"), "no program").unwrap();
+        std::fs::set_permissions(fixture.base.join("layer/bin/odd"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let (root, unused) = (fixture.root(), super::cgroup::Group::at("/unused"));
+        let told = std::cell::Cell::new(0);
+        let create = |args: &[&str], stdio: Stdio, refused: bool| {
+            told.set(0);
+            let born = |pid: i32| {
+                told.set(pid);
+                if refused { Err(Error::Threads) } else { Ok(()) }
+            };
+            let spec = config(args, |_| {});
+            init::create(Create { gate: Gate::Open, born: Some(&born), ..Create::new(&spec, &root, stdio, &unused) }, None)
+        };
+        let (stdio, output) = pipes();
+        let mut init = create(&["sh", "-c", "echo ran"], stdio, false).unwrap();
+        assert_eq!(told.get(), init.pid);
+        init.start().unwrap();
+        assert_eq!((text(output).as_str(), wait(&init.pidfd)), ("ran\n", 0));
+        let (stdio, output) = pipes();
+        assert!(matches!(create(&["sh", "-c", "echo ran"], stdio, true), Err(Error::Threads)));
+        assert_eq!(text(output), "");
+        let mut init = create(&["odd"], pipes().0, false).unwrap();
+        assert_eq!(init.start().unwrap_err().kind(), ErrorKind::CommandNotExecutable);
+        wait(&init.pidfd);
+        // Its terminal is to be taken first.
+        let mut init = create(&["sh", "-c", "exit 0"], Stdio::Terminal { columns: 80, rows: 25 }, false).unwrap();
+        assert!(told.get() == 0 && init.console.is_some());
+        init.start().unwrap();
+        assert_eq!(wait(&init.pidfd), 0);
     });
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong with records and leases.
 
-use super::record::{Protocol, PublishedPort};
-use crate::base::{ContainerId, ErrorKind, VolumeName};
+use super::record::PublishedPort;
+use crate::base::{ContainerId, ErrorKind, PodId, VolumeName};
 use std::path::{Path, PathBuf};
 
 /// What went wrong with the database, or which lease or reference forbids the change.
@@ -13,6 +13,14 @@ pub enum Error {
     PortTaken { port: PublishedPort, holder: ContainerId },
     #[error("every address of network \"{network}\" is in use")]
     NetworkFull { network: String },
+    #[error("address {address} of network \"{network}\" is in use")]
+    AddressTaken { address: std::net::IpAddr, network: String },
+    #[error("network with name {name} already exists")]
+    NetworkExists { name: String },
+    #[error("network \"{name}\" has active endpoints: {}", containers_text(holders))]
+    NetworkInUse { name: String, holders: Vec<ContainerId> },
+    #[error("no {size} host ids in a row are left for another user namespace")]
+    IdsExhausted { size: u32 },
     #[error("volume \"{name}\" is in use by {}", containers_text(holders))]
     VolumeInUse { name: VolumeName, holders: Vec<ContainerId> },
     #[error("volume \"{name}\" of container {} no longer exists", container.short())]
@@ -26,6 +34,12 @@ pub enum Error {
     LayerMissing { chain_id: String },
     #[error("container {} no longer exists", id.short())]
     ContainerMissing { id: ContainerId },
+    #[error("pod {} no longer exists", id.short())]
+    PodMissing { id: PodId },
+    #[error("pod {} is not up any more", id.short())]
+    PodDown { id: PodId },
+    #[error("pod {} still has {}", id.short(), containers_text(members))]
+    PodInUse { id: PodId, members: Vec<ContainerId> },
     #[error("the id prefix \"{prefix}\" is ambiguous: it fits {}", containers_text(fits))]
     Ambiguous { prefix: String, fits: Vec<ContainerId> },
     #[error(
@@ -71,10 +85,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NameTaken { .. } | Error::PortTaken { .. } | Error::VolumeInUse { .. } | Error::ImageInUse { .. } => ErrorKind::Conflict,
-            Error::NetworkFull { .. } => ErrorKind::Unavailable,
-            Error::VolumeMissing { .. } | Error::ImageMissing { .. } | Error::LayerMissing { .. } | Error::ContainerMissing { .. } => {
-                ErrorKind::NotFound
-            }
+            Error::PodInUse { .. } | Error::PodDown { .. } | Error::AddressTaken { .. } => ErrorKind::Conflict,
+            Error::NetworkExists { .. } | Error::NetworkInUse { .. } => ErrorKind::Conflict,
+            Error::NetworkFull { .. } | Error::IdsExhausted { .. } => ErrorKind::Unavailable,
+            Error::VolumeMissing { .. }
+            | Error::ImageMissing { .. }
+            | Error::LayerMissing { .. }
+            | Error::ContainerMissing { .. }
+            | Error::PodMissing { .. } => ErrorKind::NotFound,
             Error::Ambiguous { .. } => ErrorKind::Invalid,
             Error::TooNew { .. } => ErrorKind::Unsupported,
             Error::Sqlite { source, .. } => match source.sqlite_error_code() {
@@ -89,6 +107,9 @@ impl Error {
     /// The way out, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::IdsExhausted { .. } => Some(
+                "remove containers with --userns auto, ask for fewer ids (--userns auto:size=N), or give a larger pool ([userns] pool)".to_owned(),
+            ),
             Error::TooNew { .. } => Some("use the rcon that wrote it, or a newer one".to_owned()),
             Error::Corrupt { path, .. } | Error::Emptied { path, .. } => Some(format!(
                 "restore {0} (with {0}-wal) from a backup, or move both away to start anew: images and containers must then be made again, volumes stay on disk",
@@ -113,10 +134,7 @@ impl Error {
 }
 
 fn port_text(port: &PublishedPort) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
+    let protocol = port.protocol.name();
     match port.host_ip {
         Some(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port.host_port)),
         None => format!("{}/{protocol}", port.host_port),

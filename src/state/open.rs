@@ -43,8 +43,9 @@ fn create_or_migrate(roots: &Roots) -> Result<Db, Error> {
     let lock = std::fs::File::open(&roots.data).on("open", &roots.data)?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).on("lock", &roots.data)?;
     let path = roots.database();
-    let db = connect(&path, true)?;
+    let mut db = connect(&path, true)?;
     let found = version(&db)?;
+    db.found_version = found;
     if found > VERSION {
         return Err(Error::TooNew { path, found, supported: VERSION });
     }
@@ -86,7 +87,7 @@ fn connect(path: &Path, create: bool) -> Result<Db, Error> {
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed())?;
     connection.busy_handler(Some(wait_for_others)).map_err(failed())?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed())?;
-    Ok(Db { connection, path: path.to_path_buf() })
+    Ok(Db { connection, path: path.to_path_buf(), found_version: VERSION })
 }
 
 /// Waits in short sleeps: SQLite's own back-off goes to 100 ms a step, far longer than a transaction here.

@@ -1,14 +1,13 @@
 //! The queries. They serve [`Db`] and, inside a transaction, [`super::Tx`] alike.
 
-use super::record::{Container, Image, Layer, Network, Protocol, PublishedPort, Volume};
+use super::record::{Container, Image, Layer, Network, Volume};
 use super::{Db, Error};
 use crate::base::{ContainerId, Timestamp, VolumeName};
 use rusqlite::{OptionalExtension, Params, Row};
 use serde::de::DeserializeOwned;
-use std::net::Ipv4Addr;
 
 /// At most one row.
-fn one<T>(
+pub(super) fn one<T>(
     db: &Db,
     what: impl Fn() -> String,
     sql: &str,
@@ -20,7 +19,7 @@ fn one<T>(
 }
 
 /// All rows.
-fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+pub(super) fn all<T>(db: &Db, what: &str, sql: &str, params: impl Params, map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
     let run = || db.connection.prepare(sql)?.query_map(params, map)?.collect::<rusqlite::Result<Vec<T>>>();
     run().map_err(|source| Error::sqlite(format!("read {what}"), &db.path)(source))
 }
@@ -42,7 +41,7 @@ pub(super) fn container_id(db: &Db, text: String) -> Result<ContainerId, Error> 
 }
 
 /// The name column is the truth (a rename changes nothing else).
-fn to_container(db: &Db, (name, text): (String, String)) -> Result<Container, Error> {
+pub(super) fn to_container(db: &Db, (name, text): (String, String)) -> Result<Container, Error> {
     let mut container: Container = document(db, || format!("container \"{name}\""), &text)?;
     if container.name.as_str() != name {
         container.name = name.parse().map_err(|_| Error::Damaged { what: "container name", value: name, path: db.path.clone() })?;
@@ -50,7 +49,7 @@ fn to_container(db: &Db, (name, text): (String, String)) -> Result<Container, Er
     Ok(container)
 }
 
-fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
+pub(super) fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
@@ -61,7 +60,7 @@ pub(super) fn container(db: &Db, id: &ContainerId) -> Result<Option<Container>, 
 
 /// A damaged record is left out and told about: one of them must not hide all others.
 pub(super) fn containers(db: &Db) -> Result<Vec<Container>, Error> {
-    let rows = all(db, "containers", "SELECT name, document FROM containers ORDER BY created DESC, id", [], pair)?;
+    let rows = newest_first(db, "containers", "SELECT created, id, name, document FROM containers")?;
     let readable = rows.into_iter().filter_map(|row| {
         let name = row.0.clone();
         to_container(db, row)
@@ -71,10 +70,25 @@ pub(super) fn containers(db: &Db) -> Result<Vec<Container>, Error> {
     Ok(readable.collect())
 }
 
+/// Names and documents of containers. Sorted here: SQLite's sorter takes the documents along, and writes a file when they are
+/// many.
+fn newest_first(db: &Db, what: &str, sql: &str) -> Result<Vec<(String, String)>, Error> {
+    let row = |row: &Row<'_>| Ok((std::cmp::Reverse(row.get::<_, i64>(0)?), row.get::<_, String>(1)?, row.get(2)?, row.get(3)?));
+    let mut rows: Vec<(_, _, String, String)> = all(db, what, sql, [], row)?;
+    rows.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    Ok(rows.into_iter().map(|(_, _, name, document)| (name, document)).collect())
+}
+
+/// See [`Db::container_ids`].
+pub(super) fn container_ids(db: &Db) -> Result<Vec<ContainerId>, Error> {
+    let ids = all(db, "containers", "SELECT id FROM containers ORDER BY id", [], |row| row.get(0))?;
+    ids.into_iter().map(|id| container_id(db, id)).collect()
+}
+
 /// Damaged ones are left out; [`containers`] tells about them.
 pub(super) fn active_containers(db: &Db) -> Result<Vec<Container>, Error> {
-    let sql = "SELECT name, document FROM containers WHERE phase IN ('started', 'removing') ORDER BY created DESC, id";
-    let rows = all(db, "active containers", sql, [], pair)?;
+    let sql = "SELECT created, id, name, document FROM containers WHERE phase IN ('started', 'removing', 'restarting')";
+    let rows = newest_first(db, "active containers", sql)?;
     Ok(rows.into_iter().filter_map(|row| to_container(db, row).ok()).collect())
 }
 
@@ -110,7 +124,7 @@ pub(super) fn find_id(db: &Db, text: &str) -> Result<Option<ContainerId>, Error>
     }
 }
 
-fn is_hex(text: &str) -> bool {
+pub(super) fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -202,57 +216,9 @@ pub(super) fn network(db: &Db, name: &str) -> Result<Option<Network>, Error> {
     text.map(|text| document(db, what, &text)).transpose()
 }
 
-/// One row of the table of ports.
-pub(super) struct PortRow {
-    pub(super) owner: String,
-    protocol: String,
-    host_ip: String,
-    host_port: u16,
-    container_port: u16,
-}
-
-impl PortRow {
-    pub(super) fn from(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(PortRow { owner: row.get(0)?, protocol: row.get(1)?, host_ip: row.get(2)?, host_port: row.get(3)?, container_port: row.get(4)? })
-    }
-
-    pub(super) fn port(&self, db: &Db) -> Result<PublishedPort, Error> {
-        let damaged = |what, value: &str| Error::Damaged { what, value: value.to_owned(), path: db.path.clone() };
-        let host_ip = match self.host_ip.as_str() {
-            "" => None,
-            text => Some(text.parse().map_err(|_| damaged("host address", text))?),
-        };
-        let protocol = match self.protocol.as_str() {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            other => return Err(damaged("protocol", other)),
-        };
-        Ok(PublishedPort { host_ip, host_port: self.host_port, container_port: self.container_port, protocol })
-    }
-}
-
-/// The ports of one protocol and number, whatever their address.
-pub(super) fn ports_numbered(db: &Db, protocol: &str, number: u16) -> Result<Vec<PortRow>, Error> {
-    let sql = "SELECT owner, protocol, host_ip, host_port, container_port FROM ports WHERE protocol=?1 AND host_port=?2";
-    all(db, "published ports", sql, (protocol, number), PortRow::from)
-}
-
-pub(super) fn published(db: &Db) -> Result<Vec<(ContainerId, Ipv4Addr, PublishedPort)>, Error> {
-    let sql = "SELECT p.owner, p.protocol, p.host_ip, p.host_port, p.container_port, a.address \
-               FROM ports p JOIN addresses a ON a.owner=p.owner ORDER BY p.host_port, p.protocol, p.host_ip";
-    let rows = all(db, "published ports", sql, [], |row| Ok((PortRow::from(row)?, row.get::<_, u32>(5)?)))?;
-    rows.into_iter().map(|(row, address)| Ok((container_id(db, row.owner.clone())?, Ipv4Addr::from_bits(address), row.port(db)?))).collect()
-}
-
-/// Addresses leased in a network, ascending.
-pub(super) fn leased(db: &Db, network: &str) -> Result<Vec<u32>, Error> {
-    let what = format!("the addresses of network \"{network}\"");
-    all(db, &what, "SELECT address FROM addresses WHERE network=?1 ORDER BY address", [network], |row| row.get(0))
-}
-
-pub(super) fn address_of(db: &Db, network: &str, owner: &ContainerId) -> Result<Option<u32>, Error> {
-    let what = || format!("the address of container {}", owner.short());
-    one(db, what, "SELECT address FROM addresses WHERE owner=?1 AND network=?2", (owner.as_str(), network), |row| row.get(0))
+pub(super) fn networks(db: &Db) -> Result<Vec<Network>, Error> {
+    let rows = all(db, "networks", "SELECT name, document FROM networks ORDER BY name", [], pair)?;
+    rows.into_iter().map(|(name, text)| document(db, || format!("network \"{name}\""), &text)).collect()
 }
 
 pub(super) fn name_holder(db: &Db, name: &str) -> Result<Option<ContainerId>, Error> {
@@ -261,13 +227,42 @@ pub(super) fn name_holder(db: &Db, name: &str) -> Result<Option<ContainerId>, Er
     id.map(|id| container_id(db, id)).transpose()
 }
 
+/// See [`Db::names_of`].
+pub(super) fn names_of(db: &Db, kind: super::Named) -> Result<Vec<String>, Error> {
+    let table = match kind {
+        super::Named::Containers => "containers",
+        super::Named::Pods => "pods",
+        super::Named::Volumes => "volumes",
+        super::Named::Networks => "networks",
+    };
+    all(db, table, &format!("SELECT name FROM {table} ORDER BY name"), [], |row| row.get(0))
+}
+
+/// The container or pod that has this name: they share one set of names.
+pub(super) fn any_name_holder(db: &Db, name: &str) -> Result<Option<ContainerId>, Error> {
+    let sql = "SELECT id FROM containers WHERE name=?1 UNION ALL SELECT id FROM pods WHERE name=?1";
+    let id: Option<String> = one(db, || format!("who is called \"{name}\""), sql, [name], |row| row.get(0))?;
+    id.map(|id| container_id(db, id)).transpose()
+}
+
 /// Names and containers that refer to an image.
 pub(super) fn image_users(db: &Db, id: &str) -> Result<(Vec<String>, Vec<ContainerId>), Error> {
     let what = format!("the users of image {id}");
     let names = all(db, &what, "SELECT reference FROM names WHERE image_id=?1 ORDER BY reference", [id], |row| row.get(0))?;
-    let ids: Vec<String> = all(db, &what, "SELECT id FROM containers WHERE image_id=?1 ORDER BY id", [id], |row| row.get(0))?;
+    let ids: Vec<String> = all(
+        db,
+        &what,
+        "SELECT id FROM containers WHERE image_id=?1 UNION SELECT container FROM container_images WHERE image=?1 ORDER BY 1",
+        [id],
+        |row| row.get(0),
+    )?;
     let containers = ids.into_iter().map(|id| container_id(db, id)).collect::<Result<_, _>>()?;
     Ok((names, containers))
+}
+
+/// Host ids lent out, as first id and size, ascending.
+pub(super) fn id_ranges(db: &Db) -> Result<Vec<(u32, u32)>, Error> {
+    all(db, "the lent ids", "SELECT first, size FROM id_ranges ORDER BY first", [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// The first volume that this container refers to and that does not exist.

@@ -1,9 +1,14 @@
 //! The durable documents. Fields are added with `#[serde(default)]`; a changed meaning needs a migration.
 
+mod health;
+mod network;
+
+pub use health::{HealthAction, Healthcheck};
+pub use network::{Attachment, DEFAULT_NETWORK, Driver, Endpoint, IpvlanMode, MacvlanMode, Network, Pool, is_interface_name};
+
 use crate::base::{ContainerId, ContainerName, Signal, Timestamp, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// One container: what it is ([`ContainerSpec`]) and what became of it.
@@ -18,17 +23,36 @@ pub struct Container {
     /// Last exit; [`Timestamp::NEVER`] before the first.
     pub finished: Timestamp,
     pub exit_code: i32,
+    /// The OOM killer killed processes of the last run.
     pub oom_killed: bool,
+    /// How many it killed since the last start by a user.
+    #[serde(default)]
+    pub oom_kills: u64,
+    /// Lines of the last run that its log could not keep.
+    #[serde(default)]
+    pub log_lost: u64,
     /// Why the last start failed; empty otherwise.
     pub error: String,
     pub restart_count: u32,
     /// The user stopped it: the restart policy rests until the next start.
     pub stopped_by_user: bool,
-    /// Leased address on the default bridge while started.
-    pub address: Option<Ipv4Addr>,
+    /// Some from the moment that the restart policy, not the user, has to bring it back.
+    #[serde(default)]
+    pub revival: Option<Revival>,
+    /// What it has of its networks while started, in the order of its interfaces.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
     /// Published ports while started, host ports resolved.
     pub published: Vec<PublishedPort>,
-    pub spec: ContainerSpec,
+    /// Boxed: lists move records about, and this is nearly all of one.
+    pub spec: Box<ContainerSpec>,
+}
+
+/// How often in a row the restart policy has brought a container back without a monitor, and when it may again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revival {
+    pub tries: u32,
+    pub next: Timestamp,
 }
 
 /// Durable phase. Whether a `Started` container still runs is a live fact (the monitor's lock).
@@ -40,6 +64,9 @@ pub enum Phase {
     Exited,
     /// `rm` has begun; only finishing the removal is allowed.
     Removing,
+    /// Nobody runs it, but its restart policy wants it to run: its monitor died, or a start at boot failed.
+    /// [`Container::revival`] says when it is tried again.
+    Restarting,
 }
 
 /// Everything resolved at create: image defaults and request merged.
@@ -63,9 +90,76 @@ pub struct ContainerSpec {
     pub image_volumes: Vec<String>,
     pub mounts: Vec<Mount>,
     pub host: HostSpec,
-    /// Healthcheck as found in the image config (kept verbatim for inspect).
-    pub healthcheck: Option<serde_json::Value>,
+    /// The image's and the request's, merged.
+    #[serde(deserialize_with = "health::lenient")]
+    pub healthcheck: Option<Healthcheck>,
+    pub health_action: HealthAction,
+    /// The image's SHELL, which runs a health check in shell form; empty: `/bin/sh -c`.
+    pub shell: Vec<String>,
     pub on_build: Vec<String>,
+    /// The pod that it is a member of.
+    pub pod: Option<Membership>,
+}
+
+/// What binds a container to its pod besides the modes of its namespaces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Membership {
+    pub pod: crate::base::PodId,
+    /// It has the pod's UTS namespace, and so its host name.
+    #[serde(default)]
+    pub uts: bool,
+    /// It runs to its end before the others start.
+    #[serde(default)]
+    pub init: Option<InitContainer>,
+}
+
+/// `--init-ctr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitContainer {
+    /// At the first start of the pod; then it is removed.
+    Once,
+    /// At each start of the pod.
+    Always,
+}
+
+impl Container {
+    /// One that was never started, created now.
+    pub fn new(id: ContainerId, name: ContainerName, spec: ContainerSpec) -> Self {
+        Container {
+            id,
+            name,
+            created: Timestamp::now(),
+            phase: Phase::Created,
+            started: Timestamp::NEVER,
+            finished: Timestamp::NEVER,
+            exit_code: 0,
+            oom_killed: false,
+            oom_kills: 0,
+            log_lost: 0,
+            error: String::new(),
+            restart_count: 0,
+            stopped_by_user: false,
+            revival: None,
+            endpoints: Vec::new(),
+            published: Vec::new(),
+            spec: Box::new(spec),
+        }
+    }
+}
+
+impl Container {
+    /// The endpoint that has the default route and the published ports, while started.
+    pub fn primary(&self) -> Option<&Endpoint> {
+        primary(&self.endpoints)
+    }
+}
+
+impl ContainerSpec {
+    /// Whether the container's root or one of its mounts is of this image.
+    pub fn uses_image(&self, id: &str) -> bool {
+        self.image_id == id || self.mounts.iter().any(|mount| matches!(&mount.kind, MountKind::Image { id: mounted, .. } if mounted == id))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -99,6 +193,8 @@ pub struct HostSpec {
     pub auto_remove: bool,
     pub restart: RestartPolicy,
     pub network: NetworkMode,
+    /// The networks that it is on, in the order of its interfaces. None: only the one that `network` says.
+    pub attachments: Option<Vec<Attachment>>,
     pub ports: Vec<PortMapping>,
     pub publish_all: bool,
     pub dns: Vec<String>,
@@ -119,6 +215,8 @@ pub struct HostSpec {
     pub uts_host: bool,
     pub cgroupns: Option<CgroupnsMode>,
     pub userns: UsernsMode,
+    /// What `--userns auto` asked for, once `userns` has the maps that were lent.
+    pub auto_userns: Option<AutoUserns>,
     pub group_add: Vec<String>,
     /// Bytes of /dev/shm; 0 is the default of 64 MiB.
     pub shm_size: u64,
@@ -131,6 +229,68 @@ pub struct HostSpec {
     pub oom_score_adj: i32,
     pub log: LogSpec,
     pub cidfile: String,
+    /// File mode creation mask of the process; None is 0022.
+    pub umask: Option<u32>,
+    /// The image's own `/etc/hosts` is left alone.
+    pub no_hosts: bool,
+    /// Ids of containers that are started before this one.
+    pub requires: Vec<String>,
+    pub links: Vec<Link>,
+    pub secrets: Vec<SecretUse>,
+    /// CDI names: `vendor.com/class=name`.
+    pub cdi: Vec<String>,
+    /// Seconds after which each run is killed.
+    pub timeout: Option<u32>,
+}
+
+impl HostSpec {
+    /// Whether it has a network namespace of its own with endpoints in it.
+    pub fn is_networked(&self) -> bool {
+        matches!(self.network, NetworkMode::Bridge | NetworkMode::Named(_))
+    }
+
+    /// The networks that it asks for; none with a namespace that is another's, the host's or has only loopback.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let first = match &self.network {
+            NetworkMode::Bridge => DEFAULT_NETWORK,
+            NetworkMode::Named(name) => name,
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) | NetworkMode::Pod => return Vec::new(),
+        };
+        self.attachments.clone().unwrap_or_else(|| {
+            let mac = self.mac_address.clone();
+            vec![Attachment { network: first.to_owned(), mac, ..Attachment::default() }]
+        })
+    }
+}
+
+/// The endpoint that has the default route and the published ports.
+pub fn primary(endpoints: &[Endpoint]) -> Option<&Endpoint> {
+    endpoints.iter().find(|endpoint| endpoint.gateway).or_else(|| endpoints.first())
+}
+
+/// Another container of the default bridge that this one knows by a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its id.
+    pub container: String,
+    pub alias: String,
+}
+
+/// A secret that the container got at create, as its own copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUse {
+    /// Name or id as typed.
+    pub secret: String,
+    pub target: SecretTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum SecretTarget {
+    /// A read-only file.
+    Mount { path: PathBuf, uid: u32, gid: u32, mode: u32 },
+    /// A variable, which `inspect` does not show.
+    Env { variable: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -143,6 +303,12 @@ pub struct SecuritySpec {
     pub apparmor: Option<String>,
     /// `label=…` options as typed.
     pub label: Vec<String>,
+    /// More masked paths (`mask=`).
+    pub masked: Vec<PathBuf>,
+    /// Paths that are neither masked nor read-only although they are by default (`unmask=`); shell patterns.
+    pub unmasked_paths: Vec<String>,
+    /// Options of `/proc` (`proc-opts=`): `hidepid=2`.
+    pub proc_options: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -175,6 +341,8 @@ pub struct Resources {
     /// None or non-positive: unlimited.
     pub pids_limit: Option<i64>,
     pub blkio_weight: Option<u16>,
+    /// Device path → weight.
+    pub blkio_weight_device: Vec<(String, u16)>,
     /// Device path → bytes or operations per second.
     pub device_read_bps: Vec<(String, u64)>,
     pub device_write_bps: Vec<(String, u64)>,
@@ -209,6 +377,50 @@ pub struct Mount {
     pub mode: String,
     /// Propagation: `rprivate`, `rshared`, …; empty is `rprivate`.
     pub propagation: String,
+    #[serde(default)]
+    pub options: MountOptions,
+}
+
+/// How a bind or volume is shown and treated, beyond read-only and propagation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountOptions {
+    /// What is mounted below a read-only bind stays writable.
+    pub writable_submounts: bool,
+    /// `U`: at every start the files are given to the container's user.
+    pub chown: bool,
+    /// `O`: changes are kept apart and dropped when the container ends.
+    pub overlay: bool,
+    pub idmap: Option<MountIdmap>,
+    /// Attributes of the mount: `noexec`, `nosuid`, `nodev` and their opposites, as typed.
+    pub flags: Vec<String>,
+}
+
+/// Files of a mount are shown with other owners than they have on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountIdmap {
+    /// On disk are the ids that the container sees.
+    Container,
+    /// The owner of the mounted directory is shown as these ids; all others as they are.
+    Owner {
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Maps {
+        uids: Vec<ShownMap>,
+        gids: Vec<ShownMap>,
+    },
+}
+
+/// A range of ids on disk and how it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownMap {
+    pub disk: u32,
+    pub shown: u32,
+    pub size: u32,
+    /// `shown` is an id of the container, not of the host.
+    pub relative: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -229,6 +441,13 @@ pub enum MountKind {
         options: String,
         from_flag: bool,
     },
+    /// The files of an image.
+    Image {
+        /// As typed.
+        reference: String,
+        id: String,
+        subpath: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -247,10 +466,14 @@ pub enum RestartPolicy {
 pub enum NetworkMode {
     #[default]
     Bridge,
+    /// A namespace of its own, on networks that were made by name; this is the first.
+    Named(String),
     Host,
     None,
     /// Shares the network namespace of that container.
     Container(String),
+    /// Shares that of its pod.
+    Pod,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -262,6 +485,8 @@ pub enum IpcMode {
     Shareable,
     Host,
     Container(String),
+    /// Shares that of its pod.
+    Pod,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -271,6 +496,8 @@ pub enum PidMode {
     Private,
     Host,
     Container(String),
+    /// Shares that of its pod.
+    Pod,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -288,6 +515,36 @@ pub enum UsernsMode {
     Host,
     /// A private user namespace with these mappings.
     Mapped { uids: Vec<IdMap>, gids: Vec<IdMap> },
+    /// Only in a request: when the record is written, ids are lent to it, and it becomes `Mapped`.
+    Auto(AutoUserns),
+    /// That of another container.
+    Container {
+        /// Whose init is in it; in a request as typed.
+        id: String,
+        /// The container that it was made for.
+        root: String,
+        uids: Vec<IdMap>,
+        gids: Vec<IdMap>,
+    },
+}
+
+/// `--userns auto`: how many ids, and which of them are not to come from the pool.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AutoUserns {
+    pub size: Option<u32>,
+    pub uids: Vec<IdMap>,
+    pub gids: Vec<IdMap>,
+}
+
+impl UsernsMode {
+    /// The maps of the container's user namespace, if it has one.
+    pub fn maps(&self) -> Option<(&[IdMap], &[IdMap])> {
+        match self {
+            UsernsMode::Host | UsernsMode::Auto(_) => None,
+            UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } => Some((uids, gids)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,6 +559,22 @@ pub struct IdMap {
 pub enum Protocol {
     Tcp,
     Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// In lower case, as everybody writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|protocol| protocol.name() == name)
+    }
 }
 
 /// A publication as requested.
@@ -400,17 +673,4 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     pub options: BTreeMap<String, String>,
     pub anonymous: bool,
-}
-
-/// The default bridge, chosen once by looking at the host's routes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    pub name: String,
-    pub id: String,
-    pub created: Timestamp,
-    /// Name of the bridge device.
-    pub bridge: String,
-    pub subnet: Ipv4Addr,
-    pub prefix: u8,
-    pub gateway: Ipv4Addr,
 }

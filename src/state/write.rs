@@ -1,12 +1,11 @@
 //! Transactions: every change of records and leases.
 
-use super::record::{Container, Image, Layer, MountKind, Network, Phase, Protocol, PublishedPort, VerifiedImage, Volume};
+use super::record::{Container, Image, Layer, MountKind, Network, Phase, UsernsMode, VerifiedImage, Volume};
 use super::{Db, Error, Tx, read, reserve};
 use crate::base::{ContainerId, ContainerName, VolumeName};
 use rusqlite::Params;
 use serde::Serialize;
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr};
 
 /// See [`Db::write`].
 pub(super) fn transaction<T, E: From<Error>>(db: &Db, durable: bool, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
@@ -52,12 +51,12 @@ impl Tx<'_> {
     }
 
     /// Executes one statement and returns the number of rows it changed.
-    fn run(&self, what: impl FnOnce() -> String, sql: &str, params: impl Params) -> Result<usize, Error> {
+    pub(super) fn run(&self, what: impl FnOnce() -> String, sql: &str, params: impl Params) -> Result<usize, Error> {
         let run = || self.db.connection.prepare(sql)?.execute(params);
         run().map_err(|source| Error::sqlite(what(), &self.db.path)(source))
     }
 
-    fn text(&self, object: impl FnOnce() -> String, value: &impl Serialize) -> Result<String, Error> {
+    pub(super) fn text(&self, object: impl FnOnce() -> String, value: &impl Serialize) -> Result<String, Error> {
         serde_json::to_string(value).map_err(|source| Error::Document { object: object(), path: self.db.path.clone(), source })
     }
 
@@ -68,7 +67,7 @@ impl Tx<'_> {
     /// is not there; at commit [`Error::VolumeMissing`] if a volume it mounts has no record.
     pub fn insert_container(&self, container: &Container) -> Result<(), Error> {
         let what = || format!("insert container \"{}\"", container.name);
-        if let Some(holder) = read::name_holder(self.db, container.name.as_str())? {
+        if let Some(holder) = read::any_name_holder(self.db, container.name.as_str())? {
             return Err(Error::NameTaken { name: container.name.to_string(), holder });
         }
         let image = &container.spec.image_id;
@@ -86,6 +85,16 @@ impl Tx<'_> {
                 let sql = "INSERT OR IGNORE INTO container_volumes (container, volume) VALUES (?1, ?2)";
                 self.run(what, sql, (container.id.as_str(), name.as_str()))?;
             }
+            if let MountKind::Image { id, .. } = &mount.kind {
+                if !read::exists(self.db, "image", "SELECT 1 FROM images WHERE id=?1", id)? {
+                    return Err(Error::ImageMissing { id: id.clone() });
+                }
+                let sql = "INSERT OR IGNORE INTO container_images (container, image) VALUES (?1, ?2)";
+                self.run(what, sql, (container.id.as_str(), id))?;
+            }
+        }
+        if let Some(membership) = &container.spec.pod {
+            self.insert_member(&container.id, &membership.pod)?;
         }
         self.inserted.borrow_mut().push(container.id.clone());
         Ok(())
@@ -122,7 +131,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::NameTaken`] if another container holds it; [`Error::ContainerMissing`].
     pub fn rename_container(&self, id: &ContainerId, name: &ContainerName) -> Result<(), Error> {
-        match read::name_holder(self.db, name.as_str())? {
+        match read::any_name_holder(self.db, name.as_str())? {
             Some(holder) if holder != *id => return Err(Error::NameTaken { name: name.to_string(), holder }),
             _ => {}
         }
@@ -139,61 +148,9 @@ impl Tx<'_> {
         let what = || format!("delete container {}", id.short());
         self.release_leases(id)?;
         self.run(what, "DELETE FROM container_volumes WHERE container=?1", [id.as_str()])?;
+        self.run(what, "DELETE FROM container_images WHERE container=?1", [id.as_str()])?;
+        self.run(what, "DELETE FROM id_ranges WHERE owner=?1", [id.as_str()])?;
         self.run(what, "DELETE FROM containers WHERE id=?1", [id.as_str()])?;
-        Ok(())
-    }
-
-    /// Leases the lowest free address of the network (not network, gateway or broadcast address).
-    /// Idempotent per owner.
-    ///
-    /// # Errors
-    /// [`Error::NetworkFull`] when none is free.
-    pub fn lease_address(&self, network: &Network, owner: &ContainerId) -> Result<Ipv4Addr, Error> {
-        if let Some(held) = read::address_of(self.db, &network.name, owner)? {
-            return Ok(Ipv4Addr::from_bits(held));
-        }
-        let leased = read::leased(self.db, &network.name)?;
-        let address = lowest_free(network, &leased).ok_or_else(|| Error::NetworkFull { network: network.name.clone() })?;
-        self.run(
-            || format!("lease address {address} to container {}", owner.short()),
-            "INSERT INTO addresses (network, address, owner) VALUES (?1, ?2, ?3)",
-            (&network.name, address.to_bits(), owner.as_str()),
-        )?;
-        Ok(address)
-    }
-
-    /// Records a published port (0.0.0.0, `::` and none conflict with every address of their family).
-    /// The same port leased again by its owner is fine.
-    ///
-    /// # Errors
-    /// [`Error::PortTaken`] if it is held.
-    pub fn lease_port(&self, owner: &ContainerId, port: &PublishedPort) -> Result<(), Error> {
-        let protocol = protocol_text(port.protocol);
-        for row in read::ports_numbered(self.db, protocol, port.host_port)? {
-            let other = row.port(self.db)?;
-            if row.owner == owner.as_str() && other == *port {
-                return Ok(());
-            }
-            if overlap(other.host_ip, port.host_ip) {
-                return Err(Error::PortTaken { port: port.clone(), holder: read::container_id(self.db, row.owner)? });
-            }
-        }
-        self.run(
-            || format!("lease port {}/{protocol} to container {}", port.host_port, owner.short()),
-            "INSERT INTO ports (protocol, host_port, host_ip, container_port, owner) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (protocol, port.host_port, port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(), port.container_port, owner.as_str()),
-        )?;
-        Ok(())
-    }
-
-    /// Gives back address and ports of a container.
-    ///
-    /// # Errors
-    /// Why the database cannot be changed.
-    pub fn release_leases(&self, owner: &ContainerId) -> Result<(), Error> {
-        let what = || format!("release the leases of container {}", owner.short());
-        self.run(what, "DELETE FROM addresses WHERE owner=?1", [owner.as_str()])?;
-        self.run(what, "DELETE FROM ports WHERE owner=?1", [owner.as_str()])?;
         Ok(())
     }
 
@@ -303,7 +260,8 @@ impl Tx<'_> {
     /// Why the database cannot be changed.
     pub fn delete_unused_layers(&self) -> Result<Vec<Layer>, Error> {
         let run = || {
-            let sql = "DELETE FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) RETURNING document";
+            let sql = "DELETE FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) \
+                       AND chain_id NOT IN (SELECT chain_id FROM build_cache WHERE chain_id IS NOT NULL) RETURNING document";
             self.db.connection.prepare(sql)?.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
         };
         let texts = run().map_err(Error::sqlite("delete unused layers", &self.db.path))?;
@@ -332,6 +290,21 @@ impl Tx<'_> {
         self.run(|| format!("delete volume \"{name}\""), "DELETE FROM volumes WHERE name=?1", [name.as_str()]).map(|_| ())
     }
 
+    /// Lends a container `size` host ids out of `pool` (ranges as first id and size): the lowest that nobody has. It has
+    /// them until its row is deleted, and until none that joined its user namespace is left.
+    ///
+    /// # Errors
+    /// [`Error::IdsExhausted`] when no range of that size is free.
+    pub fn lease_ids(&self, pool: &[(u32, u32)], size: u32, owner: &ContainerId) -> Result<u32, Error> {
+        let mut leased = read::id_ranges(self.db)?;
+        leased.extend(joined(&read::containers(self.db)?));
+        leased.sort_unstable();
+        let first = lowest_gap(pool, &leased, size).ok_or(Error::IdsExhausted { size })?;
+        let what = || format!("lend ids to container {}", owner.short());
+        self.run(what, "INSERT INTO id_ranges (owner, first, size) VALUES (?1, ?2, ?3)", (owner.as_str(), first, size))?;
+        Ok(first)
+    }
+
     /// Inserts a network or replaces the one with this name.
     ///
     /// # Errors
@@ -357,37 +330,56 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Started => "started",
         Phase::Exited => "exited",
         Phase::Removing => "removing",
+        Phase::Restarting => "restarting",
     }
 }
 
-fn protocol_text(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+/// Host ids of containers in the user namespace of another one, which may be gone.
+fn joined(containers: &[Container]) -> Vec<(u32, u32)> {
+    let of = |container: &Container| match &container.spec.host.userns {
+        UsernsMode::Container { uids, gids, .. } => uids.iter().chain(gids).map(|map| (map.host, map.size)).collect(),
+        _ => Vec::new(),
+    };
+    containers.iter().flat_map(of).collect()
 }
 
-/// Whether sockets bound to these addresses (None: all) would collide.
-fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
-    match (a, b) {
-        (None, _) | (_, None) => true,
-        (Some(a), Some(b)) => a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())),
-    }
-}
-
-/// The lowest address of the subnet that is neither in `leased` (ascending) nor network, gateway or broadcast.
-fn lowest_free(network: &Network, leased: &[u32]) -> Option<Ipv4Addr> {
-    let host_bits = 32u32.checked_sub(u32::from(network.prefix)).filter(|bits| (2..=31).contains(bits))?;
-    let first = network.subnet.to_bits() & (u32::MAX << host_bits);
-    let broadcast = first | !(u32::MAX << host_bits);
-    let mut leased = leased.iter().copied().peekable();
-    for candidate in first + 1..broadcast {
-        while leased.peek().is_some_and(|held| *held < candidate) {
-            leased.next();
+/// The first of `size` ids within one range of the pool that overlap nothing in `leased` (ascending).
+fn lowest_gap(pool: &[(u32, u32)], leased: &[(u32, u32)], size: u32) -> Option<u32> {
+    let size = u64::from(size);
+    pool.iter().find_map(|(start, length)| {
+        let end = u64::from(*start) + u64::from(*length);
+        let mut candidate = u64::from(*start);
+        for (first, held) in leased {
+            let (first, held) = (u64::from(*first), u64::from(*held));
+            if candidate + size <= first {
+                break;
+            }
+            candidate = candidate.max(first + held);
         }
-        if candidate != network.gateway.to_bits() && leased.peek() != Some(&candidate) {
-            return Some(Ipv4Addr::from_bits(candidate));
+        // The last id is nobody's.
+        (candidate + size <= end.min(u64::from(u32::MAX))).then(|| u32::try_from(candidate).ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lowest_gap;
+
+    #[test]
+    fn the_lowest_range_that_nobody_has() {
+        let pool = [(100, 50), (1000, 100)];
+        for (leased, size, first) in [
+            (vec![], 50, Some(100)),
+            (vec![], 51, Some(1000)),
+            (vec![(100, 10)], 40, Some(110)),
+            (vec![(100, 10), (130, 20)], 20, Some(110)),
+            (vec![(100, 10), (130, 20)], 21, Some(1000)),
+            (vec![(100, 10), (100, 40)], 5, Some(140)),
+            (vec![(90, 20), (1000, 100)], 41, None),
+            (vec![(0, 2000)], 1, None),
+        ] {
+            assert_eq!(lowest_gap(&pool, &leased, size), first, "{leased:?} {size}");
         }
+        assert_eq!(lowest_gap(&[(u32::MAX - 5, 6)], &[], 6), None, "the last id is nobody's");
     }
-    None
 }

@@ -11,8 +11,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// How often a thread count above one is looked at again.
-const EXITING_CHECKS: u32 = 50;
+/// How often a thread count above one is looked at again: at once first, then after a pause.
+const EXITING_CHECKS: u32 = 250;
+const CHECKS_AT_ONCE: u32 = 200;
 
 /// Proof that the process had one thread when it was made. The stages that hold one start no threads
 /// that outlive the call which started them.
@@ -22,11 +23,12 @@ pub struct SingleThreaded(());
 impl SingleThreaded {
     /// None when there are other threads, or when `/proc` cannot tell.
     pub fn check() -> Option<Self> {
-        for _ in 0..EXITING_CHECKS {
+        for turn in 0..EXITING_CHECKS {
             // The link count of the task directory is 2 + threads (fs/proc/base.c, proc_task_getattr).
             match rustix::fs::stat("/proc/self/task").ok()?.st_nlink {
                 3 => return Some(SingleThreaded(())),
                 // A thread that was joined may still be on its way out: pthread_join(3) waits for less than that.
+                _ if turn < CHECKS_AT_ONCE => std::thread::yield_now(),
                 _ => std::thread::sleep(std::time::Duration::from_micros(100)),
             }
         }

@@ -9,6 +9,8 @@
 //! be applied). Bytes are therefore read as volatile, which no compiler turns into such a call.
 #![allow(unsafe_code)]
 
+pub mod network;
+
 use super::mount::MountAttr;
 use std::arch::{asm, naked_asm};
 
@@ -49,6 +51,7 @@ unsafe extern "C" fn begin(stack: *const usize) {
         let mut pair = auxiliary.add(1).cast::<usize>();
         while *pair != 0 {
             if *pair == EXECFN && BY_DESCRIPTOR.iter().any(|prefix| starts_with(*pair.add(1) as *const u8, prefix)) {
+                network::begin(arguments);
                 return;
             }
             pair = pair.add(2);

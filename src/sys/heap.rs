@@ -10,24 +10,39 @@ pub fn trim() {
     }
 }
 
-#[cfg(target_env = "gnu")]
-unsafe extern "C" {
-    /// First byte of the program and first byte after its text, by every linker's default layout (ld(1), end(3)).
-    static __executable_start: u8;
-    static etext: u8;
+/// Has all threads share one heap, for a process whose others are short-lived: to make and to release a second one takes
+/// longer than what they do, and interrupts every thread that runs meanwhile.
+pub fn share() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes no pointer (mallopt(3)); the caller has one thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
-/// Lets go of the pages of the program's own text: what is needed again is mapped again from the page cache.
+/// Lets go of the pages of the program's own code and constants: what is needed again is mapped again from the page cache.
 pub fn release_text() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: only addresses are taken. Between the two symbols lie headers, constants and code of the program, mapped
-    // read-only from its file and never written: a page that is dropped comes back with the same content.
+    // SAFETY: the kernel leaves the program headers of this program in its memory and says where (getauxval(3), elf(5)). Only
+    // segments that nobody may write are let go of: a page that is dropped comes back from the file with the same content.
     unsafe {
+        let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
+        let count = usize::try_from(libc::getauxval(libc::AT_PHNUM)).unwrap_or(0);
+        if headers.is_null() || !headers.is_aligned() {
+            return;
+        }
+        let headers = std::slice::from_raw_parts(headers, count);
+        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR).map_or(headers.as_ptr() as usize, |own| own.p_vaddr as usize);
+        // Where a program that may be loaded anywhere was loaded; 0 for others.
+        let base = headers.as_ptr() as usize - own;
         let page = rustix::param::page_size();
-        let start = (&raw const __executable_start as usize).next_multiple_of(page);
-        let end = (&raw const etext as usize) / page * page;
-        if end > start {
-            libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+        for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+            let start = (base + segment.p_vaddr as usize).next_multiple_of(page);
+            let end = (base + segment.p_vaddr as usize + segment.p_memsz as usize) / page * page;
+            if end > start {
+                // A large page of the page cache, as a linker leaves it, would come back whole.
+                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_NOHUGEPAGE);
+                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+            }
         }
     }
 }

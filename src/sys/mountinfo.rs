@@ -20,6 +20,10 @@ pub struct Mount<'a> {
     pub device: (u32, u32),
     root: &'a [u8],
     point: &'a [u8],
+    /// It is in a peer group: later mounts in it are seen elsewhere, and the reverse.
+    pub shared: bool,
+    /// It sees the later mounts of a peer group.
+    pub slave: bool,
     /// Of the mount: `ro`, `nosuid`, ….
     pub options: &'a [u8],
     /// The file system's type, with a subtype behind a dot.
@@ -49,9 +53,17 @@ impl<'a> Mount<'a> {
         let device = (number(device.next()?)?, number(device.next()?)?);
         let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
         // Any number of tags ends with a dash.
-        fields.find(|field| *field == b"-")?;
+        let (mut shared, mut slave) = (false, false);
+        for tag in fields.by_ref() {
+            match tag {
+                b"-" => break,
+                _ if tag.starts_with(b"shared:") => shared = true,
+                _ if tag.starts_with(b"master:") => slave = true,
+                _ => {}
+            }
+        }
         let (kind, _source, data) = (fields.next()?, fields.next()?, fields.next().unwrap_or_default());
-        Some(Mount { id, parent, device, root, point, options, kind, data })
+        Some(Mount { id, parent, device, root, point, shared, slave, options, kind, data })
     }
 
     /// The directory of the file system that is mounted; `/..` for what is above the root of a control group namespace.

@@ -1,4 +1,4 @@
-//! `unshare(2)` without the descriptor table, and who owns a namespace.
+//! `unshare(2)` without the descriptor table, fresh namespaces on a throw-away thread, and who owns a namespace.
 #![allow(unsafe_code)]
 
 use rustix::io;
@@ -16,6 +16,20 @@ pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
     }
     // SAFETY: the only unsound flag, FILES, was refused above.
     unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Runs `work` on a throw-away thread in fresh namespaces of these kinds: other threads stay where they are.
+///
+/// # Errors
+/// No thread can be made, or what unshare(2) says.
+pub fn in_new<T: Send>(kinds: UnshareFlags, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let make = || unshare(kinds).map_err(std::io::Error::from).map(|()| work());
+        match std::thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, make)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// The user namespace that owns a namespace (ioctl_nsfs(2), `NS_GET_USERNS`).

@@ -116,16 +116,50 @@ pub enum Ending {
     Done,
 }
 
+/// What the kernel said to each message of a request, by the message's number in it.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Answers that carry data, headers included.
+    pub replies: Vec<(u32, Vec<u8>)>,
+    pub refusals: Vec<(u32, NetlinkError)>,
+    /// The tables changed during a dump, of which nothing may be believed then.
+    pub interrupted: bool,
+}
+
+impl Answers {
+    /// Those to one message.
+    ///
+    /// # Errors
+    /// The kernel refused it.
+    pub fn take(&mut self, index: u32) -> Result<Vec<Vec<u8>>, NetlinkError> {
+        if let Some(at) = self.refusals.iter().position(|(refused, _)| *refused == index) {
+            return Err(self.refusals.swap_remove(at).1);
+        }
+        Ok(self.replies.extract_if(.., |(of, _)| *of == index).map(|(_, reply)| reply).collect())
+    }
+}
+
 /// Sends messages `first..=last` and collects the answers that carry data, headers included.
 ///
 /// # Errors
 /// The first refusal of the kernel (all answers are read before), or a socket failure.
 pub fn exchange(fd: BorrowedFd<'_>, request: &[u8], first: u32, last: u32, ending: Ending) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    let answers = converse(fd, request, first, last, ending)?;
+    match answers.refusals.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None if answers.interrupted => Err(NetlinkError::Interrupted),
+        None => Ok(answers.replies.into_iter().map(|(_, reply)| reply).collect()),
+    }
+}
+
+/// The same, with the answers told apart.
+///
+/// # Errors
+/// A socket failure.
+pub fn converse(fd: BorrowedFd<'_>, request: &[u8], first: u32, last: u32, ending: Ending) -> Result<Answers, NetlinkError> {
     send(fd, request)?;
     let mut buffer = vec![0u8; BUFFER];
-    let mut replies = Vec::new();
-    let mut refusal = None;
-    let mut interrupted = false;
+    let mut answers = Answers::default();
     loop {
         let length = receive(fd, &mut buffer)?;
         let mut rest = &buffer[..length];
@@ -137,24 +171,20 @@ pub fn exchange(fd: BorrowedFd<'_>, request: &[u8], first: u32, last: u32, endin
             if index > last.wrapping_sub(first) {
                 continue;
             }
-            interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
+            answers.interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
             match header.kind {
                 NLMSG_ERROR | NLMSG_DONE => {
                     if let Some(error) = refused(message, &header, index)? {
-                        refusal.get_or_insert(error);
+                        answers.refusals.push((index, error));
                         if ending == Ending::Transaction && index == 0 {
-                            return Err(refusal.expect("invariant: just inserted"));
+                            return Ok(answers);
                         }
                     }
                     if header.sequence == last {
-                        return match refusal {
-                            Some(error) => Err(error),
-                            None if interrupted => Err(NetlinkError::Interrupted),
-                            None => Ok(replies),
-                        };
+                        return Ok(answers);
                     }
                 }
-                kind if kind >= NLMSG_MIN_TYPE => replies.push(message.to_vec()),
+                kind if kind >= NLMSG_MIN_TYPE => answers.replies.push((index, message.to_vec())),
                 _ => {}
             }
         }

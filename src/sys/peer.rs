@@ -32,15 +32,24 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
 /// Takes ownership of an inherited descriptor, if it is a socket, and makes it close-on-exec. To be
 /// called once, before any other descriptor is opened.
 pub fn inherited_socket(number: i32) -> Option<OwnedFd> {
+    inherited(number, libc::S_IFSOCK)
+}
+
+/// As [`inherited_socket`], for a directory.
+pub fn inherited_directory(number: i32) -> Option<OwnedFd> {
+    inherited(number, libc::S_IFDIR)
+}
+
+fn inherited(number: i32, kind: libc::mode_t) -> Option<OwnedFd> {
     // SAFETY: `stat` is plain data, written by fstat(2) only when it returns 0.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is a live local; a closed descriptor is answered with EBADF.
     let known = unsafe { libc::fstat(number, &raw mut stat) } == 0;
-    if !known || stat.st_mode & libc::S_IFMT != libc::S_IFSOCK {
+    if !known || stat.st_mode & libc::S_IFMT != kind {
         return None;
     }
-    // SAFETY: it is open (fstat succeeded), and by this function's contract nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).ok()?;
-    Some(socket)
+    // SAFETY: it is open (fstat succeeded), and by the callers' contract nobody else owns it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC).ok()?;
+    Some(descriptor)
 }

@@ -29,6 +29,8 @@ pub struct Stat {
     pub start_ticks: u64,
     /// A zombie: it has ended and waits for its parent.
     pub ended: bool,
+    /// A signal has stopped it.
+    pub stopped: bool,
 }
 
 impl ProcDir {
@@ -53,6 +55,28 @@ impl ProcDir {
     pub fn stat(&self) -> std::io::Result<Stat> {
         let text = self.read("stat")?;
         parse_stat(&text).ok_or_else(|| std::io::Error::other(format!("/proc/{}/stat has an unknown form", self.pid)))
+    }
+
+    /// [`ProcDir::stat`], and all fields from the third on as the kernel writes them.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn stat_fields(&self) -> std::io::Result<(Stat, Vec<String>)> {
+        let text = self.read("stat")?;
+        let stat = parse_stat(&text).ok_or_else(|| std::io::Error::other(format!("/proc/{}/stat has an unknown form", self.pid)))?;
+        let close = text.iter().rposition(|b| *b == b')').unwrap_or(0);
+        let rest = String::from_utf8_lossy(&text[close + 1..]);
+        Ok((stat, rest.split_ascii_whitespace().map(str::to_owned).collect()))
+    }
+
+    /// `/proc/PID/status` (proc_pid_status(5)) by its keys.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn status_fields(&self) -> std::io::Result<std::collections::HashMap<String, String>> {
+        let text = self.read("status")?;
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect())
     }
 
     /// Effective user id.
@@ -102,6 +126,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         system_ticks: field(15)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,
         ended: matches!(field(3)?, "Z" | "X" | "x"),
+        stopped: field(3)? == "T",
     })
 }
 
@@ -153,7 +178,8 @@ mod tests {
                 user_ticks: 11,
                 system_ticks: 12,
                 start_ticks: 9876,
-                ended: false
+                ended: false,
+                stopped: false
             }
         );
         assert_eq!(parse_stat(b"42 (short) S 1"), None);

@@ -1,6 +1,7 @@
 //! Turning a forked stage into a program: signals, descriptors, `execve`, exit.
 #![allow(unsafe_code)]
 
+use super::signalfd::set;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,10 +24,12 @@ pub fn exit(code: i32) -> ! {
 /// Gives every signal its default disposition (Rust ignores SIGPIPE, and an ignored signal stays ignored
 /// through `execve`) and unblocks all.
 pub fn reset_signals() {
+    // The kernel's own structure (asm-generic/signal.h): SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition; for numbers that may not be changed (SIGKILL, SIGSTOP,
-        // and those glibc keeps) the call fails without effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure is live, and 8 the size of the kernel's set; for SIGKILL and SIGSTOP the call fails without
+        // effect. Not signal(2) of the C library, which keeps some numbers for itself.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
     set_mask(false);
 }
@@ -37,28 +40,18 @@ pub fn block_signals() {
 }
 
 fn set_mask(full: bool) {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the set is initialised by sigfillset/sigemptyset before sigprocmask reads it.
-    unsafe {
-        if full {
-            libc::sigfillset(set.as_mut_ptr())
-        } else {
-            libc::sigemptyset(set.as_mut_ptr())
-        };
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
-    }
+    let set = set(if full { u64::MAX } else { 0 });
+    // SAFETY: a live, initialised set.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
 }
 
 /// Waits for any (blocked) signal and returns its number.
 pub fn wait_signal() -> i32 {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let set = set(u64::MAX);
     let mut signal = 0;
     loop {
-        // SAFETY: the set is initialised by sigfillset before sigwait reads it; `signal` outlives the call.
-        let result = unsafe {
-            libc::sigfillset(set.as_mut_ptr());
-            libc::sigwait(set.as_ptr(), &raw mut signal)
-        };
+        // SAFETY: live, initialised locals.
+        let result = unsafe { libc::sigwait(&raw const set, &raw mut signal) };
         if result == 0 {
             return signal;
         }

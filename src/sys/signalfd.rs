@@ -20,19 +20,7 @@ impl SignalFd {
     /// # Errors
     /// A number that is no signal, or no descriptor left.
     pub fn block(signals: &[i32]) -> io::Result<Self> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset writes the whole set it is given and cannot fail on a valid pointer; the pointer is
-        // to our own local.
-        let mut set = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            set.assume_init()
-        };
-        for signal in signals {
-            // SAFETY: `set` is an initialised set that we own; a bad number is reported, not acted on.
-            if unsafe { libc::sigaddset(&mut set, *signal) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
+        let set = set_of(signals).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let mut former = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: `set` is initialised, `former` is ours and large enough; on success the call fills it.
         let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, former.as_mut_ptr()) };
@@ -84,6 +72,27 @@ fn restore(former: &libc::sigset_t) {
     // SAFETY: `former` is a mask that the kernel gave us. SIG_SETMASK with a valid set cannot fail, so the
     // result carries nothing.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, former, std::ptr::null_mut()) };
+}
+
+/// A set of these signals, 1..=64.
+fn set_of(signals: &[i32]) -> Option<libc::sigset_t> {
+    let mut bits = 0u64;
+    for signal in signals {
+        bits |= 1u64.checked_shl(u32::try_from(*signal).ok()?.checked_sub(1)?)?;
+    }
+    Some(set(bits))
+}
+
+/// The set whose lowest bit is signal 1. Not by sigaddset(3), which refuses numbers that a C library keeps for itself (musl: 34,
+/// the first real-time signal of glibc, which a container may be sent all the same).
+pub(super) fn set(bits: u64) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: in every C library of Linux a set begins with the kernel's 64 bits (asm-generic/signal.h) and is plain data, so
+    // that zeros and these bits are a valid one.
+    unsafe {
+        set.as_mut_ptr().cast::<u64>().write_unaligned(bits);
+        set.assume_init()
+    }
 }
 
 #[cfg(test)]

@@ -44,9 +44,15 @@ impl Environment {
 
     /// The command, ready to run inside the test's namespace.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.host.id())).arg("--").arg(env!("CARGO_BIN_EXE_rcon"));
+        let mut command = self.inside(env!("CARGO_BIN_EXE_rcon"));
         command.args(["--root", self.root.join("data").to_str().unwrap(), "--run-root", self.root.join("run").to_str().unwrap()]).args(args);
+        command
+    }
+
+    /// Another program, inside the test's namespace.
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.host.id())).arg("--").arg(program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.root.join("home")).current_dir(&self.root);
         command.stdin(Stdio::null());
         command
@@ -89,7 +95,7 @@ impl Environment {
                 .flatten()
                 .flatten()
                 .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(root)));
-            if text.starts_with("rcon-monitor") && holds {
+            if text.starts_with("rcon-") && holds {
                 left.push(format!("process: {} {text}", entry.file_name().display()));
             }
         }
@@ -102,7 +108,8 @@ impl Environment {
                 }
             }
         }
-        for entry in fs::read_dir(self.root.join("run/containers")).into_iter().flatten().flatten() {
+        let live = ["run/containers", "run/pods"].into_iter().flat_map(|directory| fs::read_dir(self.root.join(directory)));
+        for entry in live.flatten().flatten() {
             if entry.path().is_dir() {
                 left.push(format!("live files: {}", entry.path().display()));
             }
@@ -112,8 +119,15 @@ impl Environment {
             left.push(format!("link: {line}"));
         }
         let rules = Command::new("nsenter").args([&format!("--net=/proc/{}/ns/net", self.host.id()), "nft", "list", "ruleset"]).output().unwrap();
-        for line in String::from_utf8_lossy(&rules.stdout).lines().filter(|l| l.contains("elements")) {
-            left.push(format!("port element: {line}"));
+        // Maps have the published ports; the elements of sets are those of networks, which stay.
+        let mut map = false;
+        for line in String::from_utf8_lossy(&rules.stdout).lines() {
+            match line.split_whitespace().next() {
+                Some("map") => map = true,
+                Some("set" | "chain" | "table") => map = false,
+                Some("elements") if map => left.push(format!("port element: {line}")),
+                _ => {}
+            }
         }
         left
     }
@@ -137,7 +151,12 @@ fn done(output: &Output) -> Done {
 impl Drop for Environment {
     fn drop(&mut self) {
         let ids = self.rcon(&["ps", "-aq", "--no-trunc"]).out;
-        fs::write(self.root.join("ids"), &ids).unwrap();
+        let pods = self.rcon(&["pod", "ps", "-q", "--no-trunc"]).out;
+        let groups = pods.lines().map(|id| format!("pod-{id}\n")).collect::<String>();
+        fs::write(self.root.join("ids"), ids.clone() + &groups).unwrap();
+        for id in pods.lines() {
+            drop(self.rcon(&["pod", "rm", "-f", "-t", "0", id]));
+        }
         for id in ids.lines() {
             drop(self.rcon(&["rm", "-f", "-v", id]));
         }

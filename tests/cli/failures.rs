@@ -54,7 +54,8 @@ fn a_name_is_unique_and_the_holder_is_quoted() {
     let id = engine.rcon(&["create", "--name", "web", "busybox"]).ok();
     engine.rcon(&["create", "--name", "web", "busybox"]).fails(1, &id);
     engine.rcon(&["run", "--name", "web", "busybox"]).fails(125, &id);
-    engine.rcon(&["create", "--name", "-web", "busybox"]).fails(125, "-web");
+    engine.rcon(&["create", "--name", "-web", "busybox"]).fails(1, "-web");
+    engine.rcon(&["run", "--name", "-web", "busybox"]).fails(125, "-web");
 }
 
 #[test]
@@ -126,6 +127,20 @@ fn a_stop_during_a_start_stops_what_was_started() {
     engine.rcon(&["stop", "-t", "0", "slow"]).ok();
     assert!(starting.wait().unwrap().success());
     assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
+}
+
+/// The monitor of a start that was killed is still leaving when the next one comes: that waits for it.
+#[test]
+fn a_start_right_after_one_that_was_killed_works() {
+    let engine = Environment::new();
+    for point in ["created", "gate", "started"] {
+        engine.rcon(&["create", "--name", "web", "-p", "18082:80", "busybox", "sleep", "100"]).ok();
+        let killed = engine.command(&["start", "web"]).env("RCON_FAILPOINT", format!("engine.start.{point}=kill")).output().unwrap();
+        assert!(!killed.status.success(), "{point} was never reached");
+        engine.rcon(&["start", "web"]).ok();
+        assert_eq!(engine.see("web", "{{.State.Status}}"), "running", "{point}");
+        engine.rcon(&["rm", "-f", "web"]).ok();
+    }
 }
 
 /// A full disk: the monitor cannot write the record. The code is not lost, and the reason can be read.

@@ -128,7 +128,9 @@ fn disk_usage_adds_up_and_prune_frees_it() {
     engine.rcon(&["system", "prune", "--volumes", "--filter", "until=1h", "-f"]).fails(1, "until");
     engine.rcon_with_input(&["system", "prune"], b"n\n").ok();
     assert_eq!(row("Containers", "TotalCount"), "1");
+    engine.rcon(&["network", "create", "unused"]).ok();
     let pruned = engine.rcon(&["system", "prune", "-af", "--volumes"]).ok();
+    assert!(pruned.contains("Deleted Networks:\nunused\n"), "{pruned}");
     assert!(pruned.contains("Deleted Volumes:") && pruned.contains("untagged: busybox:latest") && pruned.contains("deleted: sha256:"), "{pruned}");
     for kind in ["Images", "Containers", "Local Volumes"] {
         assert_eq!((row(kind, "TotalCount").as_str(), row(kind, "Size").as_str()), ("0", "0B"), "{kind}");
@@ -138,7 +140,7 @@ fn disk_usage_adds_up_and_prune_frees_it() {
 #[test]
 fn check_names_damage_and_mends_it() {
     let engine = Environment::new();
-    assert!(engine.rcon(&["system", "check"]).ok().ends_with("1 images and 1 layers are sound"));
+    assert!(engine.rcon(&["system", "check"]).ok().ends_with("1 image and 1 layer are sound"));
     let layer = std::fs::read_dir(engine.root.join("data/layers")).unwrap().next().unwrap().unwrap().path();
     std::fs::write(layer.join("diff/etc/passwd"), "changed").unwrap();
     let found = engine.rcon(&["system", "check"]);

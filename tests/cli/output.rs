@@ -79,6 +79,12 @@ fn help_version_and_unknown_commands() {
     assert!(engine.rcon(&["--help"]).ok().contains("run"));
     assert!(engine.rcon(&["run", "--help"]).ok().contains("--volumes-from"));
     assert!(engine.rcon(&["--version"]).ok().contains("rcon"));
-    engine.rcon(&["frobnicate"]).fails(125, "frobnicate");
+    engine.rcon(&["frobnicate"]).fails(1, "frobnicate");
+    engine.rcon(&["volume", "frobnicate"]).fails(1, "volume frobnicate");
+    // As docker: a wrong flag is 125, a wrong number of arguments 1.
+    engine.rcon(&["ps", "--frobnicate"]).fails(125, "--frobnicate");
+    for count in [&["rm"][..], &["run"], &["ps", "extra"], &["pull", "a", "b"], &["exec", "x"]] {
+        engine.rcon(count).fails(1, "--help");
+    }
     assert!(engine.rcon(&["info"]).ok().contains("Cgroup"));
 }

@@ -141,3 +141,110 @@ fn what_belongs_to_others_is_refused_by_name() {
     engine.rcon(&["run", "--rm", "--uidmap", "1:100000:10", "busybox", "true"]).fails(125, "--uidmap");
     engine.rcon(&["rm", "-f", "other"]).ok();
 }
+
+#[test]
+fn auto_lends_ids_of_its_own_to_each_container() {
+    let engine = Environment::new();
+    let maps = |name: &str| engine.rcon(&["exec", name, "sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map"]).ok();
+    let start = |name: &str, mode: &str, more: &[&str]| {
+        let args = [&["run", "-d", "--name", name, "--userns", mode][..], more, &["busybox", "sleep", "600"]].concat();
+        engine.rcon(&args).ok();
+        maps(name).split_whitespace().map(|n| n.parse::<u32>().unwrap()).collect::<Vec<_>>()
+    };
+    let one = start("one", "auto", &["-v", "vol:/vol"]);
+    let two = start("two", "auto:size=5000", &["-v", "vol:/vol"]);
+    assert_eq!((one[0], one[2], &one[..3]), (0, 65_536, &one[3..]));
+    assert_eq!((two[0], two[2]), (0, 5000));
+    assert!(one[1] > 65_536 && (two[1] >= one[1] + 65_536 || two[1] + 5000 <= one[1]), "{one:?} {two:?}");
+    assert_eq!(engine.see("one", "{{.HostConfig.UsernsMode}}"), "private");
+    // Both see their own ids in a volume that is on disk with the containers' ids.
+    engine.rcon(&["exec", "one", "sh", "-c", "touch /vol/f && chown 7:8 /vol/f"]).ok();
+    assert_eq!(engine.rcon(&["exec", "two", "stat", "-c", "%u:%g", "/vol/f"]).ok(), "7:8");
+    assert_eq!(owner(&engine.root.join("data/volumes/vol/_data/f")), (7, 8));
+    let forced = start("forced", "auto:size=20,uidmapping=3:70000:2", &[]);
+    let words = |lines: &[u32]| lines.chunks(3).map(|l| (l[0], l[2])).collect::<Vec<_>>();
+    assert_eq!(words(&forced[..9]), [(0, 3), (3, 2), (5, 15)]);
+    assert_eq!(forced[4], 70_000);
+    // A range is lent until its container is removed, also over a restart.
+    engine.rcon(&["restart", "-t", "0", "one"]).ok();
+    assert_eq!(maps("one").split_whitespace().nth(1).unwrap(), one[1].to_string());
+    engine.rcon(&["rm", "-f", "one"]).ok();
+    assert_eq!(start("again", "auto", &[])[1], one[1]);
+    for name in ["two", "forced", "again"] {
+        engine.rcon(&["rm", "-f", name]).ok();
+    }
+    std::fs::write(engine.root.join("rcon.toml"), "[userns]\npool = [\"500000:1000\"]\n").unwrap();
+    let small = |mode: &str| engine.rcon(&["--config-file", "rcon.toml", "run", "--rm", "--userns", mode, "busybox", "cat", "/proc/self/uid_map"]);
+    small("auto").fails(125, "no 65536 host ids in a row are left");
+    assert_eq!(small("auto:size=1000").ok().split_whitespace().collect::<Vec<_>>(), ["0", "500000", "1000"]);
+}
+
+#[test]
+fn a_user_namespace_is_shared_with_what_belongs_to_it() {
+    let engine = Environment::new();
+    engine
+        .rcon(&["run", "-d", "--name", "first", "--userns", "auto", "--ipc", "shareable", "busybox", "sh", "-c", "echo shm >/dev/shm/f; sleep 600"])
+        .ok();
+    let inside = |more: &[&str], script: &str| {
+        let args = [&["run", "--rm", "--userns", "container:first"][..], more, &["busybox", "sh", "-c", script]].concat();
+        engine.rcon(&args)
+    };
+    let link = |kind: &str| engine.rcon(&["exec", "first", "readlink", &format!("/proc/self/ns/{kind}")]).ok();
+    assert_eq!(
+        inside(&[], "readlink /proc/self/ns/user; stat -c %u / /etc/passwd /etc/hosts; touch /x; ls /sys/class/net").ok(),
+        format!("{}\n0\n0\n0\neth0\nlo", link("user"))
+    );
+    for (flag, kind) in [("--network", "net"), ("--ipc", "ipc"), ("--pid", "pid")] {
+        assert_eq!(inside(&[flag, "container:first"], &format!("readlink /proc/self/ns/{kind}")).ok(), link(kind), "{flag}");
+    }
+    eventually("shared memory is shared", || inside(&["--ipc", "container:first"], "cat /dev/shm/f").out == "shm\n");
+    assert!(inside(&["--pid", "container:first"], "ps -o args").ok().contains("sleep 600"));
+    inside(&["--network", "host"], "true").fails(125, "--network host");
+    // Behind the same door again, and from outside; then one that has another user namespace.
+    engine.rcon(&["run", "-d", "--name", "second", "--userns", "container:first", "-v", "vol:/vol", "busybox", "sleep", "600"]).ok();
+    assert_eq!(engine.rcon(&["exec", "second", "sh", "-c", "readlink /proc/self/ns/user; id -u; touch /vol/f"]).ok(), format!("{}\n0", link("user")));
+    assert_eq!(owner(&engine.root.join("data/volumes/vol/_data/f")), (0, 0));
+    inside(&["--pid", "container:second"], "true").ok();
+    engine.rcon(&["run", "-d", "--name", "other", "--userns", "auto", "busybox", "sleep", "600"]).ok();
+    inside(&["--pid", "container:other"], "true").fails(125, "another user namespace");
+    engine.rcon(&["stop", "-t", "0", "first"]).ok();
+    inside(&[], "true").fails(125, "it is not running");
+    engine.rcon(&["rm", "-f", "first", "second", "other"]).ok();
+    engine.rcon(&["run", "--rm", "--userns", "keep-id", "busybox", "true"]).fails(125, "means nothing for root");
+}
+
+#[test]
+fn commands_on_files_see_the_containers_ids() {
+    let engine = Environment::new();
+    engine.rcon(&["run", "--name", "web", "--userns", "auto", "busybox", "sh", "-c", "touch /made && chown 7:8 /made && rm /etc/group"]).ok();
+    let changes = engine.rcon(&["diff", "web"]).ok();
+    assert!(changes.contains("A /made") && changes.contains("D /etc/group"), "{changes}");
+    let export = engine.root.join("web.tar");
+    engine.rcon(&["export", "-o", export.to_str().unwrap(), "web"]).ok();
+    let listing = std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&export).output().unwrap();
+    let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+    assert!(listing.lines().any(|line| line.contains(" 7/8 ") && line.ends_with(" made")), "{listing}");
+    engine.rcon(&["commit", "web", "committed"]).ok();
+    let seen = engine.rcon(&["run", "--rm", "committed", "sh", "-c", "stat -c %u:%g /made; ls /etc/group 2>&1"]);
+    assert!(seen.out.starts_with("7:8\n") && seen.out.contains("No such file"), "{seen:?}");
+    // A clone has ids of its own.
+    let id_maps = |name: &str| engine.rcon(&["start", "-a", name]).ok();
+    engine.rcon(&["create", "--name", "maps", "--userns", "auto", "busybox", "cat", "/proc/self/uid_map"]).ok();
+    engine.rcon(&["container", "clone", "maps", "copied"]).ok();
+    assert_ne!(id_maps("maps"), id_maps("copied"));
+    engine.rcon(&["rm", "web", "maps", "copied"]).ok();
+}
+
+#[test]
+fn ids_stay_lent_while_a_container_that_joined_is_left() {
+    let engine = Environment::new();
+    let start = |name: &str, mode: &str| {
+        engine.rcon(&["run", "-d", "--name", name, "--userns", mode, "busybox", "sleep", "600"]).ok();
+        engine.rcon(&["exec", name, "cat", "/proc/self/uid_map"]).ok()
+    };
+    let first = start("first", "auto");
+    assert_eq!(start("joined", "container:first"), first);
+    engine.rcon(&["rm", "-f", "first"]).ok();
+    assert_ne!(start("next", "auto"), first);
+    engine.rcon(&["rm", "-f", "joined", "next"]).ok();
+}

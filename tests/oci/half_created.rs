@@ -45,7 +45,7 @@ fn a_failed_create_leaves_nothing() {
     for verb in ["create", "run"] {
         for point in POINTS {
             let lab = Lab::with_script("sleep 600");
-            create(&lab, verb, point, "error").fails(1, "Input/output error");
+            create(&lab, verb, point, "error").fails(1, "(os error 5)");
             lab.run(&["state", "web"]).fails(1, "does not exist");
             lab.run(&["create", "web"]).ok();
         }

@@ -49,11 +49,13 @@ impl Lab {
         lab
     }
 
-    /// A lab with a running container of this name, which does nothing until it is killed.
+    /// A lab with a running container of this name, which does nothing until it is killed. It has set its handlers when
+    /// this returns: the first process of a pid namespace never sees a signal that it has no handler for (pid_namespaces(7)).
     pub fn with_container(id: &str) -> Self {
-        let lab = Lab::with_script("trap 'exit 15' TERM; trap 'echo usr1 > /tmp/usr1' USR1; while true; do sleep 0.05; done");
+        let lab = Lab::with_script("trap 'exit 15' TERM; trap 'echo usr1 > /tmp/usr1' USR1; echo > /tmp/ready; while true; do sleep 0.05; done");
         lab.edit(|config| config["root"]["readonly"] = json!(false));
         lab.run(&["run", "-d", id]).ok();
+        eventually("the handlers are set", || lab.bundle().join("rootfs/tmp/ready").exists());
         lab
     }
 

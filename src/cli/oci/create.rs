@@ -12,6 +12,7 @@ use crate::runtime::{Error, Running};
 use clap::Parser;
 use oci_spec::runtime::Spec;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -148,7 +149,10 @@ pub fn run(args: &[OsString], context: &Context) -> Result<ExitCode, Failure> {
     if !flags.keep || ended.is_err() {
         container.delete(true)?;
     }
-    Ok(ExitCode::from(ended?))
+    let code = ended?;
+    // Nothing of this process is worth the time to take it apart, only what it may still have to say.
+    io::stdout().flush().ok();
+    crate::sys::process::exit(i32::from(code))
 }
 
 /// Tells the host that the container is ready while its terminal is relayed. Nothing is cloned any more: a thread may be.
@@ -177,6 +181,7 @@ fn make(flags: &Common, context: &Context, detached: bool, run: bool) -> Result<
         preserve_fds: inherited.count,
         keep_keyring: flags.no_new_keyring,
         run,
+        announced: flags.console_socket.is_some() || flags.pidfd_socket.is_some() || flags.pid_file.is_some() || notify::host().is_some(),
         no_pivot: flags.no_pivot,
         notify: notify::host().is_some(),
         systemd: context.globals.systemd_cgroup || context.globals.cgroup_manager == CgroupManager::Systemd,

@@ -41,7 +41,7 @@ impl Signals {
             }
         };
         let (io, terminal) = match running.console.take() {
-            Some(console) => (ExecIo::console(console, true)?, true),
+            Some(console) => (ExecIo::console(console, true, None)?, true),
             None => (ExecIo::inherited(), false),
         };
         let mut end = relay_signals(&running, io, terminal, &self.signals, &children)?;

@@ -1,23 +1,29 @@
 //! Flags → [`CreateContainer`]: the grammars of `engine::request`, and which flags contradict each other.
 
 use super::{Limits, LiveLimits, Network, Options, Security, Streams};
-use crate::base::{ByteSize, Signal};
+use crate::base::Signal;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, USAGE};
 use crate::engine::request::{
-    CreateContainer, FlagError, MountRequest, PullPolicy, UpdateRequest, add_host, device, env, ids, log, mount, namespace, network, port, resources,
-    restart, security, tmpfs, ulimit, volume,
+    CreateContainer, FlagError, MountRequest, PullPolicy, UpdateRequest, add_host, device, env, gpus, ids, log, mount, namespace, network, pod, port,
+    resources, restart, security, tmpfs, ulimit, volume,
 };
 use crate::state::record::{HostSpec, NetworkMode, Resources, RestartPolicy, UsernsMode};
 use std::path::PathBuf;
 
-fn usage(message: impl Into<String>) -> Failure {
+pub(in crate::cli) fn usage(message: impl Into<String>) -> Failure {
     Failure::invalid(message).with_code(USAGE)
 }
 
 /// Parses every value of a repeatable flag.
-fn all<T>(values: &[String], parse: impl Fn(&str) -> Result<T, FlagError>) -> Result<Vec<T>, FlagError> {
+pub(in crate::cli) fn all<T>(values: &[String], parse: impl Fn(&str) -> Result<T, FlagError>) -> Result<Vec<T>, FlagError> {
     values.iter().map(|value| parse(value)).collect()
+}
+
+/// What relative paths and `~` in the values of `-v` and `--mount` start from.
+pub(in crate::cli) fn volume_base() -> Result<volume::Base, Failure> {
+    let cwd = std::env::current_dir().map_err(|e| Failure::caused("cannot find the current directory", &e).with_code(USAGE))?;
+    Ok(volume::Base { cwd, home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) })
 }
 
 /// Reads the files of `--env-file` and `--label-file`.
@@ -34,7 +40,7 @@ impl Options {
     /// The streams that `-a`, `-i` and `-d` ask for.
     ///
     /// # Errors
-    /// An unknown stream, or `-a` together with `-d`.
+    /// An unknown stream, or `-a` together with `-d` (exit code 1, as with Docker).
     pub fn streams(&self, detach: bool) -> Result<Streams, Failure> {
         for stream in &self.attach {
             if !matches!(stream.to_ascii_lowercase().as_str(), "stdin" | "stdout" | "stderr") {
@@ -42,7 +48,7 @@ impl Options {
             }
         }
         if detach && !self.attach.is_empty() {
-            return Err(usage("conflicting options: cannot specify both --attach and --detach"));
+            return Err(Failure::invalid("conflicting options: cannot specify both --attach and --detach").with_code(1));
         }
         let has = |name: &str| self.attach.iter().any(|stream| stream.eq_ignore_ascii_case(name));
         let default = self.attach.is_empty() && !detach;
@@ -66,14 +72,14 @@ impl Options {
         let signal = |text: &str| text.parse::<Signal>().map_err(|e| FlagError::new("--stop-signal", text, e));
         let mut mounts = self.mounts()?;
         mounts.extend(all(&self.tmpfs, tmpfs::parse)?);
-        let expose = all(&self.network.expose, port::parse_expose)?.into_iter().flatten().collect();
+        let expose = all(&self.expose, port::parse_expose)?.into_iter().flatten().collect();
         let annotations = all(&self.annotation, |text| env::key_value("--annotation", text))?;
-        Ok(CreateContainer {
+        let mut request = CreateContainer {
             image: image.clone(),
             platform: context.platform(self.platform.clone()),
             pull,
-            name: name.map_err(|e: crate::base::IdError| usage(e.to_string()))?,
-            entrypoint: self.entrypoint.as_ref().map(|text| if text.is_empty() { Vec::new() } else { vec![text.clone()] }),
+            name: name.map_err(|e: crate::base::IdError| Failure::invalid(e.to_string()))?,
+            entrypoint: self.entrypoint.as_deref().map(entrypoint),
             command: command.to_vec(),
             env: env::merge(&read_files(&self.env_file)?, &self.env, &client_variable)?,
             user: self.user.clone(),
@@ -91,20 +97,54 @@ impl Options {
             attach_stderr: streams.stderr,
             stop_signal: self.stop_signal.as_deref().map(signal).transpose()?,
             stop_timeout: self.stop_timeout,
+            log_given: self.log_driver.is_some() || !self.log_opt.is_empty(),
             mounts,
             volumes_from: all(&self.volumes_from, volume::parse_from)?,
+            health: self.health.request()?,
+            pod: self.pod()?,
             host: self.host()?,
-        })
+            ..CreateContainer::default()
+        };
+        let cdi = self.security.device.iter().filter_map(|text| gpus::cdi_name(text)).map(str::to_owned).collect();
+        self.extras.apply(&mut request, cdi, context)?;
+        if request.host.auto_remove && request.host.restart != RestartPolicy::No {
+            return Err(usage("conflicting options: cannot specify both --restart and --rm"));
+        }
+        Ok(request)
     }
 
-    /// `-v` and `--mount`; two on one destination are an error.
+    /// `--pod` or `--pod-id-file`, and what was typed that the pod would else decide.
+    fn pod(&self) -> Result<Option<pod::JoinPod>, Failure> {
+        let named = match (&self.pod, &self.pod_id_file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(usage("conflicting options: --pod and --pod-id-file")),
+            (Some(name), None) => name.clone(),
+            (None, Some(file)) => crate::cli::pod::read_id(file)?,
+        };
+        let (network, security) = (&self.network, &self.security);
+        let given = pod::Given {
+            network: !network.network.is_empty(),
+            ipc: security.ipc.is_some(),
+            pid: security.pid.is_some(),
+            uts: security.uts.is_some(),
+            restart: self.restart.is_some(),
+        };
+        Ok(Some(pod::JoinPod { given, ..pod::parse(&named)? }))
+    }
+
+    /// `-v` and `--mount`; two on one destination are an error, unless the same `-v` is typed twice.
     fn mounts(&self) -> Result<Vec<MountRequest>, Failure> {
         if self.volume.is_empty() && self.mount.is_empty() {
             return Ok(Vec::new());
         }
-        let cwd = std::env::current_dir().map_err(|e| Failure::caused("cannot find the current directory", &e).with_code(USAGE))?;
-        let base = volume::Base { cwd, home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) };
-        let mut mounts = all(&self.volume, |text| volume::parse(text, &base))?;
+        let base = volume_base()?;
+        let mut volumes: Vec<String> = Vec::new();
+        for text in &self.volume {
+            if !volumes.contains(text) {
+                volumes.push(text.clone());
+            }
+        }
+        let mut mounts = all(&volumes, |text| volume::parse(text, &base))?;
         mounts.extend(all(&self.mount, |text| mount::parse(text, &base))?);
         for (i, mount) in mounts.iter().enumerate() {
             if mounts[..i].iter().any(|earlier| earlier.destination == mount.destination) {
@@ -116,11 +156,9 @@ impl Options {
 
     fn host(&self) -> Result<HostSpec, Failure> {
         let restart = restart::parse(self.restart.as_deref().unwrap_or(""))?;
-        if self.rm && restart != RestartPolicy::No {
-            return Err(usage("conflicting options: cannot specify both --restart and --rm"));
-        }
         let mut host = HostSpec {
             auto_remove: self.rm,
+            publish_all: self.publish_all,
             restart,
             init: self.init,
             log: log::parse(self.log_driver.as_deref(), &self.log_opt)?,
@@ -143,8 +181,8 @@ impl Options {
         for (given, flag) in [
             (self.hostname.is_some(), "--hostname"),
             (!network.publish.is_empty(), "--publish"),
-            (network.publish_all, "--publish-all"),
-            (!network.expose.is_empty(), "--expose"),
+            (self.publish_all, "--publish-all"),
+            (!self.expose.is_empty(), "--expose"),
             (!network.dns.is_empty(), "--dns"),
             (!network.add_host.is_empty(), "--add-host"),
             (network.mac_address.is_some(), "--mac-address"),
@@ -157,20 +195,29 @@ impl Options {
     }
 }
 
+/// One word, or a JSON array of words as Podman takes it; nothing resets the image's.
+fn entrypoint(text: &str) -> Vec<String> {
+    let words = if text.starts_with('[') { serde_json::from_str(text).ok() } else { None };
+    words.unwrap_or_else(|| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] })
+}
+
 impl Network {
-    fn apply(&self, host: &mut HostSpec) -> Result<(), Failure> {
+    /// # Errors
+    /// A malformed value, or networks that exclude each other.
+    pub(in crate::cli) fn apply(&self, host: &mut HostSpec) -> Result<(), Failure> {
         host.mac_address = self.mac_address.as_deref().map(network::parse_mac).transpose()?;
-        match self.network.as_slice() {
-            [] => {}
-            [one] => {
-                let (mode, mac) = network::parse(one)?;
-                host.network = mode;
-                host.mac_address = mac.or(host.mac_address.take());
-            }
-            _ => return Err(usage("conflicting options: --network can be given once; several user-defined networks are not supported")),
+        let given = network::Given {
+            mac: host.mac_address.clone(),
+            ipv4: self.ip.as_deref().map(network::parse_ip).transpose()?,
+            ipv6: self.ip6.as_deref().map(network::parse_ip6).transpose()?,
+            aliases: all(&self.network_alias, network::parse_alias)?,
+        };
+        (host.network, host.attachments) = network::choose(&self.network, &given)?;
+        if host.mac_address.is_none() {
+            // Of the long form; a mode without networks keeps it to be refused.
+            host.mac_address = host.attachments.iter().flatten().next().and_then(|first| first.mac.clone());
         }
         host.ports = all(&self.publish, port::parse_publish)?.into_iter().flatten().collect();
-        host.publish_all = self.publish_all;
         host.dns = all(&self.dns, network::parse_dns)?;
         host.dns_search.clone_from(&self.dns_search);
         host.dns_options.clone_from(&self.dns_option);
@@ -195,9 +242,10 @@ impl Security {
         host.cgroupns = namespace::parse_cgroupns(self.cgroupns.as_deref().unwrap_or(""))?;
         host.userns = ids::parse(self.userns.as_deref(), &self.uidmap, &self.gidmap)?;
         if self.privileged && host.userns != UsernsMode::Host {
-            return Err(usage("conflicting options: --privileged and a private user namespace (--uidmap, --gidmap)"));
+            return Err(usage("conflicting options: --privileged and a private user namespace (--userns, --uidmap, --gidmap)"));
         }
-        host.devices = all(&self.device, device::parse)?;
+        let files: Vec<String> = self.device.iter().filter(|text| gpus::cdi_name(text).is_none()).cloned().collect();
+        host.devices = all(&files, device::parse)?;
         host.device_rules = all(&self.device_cgroup_rule, device::parse_rule)?;
         let (host_network, host_ipc) = (host.network == NetworkMode::Host, host.ipc == crate::state::record::IpcMode::Host);
         host.sysctls = all(&self.sysctl, |text| security::parse_sysctl(text, host_network, host_ipc))?.into_iter().collect();
@@ -231,27 +279,27 @@ impl Limits {
             cpuset_mems: live.cpuset_mems.unwrap_or_default(),
             pids_limit: live.pids_limit,
             blkio_weight: live.blkio_weight,
+            blkio_weight_device: all(&self.blkio_weight_device, resources::parse_weight_device)?,
             device_read_bps: all(&self.device_read_bps, |text| resources::parse_throttle("--device-read-bps", text, true))?,
             device_write_bps: all(&self.device_write_bps, |text| resources::parse_throttle("--device-write-bps", text, true))?,
             device_read_iops: all(&self.device_read_iops, |text| resources::parse_throttle("--device-read-iops", text, false))?,
             device_write_iops: all(&self.device_write_iops, |text| resources::parse_throttle("--device-write-iops", text, false))?,
         };
-        resources::check(&limits).map_err(usage)?;
+        // What follows is the engine's to tell: the verb's own exit code.
+        resources::check(&limits).map_err(Failure::invalid)?;
         Ok(limits)
     }
 
-    fn apply(&self, host: &mut HostSpec) -> Result<(), Failure> {
+    /// # Errors
+    /// A value out of its grammar, or limits that contradict each other.
+    pub(in crate::cli) fn apply(&self, host: &mut HostSpec) -> Result<(), Failure> {
         host.resources = self.resources()?;
         if !(-1000..=1000).contains(&self.oom_score_adj) {
-            return Err(usage("--oom-score-adj must be -1000 to 1000"));
+            return Err(Failure::invalid("--oom-score-adj must be -1000 to 1000"));
         }
         host.oom_score_adj = self.oom_score_adj;
         if let Some(text) = &self.shm_size {
-            let size: ByteSize = text.parse().map_err(|e: String| FlagError::new("--shm-size", text, e))?;
-            if size.0 == 0 {
-                return Err(FlagError::new("--shm-size", text, "the size must be positive").into());
-            }
-            host.shm_size = size.0;
+            host.shm_size = resources::parse_shm_size(text)?;
         }
         host.ulimits = all(&self.ulimit, ulimit::parse)?;
         host.cgroup_parent = self.cgroup_parent.clone().unwrap_or_default();
@@ -369,11 +417,20 @@ mod tests {
             &["--network", "host", "--network", "none", "i"],
             &["--network", "container:a", "-p", "80", "i"],
             &["--network", "container:a", "-h", "x", "i"],
-            &["--network", "mine", "i"],
+            &["--network", "host", "--ip", "10.0.0.2", "i"],
             &["-v", "/a:/b", "--mount", "type=tmpfs,target=/b", "i"],
+            &["-v", "/a:/b", "-v", "/c:/b", "i"],
             &["--runtime", "runc", "i"],
-            &["--gpus", "all", "i"],
-            &["--log-driver", "syslog", "i"],
+            &["--gpus", "some", "i"],
+            &["--secret", "a,mode=9", "i"],
+            &["--umask", "9", "i"],
+            &["--replace", "i"],
+            &["--no-hosts", "--add-host", "a:1.2.3.4", "i"],
+            &["--link", "db", "--network", "host", "i"],
+            &["--rmi", "--restart", "always", "i"],
+            &["--read-only-tmpfs", "i"],
+            &["--blkio-weight-device", "/dev/sda:5", "i"],
+            &["--log-driver", "fluentd", "i"],
             &["-m", "1m", "i"],
             &["--pull", "sometimes", "i"],
             &["--name", "a", "i"],
@@ -381,11 +438,29 @@ mod tests {
             &["--shm-size", "0", "i"],
             &["--env-file", "/nonexistent", "i"],
             &["--stop-signal", "FOO", "i"],
-            &["--rm"],
         ] {
             let failure = request(line).unwrap_err();
-            assert_eq!(failure.exit_code(crate::cli::failure::Class::Other), 125, "{line:?}");
+            let code = if line[0] == "-d" { 1 } else { 125 };
+            assert_eq!(failure.exit_code(crate::cli::failure::Class::Run), code, "{line:?}");
         }
+        // With `create`, what Docker's engine refuses is 1.
+        for (code, line) in [
+            (1, &["--restart", "never", "i"][..]),
+            (1, &["--restart", "always:3", "i"]),
+            (125, &["--restart", "on-failure:x", "i"]),
+            (1, &["--stop-signal", "FOO", "i"]),
+            (1, &["--cap-add", "NONE_SUCH", "i"]),
+            (1, &["--tmpfs", "relative", "i"]),
+            (1, &["--log-driver", "fluentd", "i"]),
+            (1, &["--oom-score-adj", "2000", "i"]),
+            (1, &["-m", "1m", "i"]),
+            (125, &["-m", "x", "i"]),
+            (125, &["--ulimit", "x", "i"]),
+            (125, &["--restart", "always", "--rm", "i"]),
+        ] {
+            assert_eq!(request(line).unwrap_err().exit_code(crate::cli::failure::Class::Other), code, "{line:?}");
+        }
+        assert_eq!(request(&["--rm"]).unwrap_err().exit_code(crate::cli::failure::Class::Other), 1, "no image");
     }
 
     #[test]

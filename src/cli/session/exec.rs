@@ -2,7 +2,7 @@
 //! its terminal or pipes.
 
 use super::terminal::{self, RawMode};
-use super::{End, Failure, write_all};
+use super::{DetachKeys, End, Failure, write_all};
 use crate::engine::request::ExecStdio;
 use crate::runtime::Running;
 use crate::sys::signalfd::SignalFd;
@@ -23,6 +23,8 @@ pub struct ExecIo {
     stdin: Option<OwnedFd>,
     /// What the process writes: stdout, stderr.
     outputs: [Option<OwnedFd>; 2],
+    /// Keys that leave the process to itself; only with a terminal and stdin.
+    detach: Option<DetachKeys>,
 }
 
 impl ExecIo {
@@ -39,7 +41,7 @@ impl ExecIo {
             (null()?, None)
         };
         let ((out, child_out), (err, child_err)) = (make()?, make()?);
-        let io = ExecIo { stdin: our_in, outputs: [Some(out), Some(err)] };
+        let io = ExecIo { stdin: our_in, outputs: [Some(out), Some(err)], detach: None };
         Ok((io, ExecStdio::Pipes(Arc::new([child_in, child_out, child_err]))))
     }
 
@@ -51,19 +53,19 @@ impl ExecIo {
         Ok(ExecStdio::Pipes(Arc::new([null()?, null()?, null()?])))
     }
 
-    /// The streams of a process with a terminal: its console is ours to read and write.
+    /// The streams of a process with a terminal: its console is ours to read and write, until `detach` is typed.
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn console(console: OwnedFd, interactive: bool) -> Result<ExecIo, Failure> {
+    pub fn console(console: OwnedFd, interactive: bool, detach: Option<DetachKeys>) -> Result<ExecIo, Failure> {
         let failed = |e: io::Error| Failure::caused("cannot use the terminal", &e);
         let stdin = if interactive { Some(console.try_clone().map_err(failed)?) } else { None };
-        Ok(ExecIo { stdin, outputs: [Some(console), None] })
+        Ok(ExecIo { stdin, outputs: [Some(console), None], detach })
     }
 
     /// Nothing to relay: the process has our own streams.
     pub fn inherited() -> ExecIo {
-        ExecIo { stdin: None, outputs: [None, None] }
+        ExecIo { stdin: None, outputs: [None, None], detach: None }
     }
 }
 
@@ -127,14 +129,18 @@ fn run(running: &Running, io: &mut ExecIo, tty: bool, signals: &SignalFd, childr
                 return Ok(End::OutputClosed);
             }
         }
-        if ready[1] {
+        // The ended needs no signal, and what it leaves behind is not ours much longer.
+        if ready[1] && !ready[0] {
             take_signals(signals, running, io, tty, children)?;
         }
         if ready[0] {
             return finish(running, io);
         }
-        if ready[4] {
-            pump(io, &mut pending, &mut reading, tty);
+        if ready[4] && pump(io, &mut pending, &mut reading, tty) {
+            if let Some(console) = &io.outputs[0] {
+                super::hold(running, console)?;
+            }
+            return Ok(End::Detached);
         }
     }
 }
@@ -179,10 +185,10 @@ fn take_signals(signals: &SignalFd, running: &Running, io: &ExecIo, tty: bool, c
     Ok(())
 }
 
-/// Moves stdin towards the process by one step: reads a chunk, or writes what is left of it.
-fn pump(io: &mut ExecIo, pending: &mut Vec<u8>, reading: &mut bool, tty: bool) {
+/// Moves stdin towards the process by one step: reads a chunk, or writes what is left of it. True: the detach keys were typed.
+fn pump(io: &mut ExecIo, pending: &mut Vec<u8>, reading: &mut bool, tty: bool) -> bool {
     if !pending.is_empty() {
-        let Some(sink) = &io.stdin else { return };
+        let Some(sink) = &io.stdin else { return false };
         // POLLOUT promises room for PIPE_BUF bytes without blocking (pipe(7)).
         let part = pending.len().min(4096);
         match rustix::io::write(sink, &pending[..part]) {
@@ -198,8 +204,24 @@ fn pump(io: &mut ExecIo, pending: &mut Vec<u8>, reading: &mut bool, tty: bool) {
     } else if *reading {
         let mut buffer = vec![0u8; CHUNK];
         match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
-            Ok(0) => *reading = false,
-            Ok(count) => pending.extend_from_slice(&buffer[..count]),
+            Ok(0) => {
+                *reading = false;
+                pending.extend(io.detach.as_mut().map(DetachKeys::flush).unwrap_or_default());
+            }
+            Ok(count) => match &mut io.detach {
+                None => pending.extend_from_slice(&buffer[..count]),
+                Some(keys) => {
+                    let (bytes, detached) = keys.feed(&buffer[..count]);
+                    if detached {
+                        // What was typed before the keys is the process's; a terminal that does not take it is full.
+                        if let Some(sink) = io.stdin.as_ref().filter(|_| !bytes.is_empty()) {
+                            rustix::io::write(sink, &bytes[..bytes.len().min(4096)]).ok();
+                        }
+                        return true;
+                    }
+                    pending.extend(bytes);
+                }
+            },
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => *reading = false,
         }
@@ -207,6 +229,7 @@ fn pump(io: &mut ExecIo, pending: &mut Vec<u8>, reading: &mut bool, tty: bool) {
     if !*reading && pending.is_empty() && !tty {
         io.stdin = None;
     }
+    false
 }
 
 /// Shows what the ended process left in its pipes and takes its exit code. Pipes that its own children still

@@ -1,13 +1,12 @@
 //! The functions of templates: Go's built-in ones and Docker's (json, split, join, title, lower, upper, pad,
 //! truncate), and how Go prints values.
 
-use super::LABELS;
 use serde_json::Value;
 use std::cmp::Ordering;
 
 const NAMES: &[&str] = &[
     "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "println", "print", "printf", "index", "len", "eq", "ne", "lt", "le",
-    "gt", "ge", "and", "or", "not", "slice",
+    "gt", "ge", "and", "or", "not", "slice", "html", "js", "urlquery",
 ];
 
 /// Widest field that printf and pad make.
@@ -17,11 +16,12 @@ pub fn exists(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Compact JSON without the hidden key of labels.
+/// Compact JSON without the hidden keys.
 pub fn json(value: &Value) -> String {
     match value {
-        Value::Object(map) if map.contains_key(LABELS) => {
-            let shown: serde_json::Map<String, Value> = map.iter().filter(|(key, _)| *key != LABELS).map(|(k, v)| (k.clone(), v.clone())).collect();
+        Value::Object(map) if map.keys().any(|key| key.starts_with('\0')) => {
+            let shown: serde_json::Map<String, Value> =
+                map.iter().filter(|(key, _)| !key.starts_with('\0')).map(|(k, v)| (k.clone(), v.clone())).collect();
             Value::Object(shown).to_string()
         }
         other => other.to_string(),
@@ -37,7 +37,7 @@ pub fn show(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(list) => format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let mut items: Vec<_> = map.iter().filter(|(key, _)| *key != LABELS).collect();
+            let mut items: Vec<_> = map.iter().filter(|(key, _)| !key.starts_with('\0')).collect();
             items.sort_by(|a, b| a.0.cmp(b.0));
             format!("map[{}]", items.iter().map(|(key, value)| format!("{key}:{}", show(value))).collect::<Vec<_>>().join(" "))
         }
@@ -72,6 +72,9 @@ pub fn truth(value: &Value) -> bool {
 pub fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
     match (name, arguments) {
         ("json", [value]) => Ok(json(value).into()),
+        ("split", [text, Value::String(separator)]) if separator.is_empty() => {
+            Ok(str_of(text)?.chars().map(|c| Value::from(c.to_string())).collect())
+        }
         ("split", [text, separator]) => Ok(str_of(text)?.split(str_of(separator)?).map(Value::from).collect()),
         ("join", [Value::Null, _]) => Ok("".into()),
         ("join", [Value::Array(list), separator]) => Ok(list.iter().map(show).collect::<Vec<_>>().join(str_of(separator)?).into()),
@@ -107,6 +110,9 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         // The machine stopped at the first value that decides; here the last one is left.
         ("and" | "or", [.., last]) => Ok(last.clone()),
         ("not", [value]) => Ok((!truth(value)).into()),
+        ("html", list) => Ok(escaped(&print(list), html).into()),
+        ("js", list) => Ok(escaped(&print(list), js).into()),
+        ("urlquery", list) => Ok(urlquery(&print(list)).into()),
         ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         _ => Err("wrong number or type of arguments".to_owned()),
     }
@@ -209,7 +215,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     }
 }
 
-/// Go's Sprintf with the verbs %s %v %d %q %t %x %f %g %% and flags, width and precision.
+/// Go's Sprintf with the verbs %s %v %d %q %t %x %X %o %b %c %U %e %f %g %T %% and flags, width and precision.
 fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = arguments.iter();
@@ -264,16 +270,102 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
 }
 
 fn verb_text(verb: char, value: &Value, precision: Option<usize>) -> String {
+    let float = |n: &serde_json::Number| n.as_f64().unwrap_or(0.0);
     match (verb, value) {
         ('s' | 'v', Value::String(text)) => text.chars().take(precision.unwrap_or(usize::MAX)).collect(),
         ('v' | 's', Value::Array(_) | Value::Object(_) | Value::Null) | ('v', _) => show(value),
-        ('d', Value::Number(n)) if !n.is_f64() => show(value),
         ('q', Value::String(text)) => Value::from(text.as_str()).to_string(),
         ('t', Value::Bool(b)) => b.to_string(),
-        ('x', Value::Number(n)) if n.is_i64() || n.is_u64() => format!("{:x}", n.as_i64().unwrap_or(0)),
         ('x', Value::String(text)) => text.bytes().map(|b| format!("{b:02x}")).collect(),
-        ('f', Value::Number(n)) if n.is_f64() => format!("{:.*}", precision.unwrap_or(6), n.as_f64().unwrap_or(0.0)),
-        ('g', Value::Number(n)) if n.is_f64() => n.as_f64().unwrap_or(0.0).to_string(),
-        _ => format!("%!{verb}({})", show(value)),
+        ('X', Value::String(text)) => text.bytes().map(|b| format!("{b:02X}")).collect(),
+        ('T', _) => type_name(value).to_owned(),
+        ('f' | 'F', Value::Number(n)) if n.is_f64() => format!("{:.*}", precision.unwrap_or(6), float(n)),
+        ('e', Value::Number(n)) if n.is_f64() => exponent(float(n), precision.unwrap_or(6)),
+        ('g', Value::Number(n)) if n.is_f64() => float(n).to_string(),
+        (_, Value::Number(n)) if !n.is_f64() => integer(verb, n).unwrap_or_else(|| wrong_verb(verb, value)),
+        _ => wrong_verb(verb, value),
     }
+}
+
+fn wrong_verb(verb: char, value: &Value) -> String {
+    if value.is_null() { format!("%!{verb}(<nil>)") } else { format!("%!{verb}({}={})", type_name(value), show(value)) }
+}
+
+fn integer(verb: char, n: &serde_json::Number) -> Option<String> {
+    let (negative, size) = match n.as_i64() {
+        Some(i) => (i < 0, i.unsigned_abs()),
+        None => (false, n.as_u64()?),
+    };
+    let digits = match verb {
+        'd' => size.to_string(),
+        'x' => format!("{size:x}"),
+        'X' => format!("{size:X}"),
+        'o' => format!("{size:o}"),
+        'b' => format!("{size:b}"),
+        'c' => return Some(u32::try_from(size).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string()),
+        'U' => format!("U+{size:04X}"),
+        _ => return None,
+    };
+    Some(if negative { format!("-{digits}") } else { digits })
+}
+
+/// Go writes two digits of exponent at least, with a sign.
+fn exponent(value: f64, precision: usize) -> String {
+    let text = format!("{value:.precision$e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+fn escaped(text: &str, replace: impl Fn(char) -> Option<String>) -> String {
+    text.chars().map(|c| replace(c).unwrap_or_else(|| c.to_string())).collect()
+}
+
+/// As text/template's HTMLEscape.
+fn html(c: char) -> Option<String> {
+    let entity = match c {
+        '"' => "&#34;",
+        '\'' => "&#39;",
+        '&' => "&amp;",
+        '<' => "&lt;",
+        '>' => "&gt;",
+        '\0' => "\u{fffd}",
+        _ => return None,
+    };
+    Some(entity.to_owned())
+}
+
+/// As text/template's JSEscape.
+fn js(c: char) -> Option<String> {
+    match c {
+        '\\' | '\'' | '"' => Some(format!("\\{c}")),
+        '<' | '>' | '&' | '=' => Some(format!("\\u{:04X}", u32::from(c))),
+        c if c.is_control() => Some(format!("\\u{:04X}", u32::from(c))),
+        _ => None,
+    }
+}
+
+/// As net/url's QueryEscape.
+fn urlquery(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }

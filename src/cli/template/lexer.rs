@@ -100,7 +100,8 @@ fn next(text: &str, adjacent: bool) -> Result<(Token, &str), String> {
     }
     let first = text.chars().next().unwrap_or(' ');
     match first {
-        '"' => quoted(&text[1..]),
+        '"' => quoted(&text[1..], '"').map(|(value, rest)| (Token::Str(value), rest)),
+        '\'' => character(&text[1..]),
         '`' => {
             let end = text[1..].find('`').ok_or("unterminated raw string")?;
             Ok((Token::Str(text[1..=end].to_owned()), &text[end + 2..]))
@@ -134,24 +135,65 @@ fn number(text: &str) -> Result<(Token, &str), String> {
         .find(|(i, c)| !(c.is_ascii_alphanumeric() || *c == '.' || *c == '_' || (*i == 0 && matches!(c, '-' | '+'))))
         .map_or(text.len(), |(i, _)| i);
     let (digits, rest) = text.split_at(end);
-    if let Ok(value) = digits.parse::<i64>() {
+    if let Some(value) = integer(digits) {
         return Ok((Token::Int(value), rest));
     }
-    digits.parse::<f64>().map(|value| (Token::Float(value), rest)).map_err(|_| format!("bad number \"{digits}\""))
+    digits.replace('_', "").parse::<f64>().map(|value| (Token::Float(value), rest)).map_err(|_| format!("bad number \"{digits}\""))
 }
 
-/// An interpreted string, after its opening quote.
-fn quoted(text: &str) -> Result<(Token, &str), String> {
+/// Go's integer literals: `10`, `1_000`, `0x1f`, `0b11`, `0o17`.
+fn integer(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.replace('_', "");
+    let lower = digits.to_ascii_lowercase();
+    for (prefix, base) in [("0x", 16), ("0b", 2), ("0o", 8)] {
+        if let Some(digits) = lower.strip_prefix(prefix).filter(|digits| !digits.starts_with(['+', '-'])) {
+            return i64::from_str_radix(&format!("{sign}{digits}"), base).ok();
+        }
+    }
+    if digits.starts_with(['+', '-']) { None } else { format!("{sign}{digits}").parse().ok() }
+}
+
+/// A character constant, after its opening quote: its number.
+fn character(text: &str) -> Result<(Token, &str), String> {
+    let (value, rest) = quoted(text, '\'').map_err(|_| "unterminated character constant")?;
+    let mut chars = value.chars();
+    match (chars.next(), chars.next()) {
+        (Some(c), None) => Ok((Token::Int(i64::from(u32::from(c))), rest)),
+        _ => Err("malformed character constant".to_owned()),
+    }
+}
+
+/// An interpreted string, after its opening quote; what follows the closing one.
+fn quoted(text: &str, close: char) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => return Ok((Token::Str(value), &text[at + 1..])),
+            c if c == close => return Ok((value, &text[at + c.len_utf8()..])),
             '\\' => match chars.next().map(|(_, c)| c) {
                 Some('n') => value.push('\n'),
                 Some('t') => value.push('\t'),
                 Some('r') => value.push('\r'),
                 Some(c @ ('"' | '\\' | '\'')) => value.push(c),
+                Some(kind @ ('x' | 'u' | 'U')) => {
+                    let digits: String = chars
+                        .by_ref()
+                        .take(if kind == 'x' {
+                            2
+                        } else if kind == 'u' {
+                            4
+                        } else {
+                            8
+                        })
+                        .map(|(_, c)| c)
+                        .collect();
+                    let c = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                    value.push(c.ok_or_else(|| format!("unknown escape \"\\{kind}{digits}\" in a string"))?);
+                }
                 other => return Err(format!("unknown escape \"\\{}\" in a string", other.map(String::from).unwrap_or_default())),
             },
             '\n' => break,

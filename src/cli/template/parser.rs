@@ -1,6 +1,7 @@
 //! Tokens → a tree of nodes.
 
 use super::lexer::Token;
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -27,8 +28,20 @@ pub enum Node {
         body: Vec<Node>,
         otherwise: Vec<Node>,
     },
+    /// Runs a named template with the pipeline's value as dot (nothing: nil).
+    Template {
+        name: String,
+        pipeline: Option<Pipeline>,
+    },
     Break,
     Continue,
+}
+
+/// A whole text: its nodes, and the templates that it defines by name.
+#[derive(Debug)]
+pub struct Text {
+    pub nodes: Vec<Node>,
+    pub named: HashMap<String, Vec<Node>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -63,22 +76,24 @@ enum End {
     Closed,
     Else,
     ElseIf,
+    ElseWith,
 }
 
 struct Parser {
     tokens: Peekable<IntoIter<Token>>,
     depth: usize,
     loops: usize,
+    named: HashMap<String, Vec<Node>>,
 }
 
 /// # Errors
 /// What is out of place.
-pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, String> {
-    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0, loops: 0 };
+pub fn parse(tokens: Vec<Token>) -> Result<Text, String> {
+    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0, loops: 0, named: HashMap::new() };
     match parser.list()? {
-        (nodes, End::Eof) => Ok(nodes),
+        (nodes, End::Eof) => Ok(Text { nodes, named: parser.named }),
         (_, End::Closed) => Err("unexpected {{end}}".to_owned()),
-        (_, End::Else | End::ElseIf) => Err("unexpected {{else}}".to_owned()),
+        (_, End::Else | End::ElseIf | End::ElseWith) => Err("unexpected {{else}}".to_owned()),
     }
 }
 
@@ -118,9 +133,11 @@ impl Parser {
             }
             "else" => {
                 self.tokens.next();
-                if self.tokens.peek() == Some(&Token::Word("if".to_owned())) {
-                    self.tokens.next();
-                    return Ok(Err(End::ElseIf));
+                for (word, end) in [("if", End::ElseIf), ("with", End::ElseWith)] {
+                    if self.tokens.peek() == Some(&Token::Word(word.to_owned())) {
+                        self.tokens.next();
+                        return Ok(Err(end));
+                    }
                 }
                 self.close()?;
                 return Ok(Err(End::Else));
@@ -129,25 +146,99 @@ impl Parser {
                 self.tokens.next();
                 self.conditional()?
             }
-            "range" | "with" => {
+            "range" => {
                 self.tokens.next();
                 let pipeline = self.pipeline_to_close()?;
-                let is_range = keyword == "range";
-                self.loops += usize::from(is_range);
+                self.loops += 1;
                 let (body, end) = self.list()?;
-                self.loops -= usize::from(is_range);
-                let otherwise = self.otherwise(end)?;
-                if is_range { Node::Range { pipeline, body, otherwise } } else { Node::With { pipeline, body, otherwise } }
+                self.loops -= 1;
+                Node::Range { pipeline, body, otherwise: self.otherwise(end)? }
+            }
+            "with" => {
+                self.tokens.next();
+                self.with()?
+            }
+            "define" => {
+                self.tokens.next();
+                self.define()?;
+                // It is no part of the output where it stands.
+                Node::Text(String::new())
+            }
+            "template" | "block" => {
+                self.tokens.next();
+                self.template(keyword == "block")?
             }
             "break" | "continue" if self.loops > 0 => {
                 self.tokens.next();
                 self.close()?;
                 if keyword == "break" { Node::Break } else { Node::Continue }
             }
-            "define" | "template" | "block" => return Err(format!("{{{{{keyword}}}}} is not supported")),
             _ => Node::Action(self.pipeline_to_close()?),
         };
         Ok(Ok(node))
+    }
+
+    fn with(&mut self) -> Result<Node, String> {
+        let pipeline = self.pipeline_to_close()?;
+        let (body, end) = self.list()?;
+        let otherwise = if end == End::ElseWith {
+            self.depth += 1;
+            if self.depth > MAX_DEPTH {
+                return Err("nested too deeply".to_owned());
+            }
+            let next = self.with()?;
+            self.depth -= 1;
+            vec![next]
+        } else {
+            self.otherwise(end)?
+        };
+        Ok(Node::With { pipeline, body, otherwise })
+    }
+
+    fn define(&mut self) -> Result<(), String> {
+        if self.depth > 1 {
+            return Err("unexpected {{define}}".to_owned());
+        }
+        let name = self.template_name("define")?;
+        self.close()?;
+        let body = self.named_body()?;
+        self.named.insert(name, body);
+        Ok(())
+    }
+
+    /// `template "name" pipeline`, or `block "name" pipeline` with a body that defines it where nothing else does.
+    fn template(&mut self, is_block: bool) -> Result<Node, String> {
+        let name = self.template_name(if is_block { "block" } else { "template" })?;
+        let given = self.tokens.peek() != Some(&Token::Close);
+        if is_block && !given {
+            return Err("missing value for block clause".to_owned());
+        }
+        let pipeline = if given { Some(self.pipeline()?) } else { None };
+        self.close()?;
+        if is_block {
+            let body = self.named_body()?;
+            self.named.entry(name.clone()).or_insert(body);
+        }
+        Ok(Node::Template { name, pipeline })
+    }
+
+    fn template_name(&mut self, clause: &str) -> Result<String, String> {
+        match self.tokens.next() {
+            Some(Token::Str(name)) => Ok(name),
+            other => Err(format!("unexpected {} in {clause} clause", describe(other.as_ref()))),
+        }
+    }
+
+    /// Up to `{{end}}`; a loop around it is not one of its own.
+    fn named_body(&mut self) -> Result<Vec<Node>, String> {
+        let loops = std::mem::take(&mut self.loops);
+        let list = self.list()?;
+        self.loops = loops;
+        match list {
+            (nodes, End::Closed) => Ok(nodes),
+            (_, End::Eof) => Err("unexpected end of the template: an {{end}} is missing".to_owned()),
+            _ => Err("unexpected {{else}}".to_owned()),
+        }
     }
 
     fn conditional(&mut self) -> Result<Node, String> {
@@ -172,6 +263,7 @@ impl Parser {
             },
             End::Eof => Err("unexpected end of the template: an {{end}} is missing".to_owned()),
             End::ElseIf => Err("unexpected {{else if}}".to_owned()),
+            End::ElseWith => Err("unexpected {{else with}}".to_owned()),
         }
     }
 

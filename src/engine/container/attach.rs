@@ -1,6 +1,6 @@
 //! attach: a connection to the monitor of a running container, subscribed to its streams.
 
-use super::super::{AttachStreams, Attached, Engine, Error, Result};
+use super::super::{AttachStreams, Attached, Engine, Error, Result, events};
 use super::stop::connect;
 use super::view::running;
 
@@ -19,6 +19,16 @@ impl Engine {
         }
         let mut client = connect(&self.privilege.roots.live(&record.id))?.ok_or_else(not_running)?;
         client.attach(streams.stdout, streams.stderr, streams.stdin && record.spec.process.open_stdin)?;
+        self.emit([events::of_container(&record, "attach")]);
         Ok(Attached { id: record.id, client, tty: record.spec.process.tty })
+    }
+
+    /// Tells that a user left the session of a container that goes on.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn detached(&self, id: &str) -> Result<()> {
+        self.emit([events::of_container(&self.find(id)?, "detach")]);
+        Ok(())
     }
 }

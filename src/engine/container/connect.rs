@@ -1,36 +1,151 @@
-//! Joining a container's network namespace to the default bridge: by the starting command, or, where the namespace
-//! belongs to the user namespace of init and is new with each start, by the monitor.
+//! Joining a container's network namespace to its networks: by the starting command, or, where the namespace belongs to the
+//! user namespace of init and is new with each start, by the monitor.
 
+use super::super::cni::is_cni;
 use super::super::{Error, Result};
-use super::start::BRIDGE;
+use super::reserve::networks_of;
 use crate::base::{ContainerId, Roots};
-use crate::network::{self, Endpoint, Netns};
-use crate::state::Db;
-use crate::state::record::{Container, Network, NetworkMode};
+use crate::network::{self, EndpointPlan, Netns};
+use crate::state::record::{Container, Endpoint, Network, PublishedPort, primary};
+use crate::state::{Addresses, Db, Publication};
 
-/// Bridge, endpoint and published ports, as leased in the record.
+/// Whose endpoints they are: a container's or a pod's.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Joining<'a> {
+    pub id: &'a ContainerId,
+    pub endpoints: &'a [Endpoint],
+    pub published: &'a [PublishedPort],
+}
+
+impl<'a> From<&'a Container> for Joining<'a> {
+    fn from(record: &'a Container) -> Self {
+        Joining { id: &record.id, endpoints: &record.endpoints, published: &record.published }
+    }
+}
+
+/// Devices, endpoints and published ports, as leased in the record.
 ///
 /// # Errors
 /// What the kernel refuses; the endpoint is taken back.
-pub(super) fn connect(db: &Db, record: &Container, netns: &Netns, bridge: &Network, address: std::net::Ipv4Addr) -> Result<()> {
-    // Asked only when the table had to be made anew.
-    let mut failed = None;
-    network::ensure(bridge, &mut || match db.published() {
-        Ok(all) => all.into_iter().map(|(_, address, port)| (address, port)).collect(),
-        Err(error) => {
-            failed = Some(error);
-            Vec::new()
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
+pub(in crate::engine) fn connect(db: &Db, who: &Joining<'_>, netns: &Netns, networks: &[Network]) -> Result<()> {
+    for endpoint in who.endpoints.iter().filter(|endpoint| !is_cni(endpoint)) {
+        let network = of(networks, endpoint)?;
+        attach(db, who.id, netns, network, endpoint)?;
     }
-    let mac = record.spec.host.mac_address.as_deref().map(parse_mac).transpose()?;
-    network::attach(bridge, netns, &Endpoint { container: record.id.clone(), address, mac })?;
-    if !record.published.is_empty() {
-        network::publish(address, &record.published)?;
+    publish(who)
+}
+
+/// One endpoint; the network's device is made if it does not stand.
+///
+/// # Errors
+/// As [`connect`].
+pub(in crate::engine) fn attach(db: &Db, id: &ContainerId, netns: &Netns, network: &Network, endpoint: &Endpoint) -> Result<()> {
+    ensure(db, network)?;
+    Ok(network::attach(network, netns, &plan(id, endpoint))?)
+}
+
+fn plan(id: &ContainerId, endpoint: &Endpoint) -> EndpointPlan {
+    EndpointPlan {
+        container: id.clone(),
+        interface: endpoint.interface.clone(),
+        ipv4: endpoint.ipv4,
+        ipv6: endpoint.ipv6,
+        mac: Some(endpoint.mac),
+        default_route: endpoint.gateway,
+    }
+}
+
+/// Device and rules of a network; when the table had to be made anew, the elements of all networks and published ports.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(in crate::engine) fn ensure(db: &Db, network: &Network) -> Result<()> {
+    network::ensure(network, &Kept(db))
+}
+
+/// Asked only when a table has to be made anew.
+struct Kept<'a>(&'a Db);
+
+impl network::Kept for Kept<'_> {
+    type Error = Error;
+
+    fn networks(&self) -> Result<Vec<Network>> {
+        Ok(self.0.networks()?)
+    }
+
+    fn published(&self) -> Result<Vec<(Addresses, PublishedPort)>> {
+        Ok(self.0.published()?.into_iter().map(|Publication { target, port, .. }| (target, port)).collect())
+    }
+}
+
+/// The default route of a running container goes to its primary endpoint.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::engine) fn route_by(id: &ContainerId, netns: &Netns, networks: &[Network], primary: Option<&Endpoint>) -> Result<()> {
+    let Some(endpoint) = primary else { return Ok(()) };
+    Ok(network::set_default_route(of(networks, endpoint)?, netns, &plan(id, endpoint))?)
+}
+
+/// Where published ports lead. On a CNI network that is its plugins' affair.
+fn target(endpoints: &[Endpoint]) -> Option<Addresses> {
+    primary(endpoints).filter(|endpoint| !is_cni(endpoint)).map(|endpoint| Addresses { ipv4: endpoint.ipv4, ipv6: endpoint.ipv6 })
+}
+
+/// Leads the published ports to the primary endpoint.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::engine) fn publish(who: &Joining<'_>) -> Result<()> {
+    match target(who.endpoints) {
+        Some(targets) if !who.published.is_empty() => Ok(network::publish(targets, who.published)?),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the published ports away. Idempotent.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::engine) fn unpublish(endpoints: &[Endpoint], published: &[PublishedPort]) -> Result<()> {
+    match target(endpoints) {
+        Some(targets) if !published.is_empty() => Ok(network::unpublish(targets, published)?),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the ports away that a container has without a record that can be read. Idempotent.
+///
+/// # Errors
+/// The database's or kernel's failure.
+pub(in crate::engine) fn unpublish_leased(db: &Db, id: &ContainerId) -> Result<()> {
+    let leased = db.published()?.into_iter().filter(|leased| leased.owner == *id);
+    leased.into_iter().try_for_each(|leased| Ok(network::unpublish(leased.target, &[leased.port])?))
+}
+
+/// Takes all endpoints off their networks. Idempotent.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::engine) fn detach_all(db: &Db, id: &ContainerId, endpoints: &[Endpoint]) -> Result<()> {
+    for endpoint in endpoints {
+        if let Some(network) = db.network(&endpoint.network)? {
+            network::detach(&network, id, None)?;
+        }
     }
     Ok(())
+}
+
+/// Takes an endpoint of a running container off its network. Idempotent.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::engine) fn detach(id: &ContainerId, network: &Network, netns: &Netns, endpoint: &Endpoint) -> Result<()> {
+    Ok(network::detach(network, id, Some((netns, &endpoint.interface)))?)
+}
+
+fn of<'a>(networks: &'a [Network], endpoint: &Endpoint) -> Result<&'a Network> {
+    networks.iter().find(|network| network.name == endpoint.network).ok_or_else(|| Error::no_such("network", &endpoint.network))
 }
 
 /// The same from the monitor, whose child `pid` waits at its gate; with `--network none` only loopback comes up.
@@ -41,33 +156,11 @@ pub(super) fn connect_init(roots: &Roots, id: &ContainerId, pid: i32) -> Result<
     let netns = network::open_netns(pid)?;
     let db = Db::open(roots)?;
     let record = db.container(id)?.ok_or_else(|| Error::no_such("container", id.as_str()))?;
-    if record.spec.host.network != NetworkMode::Bridge {
+    if !record.spec.host.is_networked() {
         return Ok(());
     }
-    match (db.network(BRIDGE)?, record.address) {
-        (Some(bridge), Some(address)) => connect(&db, &record, &netns, &bridge, address),
-        _ => Err(Error::conflict(format!("container {} has no address any more", record.name))),
+    if record.endpoints.is_empty() && !record.spec.host.attachments().is_empty() {
+        return Err(Error::conflict(format!("container {} has no address any more", record.name)));
     }
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
-    let parts: Vec<Option<u8>> = text.split([':', '-']).map(|p| if p.len() == 2 { u8::from_str_radix(p, 16).ok() } else { None }).collect();
-    match parts.as_slice() {
-        // The lowest bit of the first byte marks a group address.
-        [Some(a), Some(b), Some(c), Some(d), Some(e), Some(f)] if a & 1 == 0 => Ok([*a, *b, *c, *d, *e, *f]),
-        _ => Err(Error::invalid(format!("invalid MAC address \"{text}\""))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mac_addresses_are_unicast() {
-        assert_eq!(parse_mac("02:42:ac:11:00:02").unwrap(), [2, 0x42, 0xac, 0x11, 0, 2]);
-        for bad in ["", "02:42:ac:11:00", "01:00:5e:00:00:01", "02:42:ac:11:00:zz", "2:42:ac:11:0:2"] {
-            assert!(parse_mac(bad).is_err(), "{bad}");
-        }
-    }
+    connect(&db, &(&record).into(), &netns, &networks_of(&db, &record.endpoints)?)
 }

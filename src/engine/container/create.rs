@@ -1,18 +1,19 @@
 //! create: image, merge, checks, directories and copy-up; then one transaction makes name, record and references.
 
-use super::super::request::{CreateContainer, MountSource};
-use super::super::{Created, Engine, Error, Result};
+use super::super::request::CreateContainer;
+use super::super::volume::driver::{self, Driver};
+use super::super::{Created, Engine, Error, Event, Result, events};
 use super::locks::{self, OperationLock};
 use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
-use super::{etc, image, merge, mounts, names, oci_config, validate};
+use super::{etc, health, id_pool, image, merge, mounts, names, oci_config, validate};
 use crate::base::fs::Context;
-use crate::base::{ContainerId, ContainerName, Timestamp, Undo, copy_tree};
+use crate::base::{ContainerId, ContainerName, Undo, copy_tree};
 use crate::image::Progress;
 use crate::oci::{ImageDefaults, ImageDocument};
-use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, Phase, PidMode, Volume};
+use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, PidMode, UsernsMode, Volume};
 use crate::state::{Db, Tx};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +29,11 @@ pub(super) struct Prepared {
     pub record: Container,
     pub volumes: Vec<Volume>,
     pub warnings: Vec<String>,
+    /// Those of `volumes` that did not exist before.
+    new_volumes: Vec<Volume>,
     pub image: record::Image,
+    /// What ids may be lent from; empty where none are asked for.
+    pub id_pool: Vec<(u32, u32)>,
     /// The name was generated: a conflict means another try.
     generated: bool,
     undo: Undo<'static>,
@@ -37,6 +42,27 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// What the journal says when the transaction has succeeded.
+    pub(super) fn events(&self) -> Vec<Event> {
+        let volumes = self.new_volumes.iter().map(|volume| events::of_volume(volume, "create"));
+        volumes.chain([events::of_container(&self.record, "create")]).collect()
+    }
+
+    /// A record whose name was chosen; nothing is made yet.
+    pub(super) fn new(record: Container, volumes: Vec<Volume>, warnings: Vec<String>, image: record::Image) -> Self {
+        Prepared {
+            record,
+            volumes,
+            warnings,
+            new_volumes: Vec::new(),
+            image,
+            id_pool: Vec::new(),
+            generated: false,
+            undo: Undo::new(),
+            _locks: Vec::new(),
+        }
+    }
+
     /// The transaction succeeded: the directories stay.
     pub(super) fn keep(self) -> (Container, Vec<String>) {
         self.undo.commit();
@@ -51,8 +77,9 @@ impl Engine {
     /// The request contradicts itself or the host, the image cannot be had, or the name is taken.
     pub fn create(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<Created> {
         let (_lock, mut prepared) = self.prepare(request, progress)?;
-        self.commit_new(&mut prepared, |tx, prepared| insert(tx, &prepared.record, &prepared.volumes))?;
+        prepared.record = self.commit_new(&mut prepared, insert_prepared)?;
         failpoint_at("engine.create.recorded")?;
+        self.emit(prepared.events());
         let (record, warnings) = prepared.keep();
         Ok(Created { record, warnings })
     }
@@ -61,6 +88,9 @@ impl Engine {
     pub(super) fn commit_new<T>(&self, prepared: &mut Prepared, work: impl Fn(&Tx<'_>, &Prepared) -> Result<T>) -> Result<T> {
         // `--rm` promises nothing that a crash of the machine may not take.
         let durable = !prepared.record.spec.host.auto_remove;
+        if matches!(prepared.record.spec.host.userns, UsernsMode::Auto(_)) {
+            prepared.id_pool = self.id_pool();
+        }
         let mut attempt = 0;
         loop {
             let result = self.db.write(durable, |tx| work(tx, prepared));
@@ -83,8 +113,18 @@ impl Engine {
 
     /// All but the transaction. The lock is held from before the first directory: see [`super::sweep`].
     pub(super) fn prepare(&self, request: &CreateContainer, progress: &(dyn Fn(Progress) + Sync)) -> Result<(OperationLock, Prepared)> {
+        let request = &self.defaults.fill(request);
         let facts = HostFacts::read();
+        let (request, pod) = self.join_pod(request)?;
+        let request = &*request;
+        let mut undo = Undo::new();
+        if let (Some(pod), Some(join)) = (&pod, &request.pod)
+            && join.new
+        {
+            self.undo_new_pod(&pod.id, &mut undo);
+        }
         validate::request(request, &facts)?;
+        health::check_request(request)?;
         crate::monitor::check_log_options(&request.host.log)?;
         if let Some(name) = &request.name
             && self.holder(name)?.is_some()
@@ -92,14 +132,20 @@ impl Engine {
             return Err(name_conflict(&self.db, name)?);
         }
         let mut warnings = Vec::new();
-        let inherited = self.inherited_mounts(request)?;
+        let mut inherited = self.inherited_mounts(request)?;
+        if let Some(pod) = pod {
+            inherited.insert(0, (pod.spec.mounts, false));
+        }
         let (image, document) = self.image_for(request, &mut warnings, progress)?;
         failpoint_at("engine.create.image")?;
         let defaults = document.config.clone().unwrap_or_default();
         let image_volumes: Vec<String> = defaults.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
-        let merged = mounts::merge(&request.mounts, &inherited, &image_volumes)?;
+        let images = self.mounted_images(request, &mut warnings, progress)?;
+        let merged = mounts::merge(&request.mounts, &inherited, &image_volumes, &images)?;
         let mut host = request.host.clone();
         self.resolve_joined(&mut host)?;
+        self.resolve_links(&mut host.links, &mut host.requires)?;
+        super::cdi::look_up(&host.cdi)?;
         if !facts.swap_accounting && (host.resources.memory_swap.is_some_and(|s| s > 0)) {
             warnings.push("your kernel does not account swap: the memory limit applies without a swap limit".to_owned());
             host.resources.memory_swap = None;
@@ -107,19 +153,14 @@ impl Engine {
         let record = new_record(request, host, &image, &document, &defaults, &merged, &mut warnings)?;
         oci_config::check(&record)?;
         super::devices::look_up(&record.spec.host)?;
-        etc::check(&record)?;
-        mounts::prepare_binds(&request.mounts)?;
-        let mut prepared = Prepared {
-            record,
-            volumes: merged.volumes.clone(),
-            warnings,
-            image,
-            generated: request.name.is_none(),
-            undo: Undo::new(),
-            _locks: Vec::new(),
-        };
+        etc::check(&record.spec.host)?;
+        mounts::prepare_binds(&request.mounts, &mut warnings)?;
+        let mut prepared = Prepared::new(record, merged.volumes.clone(), warnings, image);
+        prepared.generated = request.name.is_none();
+        prepared.undo = undo;
         let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
+        self.copy_secrets(&prepared.record)?;
         failpoint_at("engine.create.directories")?;
         self.make_volumes(&mut prepared, &merged, &lock)?;
         failpoint_at("engine.create.volumes")?;
@@ -128,14 +169,24 @@ impl Engine {
 
     /// `container:X` modes must name an existing container; they are recorded by id, so that a rename breaks nothing.
     fn resolve_joined(&self, host: &mut HostSpec) -> Result<()> {
+        if let UsernsMode::Container { id, .. } = &host.userns {
+            host.userns = self.shared_userns(id)?;
+            validate::namespaces(host)?;
+        }
+        let userns = host.userns.clone();
         if let NetworkMode::Container(name) = &mut host.network {
-            *name = self.find(name)?.id.to_string();
+            let target = self.find(name)?;
+            require_one_userns(&userns, &target, "--network")?;
+            *name = target.id.to_string();
         }
         if let PidMode::Container(name) = &mut host.pid {
-            *name = self.find(name)?.id.to_string();
+            let target = self.find(name)?;
+            require_one_userns(&userns, &target, "--pid")?;
+            *name = target.id.to_string();
         }
         if let IpcMode::Container(name) = &mut host.ipc {
             let target = self.find(name)?;
+            require_one_userns(&userns, &target, "--ipc")?;
             if target.spec.host.ipc != IpcMode::Shareable {
                 return Err(Error::Conflict {
                     message: format!("container {name} does not share its IPC namespace"),
@@ -147,7 +198,18 @@ impl Engine {
         Ok(())
     }
 
-    fn make_directories(&self, prepared: &mut Prepared) -> Result<()> {
+    /// The user namespace of another container, with the maps that it has.
+    fn shared_userns(&self, name: &str) -> Result<UsernsMode> {
+        let target = self.find(name)?;
+        let root = userns_root(&target);
+        Ok(match (target.spec.host.userns.maps(), root) {
+            (Some((uids, gids)), Some(root)) => UsernsMode::Container { id: target.id.to_string(), root, uids: uids.to_vec(), gids: gids.to_vec() },
+            // It has that of the host.
+            _ => UsernsMode::Host,
+        })
+    }
+
+    pub(super) fn make_directories(&self, prepared: &mut Prepared) -> Result<()> {
         let directory = self.privilege.roots.container(&prepared.record.id);
         crate::base::fs::create_dir_all(&directory, 0o700)?;
         prepared.undo.push("container directory", move || crate::base::fs::remove_tree(&directory));
@@ -159,7 +221,7 @@ impl Engine {
     }
 
     /// Directories of new volumes, and copy-up into empty ones.
-    fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts, operation: &OperationLock) -> Result<()> {
+    pub(super) fn make_volumes(&self, prepared: &mut Prepared, merged: &Mounts, operation: &OperationLock) -> Result<()> {
         let volumes = self.privilege.roots.volumes();
         let mut image_root = None;
         // In one order everywhere, so that two creates with the same volumes cannot lock each other out.
@@ -176,8 +238,12 @@ impl Engine {
             rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).on("lock", &directory)?;
             prepared._locks.push(lock);
             let data = volume_data(&volumes, &volume.name);
-            let is_new = self.db.volume(&volume.name)?.is_none();
+            let known = self.db.volume(&volume.name)?;
+            let is_new = known.is_none();
+            let driver = Driver::of(known.as_ref().unwrap_or(volume))?;
             if is_new {
+                driver::check_host(&driver.place, &volume.name)?;
+                prepared.new_volumes.push(volume.clone());
                 // Without a row, whatever lies here is debris of a create that died.
                 crate::base::fs::remove_tree(&data)?;
                 prepared.undo.push("volume directory", {
@@ -187,10 +253,11 @@ impl Engine {
             }
             if !data.exists() {
                 make_directory(&data, 0o755)?;
+                driver::own(&driver.place, &data)?;
             }
             let Some((_, destination)) = merged.own.iter().find(|(name, _)| *name == volume.name) else { continue };
-            let target = copy_tree::open_directory(&data)?;
-            if !is_new && !copy_tree::is_empty(&target, &data)? {
+            let Some(target) = driver.open_to_fill(&volume.name, &data)? else { continue };
+            if !copy_tree::is_empty(&target, &data)? {
                 continue;
             }
             let root = match &image_root {
@@ -207,15 +274,48 @@ impl Engine {
     }
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
+/// The container that a container's user namespace was made for; None for that of the host.
+fn userns_root(container: &Container) -> Option<String> {
+    match &container.spec.host.userns {
+        UsernsMode::Host | UsernsMode::Auto(_) => None,
+        UsernsMode::Mapped { .. } => Some(container.id.to_string()),
+        UsernsMode::Container { root, .. } => Some(root.clone()),
+    }
+}
+
+/// In a namespace that belongs to another user namespace, a mapped root has no rights.
+fn require_one_userns(own: &UsernsMode, target: &Container, flag: &str) -> Result<()> {
+    let shared = match own {
+        UsernsMode::Host => true,
+        UsernsMode::Container { root, .. } => userns_root(target).as_ref() == Some(root),
+        UsernsMode::Mapped { .. } | UsernsMode::Auto(_) => false,
+    };
+    if shared {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        message: format!("conflicting options: {flag} container:{} and another user namespace than that container's", target.name),
+        hint: Some(format!("share that one's: --userns container:{}", target.name)),
+    })
+}
+
+pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
     crate::base::fs::create_dir_all(path, mode)?;
     // mkdir(2) applied our umask.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("change the mode of", path)?;
     Ok(())
 }
 
+/// Writes the record as it was prepared; with what was lent to it in the same transaction.
+pub(super) fn insert_prepared(tx: &Tx<'_>, prepared: &Prepared) -> Result<Container> {
+    let mut record = prepared.record.clone();
+    insert(tx, &mut record, &prepared.volumes, &prepared.id_pool)?;
+    Ok(record)
+}
+
 /// Volumes first: the record refers to them.
-pub(super) fn insert(tx: &Tx<'_>, record: &Container, volumes: &[Volume]) -> Result<()> {
+pub(super) fn insert(tx: &Tx<'_>, record: &mut Container, volumes: &[Volume], id_pool: &[(u32, u32)]) -> Result<()> {
+    id_pool::lend(tx, record, id_pool)?;
     for volume in volumes {
         tx.insert_volume(volume)?;
     }
@@ -227,6 +327,10 @@ pub(super) fn name_conflict(db: &Db, name: &ContainerName) -> Result<Error> {
     let holder = db.find_container(name.as_str())?.filter(|c| c.name == *name);
     let message = match holder {
         Some(holder) => format!("the container name \"{name}\" is already in use by container \"{}\"", holder.id),
+        None if db.find_pod(name.as_str())?.is_some_and(|pod| pod.name.as_str() == name.as_str()) => {
+            let message = format!("the container name \"{name}\" is already in use by a pod");
+            return Ok(Error::Conflict { message, hint: Some("choose another name: pods and containers share one set of names".to_owned()) });
+        }
         None => format!("the container name \"{name}\" is already in use"),
     };
     Ok(Error::Conflict { message, hint: Some(format!("remove that container with `rcon rm {name}`, rename it, or choose another name")) })
@@ -244,17 +348,13 @@ fn new_record(
     let id = ContainerId::random();
     host.binds = request.mounts.iter().filter_map(|m| m.bind_text.clone()).collect();
     host.volumes_from = request.volumes_from.iter().map(|f| f.text.clone()).collect();
-    for mount in &request.mounts {
-        if let MountSource::Volume { subpath: Some(path), .. } = &mount.source {
-            return Err(Error::invalid(format!("volume-subpath {} is not supported", path.display())));
-        }
-    }
     let hostname = match (&request.hostname, &host.network) {
         (Some(name), _) => name.clone(),
         // The host's name and the joined container's name are known at the start only.
         (None, NetworkMode::Host | NetworkMode::Container(_)) => String::new(),
         (None, _) => id.short().to_owned(),
     };
+    let healthcheck = health::merge(&request.health, defaults, warnings)?;
     let spec = ContainerSpec {
         version: SPEC_VERSION,
         image: request.image.clone(),
@@ -269,23 +369,12 @@ fn new_record(
         image_volumes: defaults.volumes.iter().flatten().map(|(path, _)| path.clone()).collect(),
         mounts: merged.mounts.clone(),
         host,
-        healthcheck: defaults.healthcheck.clone(),
+        healthcheck,
+        health_action: request.health.action,
+        shell: defaults.shell.clone().unwrap_or_default(),
         on_build: defaults.on_build.clone().unwrap_or_default(),
+        pod: request.pod.as_ref().and_then(|pod| pod.membership.clone()),
     };
-    Ok(Container {
-        name: request.name.clone().unwrap_or_else(|| names::generate(0)),
-        id,
-        created: Timestamp::now(),
-        phase: Phase::Created,
-        started: Timestamp::NEVER,
-        finished: Timestamp::NEVER,
-        exit_code: 0,
-        oom_killed: false,
-        error: String::new(),
-        restart_count: 0,
-        stopped_by_user: false,
-        address: None,
-        published: Vec::new(),
-        spec,
-    })
+    let name = request.name.clone().unwrap_or_else(|| names::generate(0));
+    Ok(Container::new(id, name, spec))
 }

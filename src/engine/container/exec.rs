@@ -1,30 +1,34 @@
 //! exec: another process in a running container, with the container's environment, user and limits as defaults.
 
 use super::super::request::{ExecRequest, ExecStdio};
-use super::super::{Engine, Error, Result};
+use super::super::{Engine, Error, ExecEnd, Execution, Result, Status, events};
 use super::oci_config;
+use super::remove::failpoint_at;
 use super::resources::HostFacts;
 use super::view::init_pidfd;
 use crate::base::ErrorKind;
 use crate::monitor::Live;
 use crate::runtime::{self, Exec, Stdio, User};
-use crate::state::record::{Container, IpcMode, PidMode};
+use crate::state::record::{Container, IpcMode, NetworkMode, PidMode, UsernsMode};
 use oci_spec::runtime::{Process, Spec};
-use std::os::fd::AsFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 impl Engine {
     /// Runs a process in a running container; the caller is its parent and relays its streams.
     ///
     /// # Errors
     /// The container is not running or paused, or the command cannot be executed (kinds as of [`runtime::exec`]).
-    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<runtime::Running> {
+    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Execution> {
         let record = self.find(name)?;
-        let not_running = || Error::Conflict { message: format!("container {name} is not running"), hint: Some("start it first".to_owned()) };
         if request.command.is_empty() {
             return Err(Error::invalid("no exec command specified"));
         }
-        let live = Live::read(&self.privilege.roots.live(&record.id)).ok_or_else(not_running)?;
-        let Some(pidfd) = init_pidfd(&live) else { return Err(not_running()) };
+        let (record, live, pidfd) = match self.init_of(&record) {
+            Some((live, pidfd)) => (record, live, pidfd),
+            // Its monitor was killed, perhaps, and it is to come back.
+            None => self.init_of_revived(name)?,
+        };
         if live.cgroup.is_frozen() {
             return Err(Error::Conflict { message: format!("container {name} is paused"), hint: Some("unpause it before exec".to_owned()) });
         }
@@ -53,7 +57,12 @@ impl Engine {
                 Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
             }
         };
-        Ok(runtime::exec(Exec {
+        let id = crate::base::random_hex(64);
+        let event = |action: &str| events::of_container(&record, action).with("execID", &id);
+        let command = request.command.join(" ");
+        self.emit([event(&format!("exec_create: {command}"))]);
+        failpoint_at("engine.exec.ready")?;
+        let running = runtime::exec(Exec {
             init_pidfd: pidfd.as_fd(),
             process: &process,
             user: Some(&user),
@@ -64,7 +73,29 @@ impl Engine {
             resctrl: None,
             preserve_fds: 0,
             state: Some(&state),
-        })?)
+        });
+        let running = running.map_err(|error| if has_ended(pidfd.as_fd()) { ended_meanwhile(name) } else { error.into() })?;
+        self.emit([event(&format!("exec_start: {command}"))]);
+        Ok(Execution { running, ended: ExecEnd { roots: self.privilege.roots.clone(), event: event("exec_die") } })
+    }
+
+    /// Live facts and init of a container that runs.
+    fn init_of(&self, record: &Container) -> Option<(Live, OwnedFd)> {
+        let live = Live::read(&self.privilege.roots.live(&record.id))?;
+        let pidfd = init_pidfd(&live)?;
+        Some((live, pidfd))
+    }
+
+    fn init_of_revived(&self, name: &str) -> Result<(Container, Live, OwnedFd)> {
+        let view = self.view_revived(name)?;
+        match (self.init_of(&view.record), view.status) {
+            (Some((live, pidfd)), _) => Ok((view.record, live, pidfd)),
+            (None, Status::Restarting) => Err(Error::Conflict {
+                message: format!("container {name} is restarting"),
+                hint: Some(format!("wait until it runs: rcon wait --condition running {name}")),
+            }),
+            (None, _) => Err(Error::Conflict { message: format!("container {name} is not running"), hint: Some("start it first".to_owned()) }),
+        }
     }
 
     /// The config that a running container was made from. Namespaces are joined through its init process, so other
@@ -72,17 +103,48 @@ impl Engine {
     fn spec_of_running(&self, record: &Container) -> Result<Spec> {
         let facts = HostFacts::read();
         let mut alone = record.clone();
-        if matches!(alone.spec.host.ipc, IpcMode::Container(_)) {
+        if matches!(alone.spec.host.ipc, IpcMode::Container(_) | IpcMode::Pod) {
             alone.spec.host.ipc = IpcMode::Private;
         }
         if matches!(alone.spec.host.pid, PidMode::Container(_)) {
             alone.spec.host.pid = PidMode::Private;
         }
+        alone.spec.host.userns = match std::mem::take(&mut alone.spec.host.userns) {
+            UsernsMode::Container { uids, gids, .. } => UsernsMode::Mapped { uids, gids },
+            own => own,
+        };
+        if matches!(alone.spec.host.network, NetworkMode::Container(_)) && alone.spec.host.userns != UsernsMode::Host {
+            alone.spec.host.network = NetworkMode::None;
+        }
         // Device nodes exist already; the cgroup is the container's.
         alone.spec.host.devices.clear();
+        // What the container was linked to, and what described its devices, may be gone by now.
+        if self.linked(&alone).is_err() {
+            alone.spec.host.links.clear();
+        }
+        if super::cdi::look_up(&alone.spec.host.cdi).is_err() {
+            alone.spec.host.cdi.clear();
+        }
         let inputs = self.inputs(&alone, &facts)?;
         oci_config::spec(&alone, &inputs)
     }
+}
+
+impl ExecEnd {
+    /// Tells that the exec has ended.
+    pub fn tell(self, code: i32) {
+        crate::state::events::emit(&self.roots, [self.event.with("exitCode", code)]);
+    }
+}
+
+/// Init is dead: whatever else went wrong came of that.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+fn ended_meanwhile(name: &str) -> Error {
+    Error::conflict(format!("container {name} has ended before the command could be started in it"))
 }
 
 fn process(record: &Container, request: &ExecRequest, spec: &Spec) -> Result<Process> {
@@ -97,7 +159,8 @@ fn process(record: &Container, request: &ExecRequest, spec: &Spec) -> Result<Pro
     process.set_args(Some(request.command.clone())).set_env(Some(env)).set_terminal(Some(request.tty));
     if let Some(workdir) = request.workdir.as_deref().filter(|w| !w.is_empty()) {
         if !workdir.starts_with('/') {
-            return Err(Error::invalid(format!("the working directory \"{workdir}\" is invalid: it needs to be an absolute path")));
+            let message = format!("the working directory \"{workdir}\" is invalid: it needs to be an absolute path");
+            return Err(runtime::Error::Invalid(message).into());
         }
         process.set_cwd(workdir.into());
     }

@@ -1,10 +1,11 @@
 //! Which image a user means, and getting it: local names win over ids; then the pull policy decides.
 
-use super::super::request::{CreateContainer, PullPolicy};
-use super::super::{Engine, Error, Result};
+use super::super::request::{CreateContainer, MountSource, PullPolicy};
+use super::super::{Engine, Error, Result, events};
 use crate::image::Progress;
 use crate::oci::{ImageDocument, Platform, Reference};
 use crate::state::record;
+use std::collections::BTreeMap;
 
 impl Engine {
     /// The image of a `create`: local, or pulled as the policy says. Warnings are pushed to `warnings`.
@@ -18,6 +19,7 @@ impl Engine {
         let host = Platform::host();
         if request.pull != PullPolicy::Always
             && let Some(image) = self.local_image(&request.image)?
+            && !self.is_lost(&image, &request.image)?
         {
             let document = document(&image)?;
             let matches = wanted.as_ref().is_none_or(|w| is_for(&document, w));
@@ -46,12 +48,65 @@ impl Engine {
             }
         }
         if request.pull == PullPolicy::Never {
-            return Err(Error::no_such("image", &request.image));
+            return Err(self.no_such("image", &request.image));
         }
         let reference: Reference = request.image.parse().map_err(Error::invalid)?;
+        if request.pull == PullPolicy::Missing && self.db.image_named(&reference.to_string())?.is_none() {
+            let meant = self.no_such("image", &request.image).hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            progress(Progress::Note(format!("Unable to find image '{}' locally{meant}", reference.familiar())));
+        }
         let pulled = crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &reference, wanted.as_ref().unwrap_or(&host), progress)?;
+        self.emit([events::of_image(&pulled.image, "pull", &reference.familiar(), &reference.familiar_name())]);
         let document = document(&pulled.image)?;
         Ok((pulled.image, document))
+    }
+
+    /// This machine stopped before the image was on disk. What its name says can be had again, what an id says not.
+    fn is_lost(&self, image: &record::Image, named: &str) -> Result<bool> {
+        if crate::image::survived(&self.privilege.roots, &self.db, image)? {
+            return Ok(false);
+        }
+        let digits = |text: &str| text.strip_prefix("sha256:").unwrap_or(text).to_owned();
+        if digits(&image.id).starts_with(&digits(named)) { Err(Error::no_such("image", named)) } else { Ok(true) }
+    }
+
+    /// The image of a build's stage: local, or pulled as the policy says.
+    ///
+    /// # Errors
+    /// There is no such image, it is for another platform, or the trust policy does not let it in.
+    pub fn stage_image(
+        &self,
+        image: &str,
+        platform: Option<&str>,
+        pull: PullPolicy,
+        warnings: &mut Vec<String>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<record::Image> {
+        let request = CreateContainer { image: image.to_owned(), platform: platform.map(str::to_owned), pull, ..CreateContainer::default() };
+        Ok(self.image_for(&request, warnings, progress)?.0)
+    }
+
+    /// Id by reference of every image that the request mounts; pulled as the policy says, like the container's own.
+    pub(super) fn mounted_images(
+        &self,
+        request: &CreateContainer,
+        warnings: &mut Vec<String>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<BTreeMap<String, String>> {
+        let mut images = BTreeMap::new();
+        for mount in &request.mounts {
+            let MountSource::Image { reference, .. } = &mount.source else { continue };
+            if !images.contains_key(reference) {
+                let wanted = CreateContainer {
+                    image: reference.clone(),
+                    platform: request.platform.clone(),
+                    pull: request.pull,
+                    ..CreateContainer::default()
+                };
+                images.insert(reference.clone(), self.image_for(&wanted, warnings, progress)?.0.id);
+            }
+        }
+        Ok(images)
     }
 
     /// By reference, full id, or unique id prefix; a local name wins over an id prefix.

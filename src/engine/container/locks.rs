@@ -18,7 +18,7 @@ pub(super) const SUFFIX: &str = ".op";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Held while a container is being started or removed. The file disappears with it.
-pub(super) struct OperationLock {
+pub(in crate::engine) struct OperationLock {
     file: File,
     path: PathBuf,
 }
@@ -26,7 +26,7 @@ pub(super) struct OperationLock {
 impl OperationLock {
     /// Writes down a new volume before its directory is made: if this process is killed before the record exists,
     /// the sweep finds it there.
-    pub(super) fn note_volume(&self, name: &VolumeName) -> Result<()> {
+    pub(in crate::engine) fn note_volume(&self, name: &VolumeName) -> Result<()> {
         Ok((&self.file).write_all(format!("{name}\n").as_bytes()).on("write", &self.path)?)
     }
 
@@ -68,8 +68,12 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// Takes the lock if nobody holds it.
-pub(super) fn try_lock(roots: &Roots, id: &ContainerId) -> Result<Option<OperationLock>> {
-    let path = lock_path(roots, id);
+pub(in crate::engine) fn try_lock(roots: &Roots, id: &ContainerId) -> Result<Option<OperationLock>> {
+    try_lock_at(lock_path(roots, id))
+}
+
+/// As [`try_lock`], for an operation that has a file of its own.
+pub(in crate::engine) fn try_lock_at(path: PathBuf) -> Result<Option<OperationLock>> {
     loop {
         let file = open(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -98,7 +102,7 @@ pub(super) fn is_busy(roots: &Roots, id: &ContainerId) -> bool {
 ///
 /// # Errors
 /// A conflict when it does not end in [`PATIENCE`].
-pub(super) fn lock(roots: &Roots, id: &ContainerId) -> Result<OperationLock> {
+pub(in crate::engine) fn lock(roots: &Roots, id: &ContainerId) -> Result<OperationLock> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {

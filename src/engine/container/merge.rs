@@ -33,7 +33,8 @@ pub(super) fn process(request: &CreateContainer, image: &ImageDefaults, warnings
         },
         (None, None) => None,
     };
-    let env = environment(&request.env, image.env.as_deref().unwrap_or_default());
+    let inherited = if request.unset_env { &[] } else { image.env.as_deref().unwrap_or_default() };
+    let env = environment(&request.env, inherited);
     let texts = env.iter().chain(entrypoint.iter().flatten()).chain(cmd.iter().flatten()).chain([&workdir]);
     for text in texts {
         if text.contains('\0') {

@@ -110,7 +110,7 @@ const SURNAMES: &[&str] = &[
 ];
 
 /// A random name. `attempt` counts conflicts so far: after the first a number is appended.
-pub(super) fn generate(attempt: u32) -> ContainerName {
+pub(in crate::engine) fn generate(attempt: u32) -> ContainerName {
     let random = u32::from_str_radix(&random_hex(8), 16).expect("invariant: eight hexadecimal digits are a u32") as usize;
     let adjective = ADJECTIVES[random % ADJECTIVES.len()];
     let surname = SURNAMES[random / ADJECTIVES.len() % SURNAMES.len()];

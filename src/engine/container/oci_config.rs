@@ -1,54 +1,65 @@
 //! Record and resolved inputs → OCI runtime config. Pure: everything that must be looked up is in [`Inputs`].
 
+use super::super::secret::copy_of;
 use super::super::{Error, Result};
+use super::cdi::{self, Edits};
 use super::devices::{self, HostDevice};
+use super::links::Linked;
 use super::oci_mounts;
+use super::paths;
 use super::resources::{self, HostFacts};
+use super::sources::Shown;
 use crate::runtime::{capability, seccomp};
-use crate::state::record::{CgroupnsMode, Container, HostSpec, IpcMode, NetworkMode, PidMode, Seccomp, Ulimit, UsernsMode};
+use crate::state::record::{CgroupnsMode, Container, HostSpec, IpcMode, NetworkMode, PidMode, Seccomp, SecretTarget, Ulimit, UsernsMode};
 use oci_spec::runtime::{
-    Capabilities, Capability, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec, User,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A soft limit that `select(2)` can serve, a hard one that servers can raise to (the runtime caps it at its own).
 const NOFILE: (u64, u64) = (1024, 524_288);
-/// security.md (b): what no container may read; `thermal_throttle` is added for each CPU.
-pub(in crate::engine) const MASKED: &[&str] = &[
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-pub(in crate::engine) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// What was looked up for one start.
 #[derive(Debug)]
 pub(super) struct Inputs<'a> {
-    /// Holds hosts, hostname and resolv.conf.
+    /// Holds the generated hostname.
     pub etc_dir: PathBuf,
+    /// The container's own durable directory.
+    pub container_dir: PathBuf,
+    /// Holds hosts and resolv.conf: they belong to whose network it is.
+    pub network_dir: PathBuf,
+    /// What its pod shares.
+    pub pod: Option<PodInputs>,
     pub volumes_dir: PathBuf,
+    /// Mounts that are not what their record alone says, by destination; empty for an exec, which mounts nothing.
+    pub sources: BTreeMap<PathBuf, Shown>,
     /// Name in the UTS namespace and `HOSTNAME`.
     pub hostname: String,
     /// Init pids of the containers whose namespaces are shared.
     pub ipc_pid: Option<i32>,
     pub pid_pid: Option<i32>,
+    pub user_pid: Option<i32>,
+    /// Only together with a joined user namespace: others are joined by descriptor.
+    pub network_pid: Option<i32>,
     /// The shared `/dev/shm` (`--ipc shareable` and those who join it).
     pub shm_dir: Option<PathBuf>,
     pub devices: Vec<HostDevice>,
+    pub cdi: Vec<Edits>,
+    pub links: Vec<Linked>,
     pub facts: &'a HostFacts,
     pub cgroup_path: String,
+}
+
+/// What a member has of its pod.
+#[derive(Debug)]
+pub(in crate::engine) struct PodInputs {
+    /// Holds the pod's namespaces, each under its own name.
+    pub live_dir: PathBuf,
+    /// Its host name is the pod's.
+    pub uts: bool,
+    pub no_hosts: bool,
 }
 
 /// The OCI config of a container.
@@ -69,9 +80,11 @@ pub(super) fn spec(container: &Container, inputs: &Inputs<'_>) -> Result<Spec> {
         .set_hooks(None)
         .set_annotations((!container.spec.annotations.is_empty()).then(|| container.spec.annotations.clone().into_iter().collect()))
         .set_linux(Some(linux(container, inputs, &capabilities)?));
-    let own_uts = !host.uts_host;
+    // The pod's UTS namespace has its names already.
+    let own_uts = !host.uts_host && !joins_uts(inputs);
     spec.set_hostname(own_uts.then(|| inputs.hostname.clone()));
     spec.set_domainname((own_uts && !container.spec.domainname.is_empty()).then(|| container.spec.domainname.clone()));
+    cdi::apply(&mut spec, &inputs.cdi)?;
     Ok(spec)
 }
 
@@ -86,11 +99,19 @@ fn process(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> R
     let args: Vec<String> = spec.entrypoint.iter().flatten().chain(spec.cmd.iter().flatten()).cloned().collect();
     let workdir = if spec.workdir.is_empty() { "/" } else { &spec.workdir };
     let mut process = Process::default();
+    let mut user = User::default();
+    user.set_umask(host.umask);
+    let mut env = environment(&[], &inputs.hostname, spec.tty);
+    for link in &inputs.links {
+        overlay(&mut env, &link.env);
+    }
+    overlay(&mut env, &secret_variables(container, inputs)?);
+    overlay(&mut env, &spec.env);
     process
         .set_terminal(Some(spec.tty))
-        .set_user(User::default())
+        .set_user(user)
         .set_args(Some(args))
-        .set_env(Some(environment(&spec.env, &inputs.hostname, spec.tty)))
+        .set_env(Some(env))
         .set_cwd(workdir.into())
         .set_capabilities(Some(capability_sets(caps)))
         .set_rlimits(Some(rlimits(&host.ulimits)?))
@@ -98,6 +119,19 @@ fn process(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> R
         .set_apparmor_profile(host.security.apparmor.clone().filter(|p| p != "unconfined" && !host.privileged))
         .set_oom_score_adj(Some(host.oom_score_adj));
     Ok(process)
+}
+
+/// `--secret …,type=env`.
+fn secret_variables(container: &Container, inputs: &Inputs<'_>) -> Result<Vec<String>> {
+    let mut env = Vec::new();
+    for (index, secret) in container.spec.host.secrets.iter().enumerate() {
+        if let SecretTarget::Env { variable } = &secret.target {
+            let path = copy_of(&inputs.container_dir, index);
+            let value = crate::base::fs::read(&path)?;
+            env.push(format!("{variable}={}", String::from_utf8_lossy(&value)));
+        }
+    }
+    Ok(env)
 }
 
 /// Bounding = permitted = effective; inheritable and ambient stay empty (CVE-2022-24769 and its kin).
@@ -160,7 +194,6 @@ fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
 
 fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Result<Linux> {
     let host = &container.spec.host;
-    let unmasked = host.privileged || host.security.unmasked;
     let mut resources = resources::section(&host.resources, inputs.facts)?;
     resources.set_devices(Some(devices::rules(host, &inputs.devices)?));
     let mut linux = Linux::default();
@@ -171,12 +204,12 @@ fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Res
         .set_devices(Some(devices::nodes(&inputs.devices)))
         .set_seccomp(seccomp_section(container, caps)?)
         .set_sysctl(sysctls(host))
-        .set_masked_paths(Some(if unmasked { Vec::new() } else { masked(inputs.facts) }))
-        .set_readonly_paths(Some(if unmasked { Vec::new() } else { READ_ONLY.iter().map(|p| (*p).to_owned()).collect() }))
+        .set_masked_paths(Some(paths::masked(host, inputs.facts)))
+        .set_readonly_paths(Some(paths::read_only(host)))
         .set_uid_mappings(None)
         .set_gid_mappings(None);
-    if let UsernsMode::Mapped { uids, gids } = &host.userns {
-        linux.set_uid_mappings(Some(mappings(uids))).set_gid_mappings(Some(mappings(gids)));
+    if let Some((uids, gids)) = host.userns.maps() {
+        linux.set_uid_mappings(Some(oci_mounts::mappings(uids))).set_gid_mappings(Some(oci_mounts::mappings(gids)));
     }
     Ok(linux)
 }
@@ -185,7 +218,7 @@ fn linux(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> Res
 fn sysctls(host: &HostSpec) -> Option<HashMap<String, String>> {
     let mut all: HashMap<String, String> = host.sysctls.iter().map(|(k, v)| (k.replace('/', "."), v.clone())).collect();
     if netns_of_init(host)
-        && let UsernsMode::Mapped { gids, .. } = &host.userns
+        && let Some((_, gids)) = host.userns.maps()
     {
         all.entry("net.ipv4.ip_unprivileged_port_start".to_owned()).or_insert_with(|| "0".to_owned());
         // Both ends must be groups that the user namespace has.
@@ -198,20 +231,8 @@ fn sysctls(host: &HostSpec) -> Option<HashMap<String, String>> {
 
 /// True where the network namespace must belong to the container's own user namespace: it is made together with init.
 pub(super) fn netns_of_init(host: &HostSpec) -> bool {
-    matches!(host.userns, UsernsMode::Mapped { .. }) && matches!(host.network, NetworkMode::Bridge | NetworkMode::None)
-}
-
-fn masked(facts: &HostFacts) -> Vec<String> {
-    let throttles = facts.cpu_set.iter().map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"));
-    MASKED.iter().map(|p| (*p).to_owned()).chain(throttles).collect()
-}
-
-fn mappings(maps: &[crate::state::record::IdMap]) -> Vec<LinuxIdMapping> {
-    maps.iter()
-        .map(|m| {
-            LinuxIdMappingBuilder::default().container_id(m.container).host_id(m.host).size(m.size).build().expect("invariant: all fields are given")
-        })
-        .collect()
+    // A request for `auto` has no maps yet.
+    host.userns != UsernsMode::Host && matches!(host.network, NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::None)
 }
 
 /// The container's seccomp section; none when unconfined.
@@ -244,28 +265,37 @@ fn namespaces(container: &Container, inputs: &Inputs<'_>) -> Vec<LinuxNamespace>
         list.push(namespace);
     };
     let of = |pid: Option<i32>, name: &str| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/{name}")));
-    if matches!(host.userns, UsernsMode::Mapped { .. }) {
-        add(LinuxNamespaceType::User, None);
+    if host.userns.maps().is_some() {
+        add(LinuxNamespaceType::User, of(inputs.user_pid, "user"));
     }
     add(LinuxNamespaceType::Mount, None);
     if host.network != NetworkMode::Host {
-        // The namespace itself is handed over as a descriptor.
-        add(LinuxNamespaceType::Network, None);
+        // The namespace itself is handed over as a descriptor, where nothing is said here.
+        add(LinuxNamespaceType::Network, of(inputs.network_pid, "net"));
     }
+    let of_pod = |name: &str| inputs.pod.as_ref().map(|pod| pod.live_dir.join(name));
     if !host.uts_host {
-        add(LinuxNamespaceType::Uts, None);
+        add(LinuxNamespaceType::Uts, of_pod("uts").filter(|_| joins_uts(inputs)));
     }
-    if host.ipc != IpcMode::Host {
-        add(LinuxNamespaceType::Ipc, of(inputs.ipc_pid, "ipc"));
+    match host.ipc {
+        IpcMode::Host => {}
+        IpcMode::Pod => add(LinuxNamespaceType::Ipc, of_pod("ipc")),
+        _ => add(LinuxNamespaceType::Ipc, of(inputs.ipc_pid, "ipc")),
     }
-    if host.pid != PidMode::Host {
-        add(LinuxNamespaceType::Pid, of(inputs.pid_pid, "pid"));
+    match host.pid {
+        PidMode::Host => {}
+        PidMode::Pod => add(LinuxNamespaceType::Pid, of_pod("pid")),
+        _ => add(LinuxNamespaceType::Pid, of(inputs.pid_pid, "pid")),
     }
     let cgroupns = host.cgroupns.unwrap_or(if inputs.facts.unified && !host.privileged { CgroupnsMode::Private } else { CgroupnsMode::Host });
     if cgroupns == CgroupnsMode::Private {
         add(LinuxNamespaceType::Cgroup, None);
     }
     list
+}
+
+fn joins_uts(inputs: &Inputs<'_>) -> bool {
+    inputs.pod.as_ref().is_some_and(|pod| pod.uts)
 }
 
 /// Checks what only the compilation finds out (capabilities, ulimits, profiles, device rules), so that `create` fails

@@ -1,7 +1,7 @@
 //! Tests of the OCI config: what a plain container gets, and what each option changes.
 use super::*;
 use crate::base::{ContainerId, Timestamp};
-use crate::state::record::{ContainerSpec, Mount, MountKind, Phase, ProcessSpec, SecuritySpec};
+use crate::state::record::{ContainerSpec, Mount, MountKind, ProcessSpec, SecuritySpec};
 
 fn container(edit: impl FnOnce(&mut ContainerSpec)) -> Container {
     let mut spec = ContainerSpec {
@@ -11,31 +11,24 @@ fn container(edit: impl FnOnce(&mut ContainerSpec)) -> Container {
     // Compiled by another room, which has its own tests.
     spec.host.security = SecuritySpec { seccomp: Seccomp::Unconfined, ..SecuritySpec::default() };
     edit(&mut spec);
-    Container {
-        id: ContainerId::random(),
-        name: "web".parse().unwrap(),
-        created: Timestamp::NEVER,
-        phase: Phase::Created,
-        started: Timestamp::NEVER,
-        finished: Timestamp::NEVER,
-        exit_code: 0,
-        oom_killed: false,
-        error: String::new(),
-        restart_count: 0,
-        stopped_by_user: false,
-        address: None,
-        published: Vec::new(),
-        spec,
-    }
+    Container { created: Timestamp::NEVER, ..Container::new(ContainerId::random(), "web".parse().unwrap(), spec) }
 }
 
 fn compile(container: &Container) -> Result<Spec> {
     let facts = HostFacts { cpus: 2, cpu_set: [0, 1].into(), mem_set: [0].into(), swap_accounting: true, unified: true };
     let inputs = Inputs {
+        container_dir: "/c".into(),
+        cdi: Vec::new(),
+        links: Vec::new(),
         etc_dir: "/data/c".into(),
+        network_dir: "/data/c".into(),
+        pod: None,
         volumes_dir: "/data/volumes".into(),
+        sources: Default::default(),
         hostname: "h".into(),
         ipc_pid: Some(7),
+        user_pid: None,
+        network_pid: None,
         pid_pid: Some(8),
         shm_dir: None,
         devices: Vec::new(),
@@ -111,6 +104,7 @@ fn volumes_come_by_depth_and_replace_defaults() {
         read_only: false,
         mode: String::new(),
         propagation: String::new(),
+        options: crate::state::record::MountOptions::default(),
     };
     let bind = Mount { kind: MountKind::Bind { source: "/x".into(), recursive: true }, read_only: true, ..tmpfs("/a", "") };
     let spec = compile(&container(|s| s.mounts = vec![tmpfs("/a/b", "exec,size=1m"), bind, tmpfs("/dev/shm", "")])).unwrap();

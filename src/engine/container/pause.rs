@@ -1,6 +1,6 @@
 //! pause and unpause: the cgroup freezer.
 
-use super::super::{Engine, Error, Result};
+use super::super::{Engine, Error, Result, events};
 use super::view::running;
 
 impl Engine {
@@ -14,7 +14,9 @@ impl Engine {
         if live.cgroup.is_frozen() {
             return Err(Error::conflict(format!("container {name} is already paused")));
         }
-        Ok(live.cgroup.freeze()?)
+        live.cgroup.freeze()?;
+        self.emit([events::of_container(&record, "pause")]);
+        Ok(())
     }
 
     /// Lets them go on.
@@ -27,6 +29,8 @@ impl Engine {
         if !live.cgroup.is_frozen() {
             return Err(Error::conflict(format!("container {name} is not paused")));
         }
-        Ok(live.cgroup.thaw()?)
+        live.cgroup.thaw()?;
+        self.emit([events::of_container(&record, "unpause")]);
+        Ok(())
     }
 }

@@ -1,13 +1,15 @@
 //! rm: `Removing` is recorded first (from then on only the removal can go on), then directories, volumes and the row
 //! go. Every step is idempotent; `reconcile` finishes what a crash interrupted.
 
-use super::super::{Engine, Error, Result};
+use super::super::{Engine, Error, Result, events};
 use super::locks;
+use super::reconcile::Decider;
 use super::stop::{connect, kill_and_wait};
 use crate::base::{Roots, failpoint};
 use crate::monitor;
 use crate::runtime::cgroup::Group;
 use crate::state::Db;
+use crate::state::events::{Event, Kind, emit};
 use crate::state::record::{self, MountKind, Phase};
 use std::path::Path;
 use std::time::Duration;
@@ -27,8 +29,11 @@ impl Engine {
         };
         let roots = &self.privilege.roots;
         let live_dir = roots.live(&record.id);
+        if !force && record.phase == Phase::Restarting {
+            return Err(conflict(name, "restarting"));
+        }
         if !force && record.phase == Phase::Started && monitor::is_alive(&live_dir) {
-            return Err(running_conflict(name));
+            return Err(conflict(name, "running"));
         }
         let _lock = locks::lock(roots, &record.id)?;
         // Under the lock: another `rm`, or the container's own `--rm`, may have been faster.
@@ -36,10 +41,10 @@ impl Engine {
         let volumes = volumes || record.spec.host.auto_remove;
         if record.phase == Phase::Started && monitor::is_alive(&live_dir) {
             if !force {
-                return Err(running_conflict(name));
+                return Err(conflict(name, "running"));
             }
             if let Some(mut client) = connect(&live_dir)? {
-                client.stop_requested()?;
+                client.stop_requested(Some(Duration::ZERO))?;
                 kill_and_wait(&mut client, &live_dir, name)?;
             }
             match self.db.container(&record.id)? {
@@ -48,7 +53,7 @@ impl Engine {
             }
         }
         if record.phase == Phase::Started {
-            match super::reconcile::end_dead(&self.db, roots, record)? {
+            match super::reconcile::end_dead(&self.db, roots, record, Decider::User)? {
                 Some(now) => record = now,
                 None => return Ok(()),
             }
@@ -62,34 +67,35 @@ impl Engine {
     /// which of them were anonymous.
     fn remove_damaged(&self, name: &str) -> Result<()> {
         let roots = &self.privilege.roots;
-        let id = self.db.find_id(name.strip_prefix('/').unwrap_or(name))?.ok_or_else(|| Error::no_such("container", name))?;
+        let id = self.db.find_id(name.strip_prefix('/').unwrap_or(name))?.ok_or_else(|| self.no_such("container", name))?;
         let _lock = locks::lock(roots, &id)?;
         let live_dir = roots.live(&id);
         // Its own cgroup, or the one it has by default when no monitor lives that could say.
         let group = monitor::Live::read(&live_dir).map_or_else(|| Group::at(&format!("/rcon/{id}")), |live| live.cgroup);
         if let Some(mut client) = connect(&live_dir)? {
-            client.stop_requested()?;
+            client.stop_requested(Some(Duration::ZERO))?;
             kill_and_wait(&mut client, &live_dir, name)?;
         }
         group.kill_all(KILL_PATIENCE)?;
         group.delete()?;
-        let leased: Vec<_> = self.db.published()?.into_iter().filter(|(owner, ..)| *owner == id).collect();
-        for (_, address, port) in leased {
-            crate::network::unpublish(address, &[port])?;
-        }
+        super::connect::unpublish_leased(&self.db, &id)?;
+        super::super::cni::release(roots, &id);
         unmount_shm(&live_dir);
+        super::host_mount::take_down(&roots.container(&id))?;
         crate::base::fs::remove_tree(&roots.container(&id))?;
         crate::base::fs::remove_tree(&live_dir)?;
-        Ok(self.db.write(true, |tx| tx.delete_container(&id))?)
+        self.db.write(true, |tx| tx.delete_container(&id))?;
+        self.emit([Event::new(Kind::Container, "destroy", id.as_str())]);
+        Ok(())
     }
 }
 
-fn running_conflict(name: &str) -> Error {
-    Error::Conflict { message: format!("container {name} is running"), hint: Some("stop it first or use -f".to_owned()) }
+fn conflict(name: &str, state: &str) -> Error {
+    Error::Conflict { message: format!("container {name} is {state}"), hint: Some("stop it first or use -f".to_owned()) }
 }
 
 /// A failpoint whose failure is an engine error.
-pub(super) fn failpoint_at(name: &str) -> Result<()> {
+pub(in crate::engine) fn failpoint_at(name: &str) -> Result<()> {
     failpoint::hit(name).map_err(|source| Error::Failed {
         operation: format!("pass {name}"),
         kind: crate::base::ErrorKind::Internal,
@@ -103,7 +109,7 @@ pub(super) fn begin_removal(db: &Db, record: &mut record::Container, volumes: bo
     // A container that was to vanish anyway need not have its removal synced to disk.
     let durable = !record.spec.host.auto_remove;
     record.phase = Phase::Removing;
-    record.address = None;
+    record.endpoints.clear();
     record.published.clear();
     if !volumes {
         for mount in &mut record.spec.mounts {
@@ -122,6 +128,7 @@ pub(super) fn begin_removal(db: &Db, record: &mut record::Container, volumes: bo
 /// Deletes directories, row and anonymous volumes of a container that is being removed. Idempotent.
 pub(super) fn finish_removal(db: &Db, roots: &Roots, record: &record::Container) -> Result<()> {
     unmount_shm(&roots.live(&record.id));
+    super::host_mount::take_down(&roots.container(&record.id))?;
     crate::base::fs::remove_tree(&roots.container(&record.id))?;
     failpoint_at("engine.remove.directory")?;
     crate::base::fs::remove_tree(&roots.live(&record.id))?;
@@ -140,7 +147,15 @@ pub(super) fn finish_removal(db: &Db, roots: &Roots, record: &record::Container)
         Ok(gone)
     })?;
     failpoint_at("engine.remove.row")?;
-    for name in gone {
+    if let Some(membership) = &record.spec.pod
+        && let Some(pod) = db.pod(&membership.pod)?
+    {
+        // Its name was one of the pod's.
+        super::super::network::refresh_names(db, roots, &super::reserve::networks_of(db, &pod.endpoints)?)?;
+    }
+    let destroyed = gone.iter().map(|name| Event::new(Kind::Volume, "destroy", name.as_str()).with("driver", "local"));
+    emit(roots, [events::of_container(record, "destroy")].into_iter().chain(destroyed));
+    for name in &gone {
         crate::base::fs::remove_tree(&roots.volumes().join(name.as_str()))?;
     }
     Ok(())

@@ -2,7 +2,10 @@
 
 use super::super::{Error, Result};
 use crate::state::record::Resources;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice,
+    LinuxWeightDeviceBuilder,
+};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -16,7 +19,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// What of the host decides how limits are checked and written.
 #[derive(Debug, Clone)]
-pub(super) struct HostFacts {
+pub(in crate::engine) struct HostFacts {
     pub cpus: u64,
     pub cpu_set: BTreeSet<u32>,
     pub mem_set: BTreeSet<u32>,
@@ -28,7 +31,7 @@ pub(super) struct HostFacts {
 
 impl HostFacts {
     /// Reads them. What cannot be read counts as absent: limits that need it are then refused.
-    pub(super) fn read() -> Self {
+    pub(in crate::engine) fn read() -> Self {
         let set = |path: &str| std::fs::read_to_string(path).ok().and_then(|t| parse_set(t.trim())).unwrap_or_default();
         let cpu_set = set("/sys/devices/system/cpu/online");
         let mem_set = set("/sys/devices/system/node/online");
@@ -68,7 +71,7 @@ pub(super) fn parse_set(text: &str) -> Option<BTreeSet<u32>> {
 ///
 /// # Errors
 /// A device path of a throttle is no block device.
-pub(super) fn section(r: &Resources, facts: &HostFacts) -> Result<LinuxResources> {
+pub(in crate::engine) fn section(r: &Resources, facts: &HostFacts) -> Result<LinuxResources> {
     let mut section = LinuxResources::default();
     section.set_devices(None).set_memory(memory(r, facts)?).set_cpu(cpu(r)?).set_block_io(block_io(r)?);
     section.set_pids(r.pids_limit.filter(|limit| *limit > 0).map(|limit| {
@@ -123,6 +126,9 @@ fn block_io(r: &Resources) -> Result<Option<LinuxBlockIo>> {
     let mut io = LinuxBlockIo::default();
     let empty = io.clone();
     io.set_weight(r.blkio_weight.filter(|w| *w != 0));
+    if !r.blkio_weight_device.is_empty() {
+        io.set_weight_device(Some(weights(&r.blkio_weight_device)?));
+    }
     if !r.device_read_bps.is_empty() {
         io.set_throttle_read_bps_device(Some(throttles(&r.device_read_bps)?));
     }
@@ -138,14 +144,28 @@ fn block_io(r: &Resources) -> Result<Option<LinuxBlockIo>> {
     Ok((io != empty).then_some(io))
 }
 
+fn weights(list: &[(String, u16)]) -> Result<Vec<LinuxWeightDevice>> {
+    let weight = |(path, weight): &(String, u16)| {
+        let (major, minor) = block_device(path)?;
+        let device = LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(*weight).build();
+        Ok(device.expect("invariant: all fields that must be are given"))
+    };
+    list.iter().map(weight).collect()
+}
+
+/// Numbers of a block device of the host.
+fn block_device(path: &str) -> Result<(i64, i64)> {
+    let found = std::fs::metadata(path).map_err(|source| crate::base::fs::FsError { operation: "find device", path: path.into(), source })?;
+    if !found.file_type().is_block_device() {
+        return Err(Error::invalid(format!("{path} is not a block device")));
+    }
+    Ok((i64::from(rustix::fs::major(found.rdev())), i64::from(rustix::fs::minor(found.rdev()))))
+}
+
 fn throttles(list: &[(String, u64)]) -> Result<Vec<LinuxThrottleDevice>> {
     list.iter()
         .map(|(path, rate)| {
-            let found = std::fs::metadata(path).map_err(|source| crate::base::fs::FsError { operation: "find device", path: path.into(), source })?;
-            if !found.file_type().is_block_device() {
-                return Err(Error::invalid(format!("{path} is not a block device")));
-            }
-            let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+            let (major, minor) = block_device(path)?;
             let device = LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(*rate).build();
             Ok(device.expect("invariant: all fields are given"))
         })

@@ -1,37 +1,36 @@
 //! start: reservations in one transaction, then the monitor creates the container while the network is set up here,
 //! then the gate. A failure takes everything back and is recorded.
 
+use super::super::network::{refresh_names as network_names, resolver_plan};
 use super::super::request::CreateContainer;
-use super::super::{AttachStreams, Attached, Created, Engine, Error, Result};
+use super::super::volume::memory;
+use super::super::{AttachStreams, Attached, Created, Engine, Error, Result, cni, events, pod};
 use super::create::{self, Prepared};
+use super::joined::removed;
 use super::locks::OperationLock;
 use super::oci_config::{self, Inputs};
+use super::reconcile::Decider;
 use super::remove::{failpoint_at, unmount_shm};
+use super::reserve::{NetnsAhead, Reserve, spawn_netns};
 use super::resources::HostFacts;
-use super::{connect, devices, etc, lifecycle, locks, reconcile, remove};
+use super::{connect, devices, etc, health, lifecycle, locks, reconcile, remove, revive};
 use crate::base::fs::Context;
-use crate::base::{ContainerId, ErrorKind, Timestamp, Undo};
+use crate::base::{ContainerId, ErrorKind, Roots, Timestamp, Undo};
 use crate::image::Progress;
-use crate::monitor::{self, Client, Config, Event, FailureKind, Live};
+use crate::monitor::{self, Client, Config, Event, FailureKind, Journal, Live};
 use crate::network::{self, HeldPort, Netns};
 use crate::runtime::{Root, Upper, User};
-use crate::state::Tx;
-use crate::state::record::{Container, IpcMode, Network, NetworkMode, Phase, PidMode, PortMapping, Protocol};
+use crate::state::record::{Container, IpcMode, Network, NetworkMode, Phase, PidMode, UsernsMode};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Name of the default bridge's record.
-pub(super) const BRIDGE: &str = "bridge";
 /// In the live directory: the `/dev/shm` that an `--ipc shareable` container shares.
 pub(super) const SHM: &str = "shm";
 /// How long a monitor may take for one step. Far beyond any sane disk: it only ends a wait for something dead.
 const STEP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the monitor of an earlier run may take to finish.
 const OLD_MONITOR_PATIENCE: Duration = Duration::from_secs(20);
-
-type NetnsThread = JoinHandle<std::result::Result<Netns, network::Error>>;
 
 /// The namespace that the container's processes get.
 enum NetworkSide {
@@ -50,6 +49,9 @@ impl Engine {
     /// What kept it from starting; it is recorded too.
     pub fn start(&self, id: &ContainerId, attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
         let roots = &self.privilege.roots;
+        if let Some(record) = self.db.container(id)? {
+            self.start_required(&record)?;
+        }
         let lock = locks::lock(roots, id)?;
         let gone = || Error::no_such("container", id.as_str());
         let mut record = self.db.container(id)?.ok_or_else(gone)?;
@@ -57,30 +59,41 @@ impl Engine {
         match record.phase {
             Phase::Removing => return Err(Error::conflict(format!("container {} is being removed", record.name))),
             Phase::Started if Live::read(&live_dir).is_some_and(|l| l.pid.is_some()) => return self.attach(id.as_str(), attach),
-            Phase::Started if monitor::is_alive(&live_dir) => {
+            // Between two runs: they have facts, too.
+            Phase::Started if Live::read(&live_dir).is_some() => {
                 return Err(Error::Conflict {
                     message: format!("container {} is restarting", record.name),
                     hint: Some("stop it first, or wait".to_owned()),
                 });
             }
-            Phase::Started => record = reconcile::end_dead(&self.db, roots, record)?.ok_or_else(gone)?,
-            Phase::Created | Phase::Exited => {}
-        }
-        let deadline = Instant::now() + OLD_MONITOR_PATIENCE;
-        while monitor::is_alive(&live_dir) {
-            // The monitor of the last run has recorded the end and is about to leave: a matter of microseconds.
-            if Instant::now() > deadline {
-                return Err(Error::conflict(format!("the last run of container {} does not end", record.name)));
+            Phase::Started => {
+                // Its run has ended, or the command that was starting it was killed: whoever starts it holds the lock.
+                await_last_monitor(&record, &live_dir)?;
+                record = self.db.container(id)?.ok_or_else(gone)?;
+                if record.phase == Phase::Started {
+                    record = reconcile::end_dead(&self.db, roots, record, Decider::User)?.ok_or_else(gone)?;
+                }
             }
-            std::thread::sleep(Duration::from_millis(1));
+            Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
+        record.revival = None;
+        self.start_locked(record, &lock, attach, console)
+    }
+
+    /// Starts a container that nobody runs; the caller holds its lock. `record.revival` tells whether its policy wants it.
+    pub(super) fn start_locked(&self, mut record: Container, lock: &OperationLock, attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
+        let live_dir = self.privilege.roots.live(&record.id);
+        await_last_monitor(&record, &live_dir)?;
         let netns = spawn_netns(&record);
-        let held = hold(&record).and_then(|held| self.reserve_existing(&mut record, &held).map(|()| held));
+        let held = self.hold_ports(&record).and_then(|held| self.reserve_existing(&mut record, &held).map(|()| held));
         let held = match held {
             Ok(held) => held,
             Err(error) => return Err(self.record_failure(&mut record, error)),
         };
-        self.bring_up_or_take_back(record, &lock, netns, &held, attach, console)
+        if attach != AttachStreams::default() {
+            self.emit([events::of_container(&record, "attach")]);
+        }
+        self.bring_up_or_take_back(record, lock, netns, &held, attach, console)
     }
 
     /// `create` + `start` in one transaction where possible: the hot path of `run`.
@@ -96,14 +109,19 @@ impl Engine {
     ) -> Result<(Created, Result<Attached>)> {
         // Held until the process runs.
         let (lock, mut prepared) = self.prepare(request, progress)?;
+        if let Err(error) = self.start_required(&prepared.record) {
+            return self.created_only(prepared, error);
+        }
         let netns = spawn_netns(&prepared.record);
-        let held = match hold(&prepared.record) {
+        let held = match self.hold_ports(&prepared.record) {
             Ok(held) => held,
             Err(error) => return self.created_only(prepared, error),
         };
         let (mut record, warnings) = match self.reserve_new(&mut prepared, &held) {
             Ok(record) => {
                 prepared.record = record;
+                let attached = (attach != AttachStreams::default()).then(|| events::of_container(&prepared.record, "attach"));
+                self.emit(prepared.events().into_iter().chain(attached));
                 prepared.keep()
             }
             // The name (or the volumes) could not be had: nothing was created.
@@ -127,61 +145,24 @@ impl Engine {
             let (record, warnings) = (prepared.record.clone(), prepared.warnings.clone());
             return Ok((Created { record, warnings }, Err(error)));
         }
-        self.commit_new(&mut prepared, |tx, prepared| create::insert(tx, &prepared.record, &prepared.volumes))?;
+        prepared.record = self.commit_new(&mut prepared, create::insert_prepared)?;
+        self.emit(prepared.events());
         let (record, warnings) = prepared.keep();
         Ok((Created { record, warnings }, Err(error)))
-    }
-
-    fn reserve_new(&self, prepared: &mut Prepared, held: &[HeldPort]) -> std::result::Result<Container, Reserve> {
-        let bridge = self.bridge_for(&prepared.record).map_err(|error| Reserve::Start(Box::new(error)))?;
-        // Tells the two kinds of failure inside one transaction apart.
-        let inserted = std::cell::Cell::new(false);
-        let result = self.commit_new(prepared, |tx, prepared| {
-            let mut record = prepared.record.clone();
-            mark_started(&mut record);
-            inserted.set(false);
-            create::insert(tx, &record, &prepared.volumes)?;
-            inserted.set(true);
-            lease(tx, &mut record, bridge.as_ref(), held)?;
-            Ok(record)
-        });
-        result.map_err(|error| if inserted.get() { Reserve::Start(Box::new(error)) } else { Reserve::Create(Box::new(error)) })
-    }
-
-    fn reserve_existing(&self, record: &mut Container, held: &[HeldPort]) -> Result<()> {
-        let bridge = self.bridge_for(record)?;
-        let mut started = record.clone();
-        mark_started(&mut started);
-        self.db.write(false, |tx| -> Result<()> {
-            tx.update_container(&started)?;
-            lease(tx, &mut started, bridge.as_ref(), held)
-        })?;
-        *record = started;
-        Ok(())
-    }
-
-    /// The default bridge's record (chosen now if this is the first container), if the container needs it.
-    fn bridge_for(&self, record: &Container) -> Result<Option<Network>> {
-        if record.spec.host.network != NetworkMode::Bridge {
-            return Ok(None);
-        }
-        match self.db.network(BRIDGE)? {
-            Some(network) => Ok(Some(network)),
-            None => Ok(Some(network::choose_default(BRIDGE)?)),
-        }
     }
 
     fn bring_up_or_take_back(
         &self,
         mut record: Container,
         lock: &OperationLock,
-        netns: Option<NetnsThread>,
+        netns: Option<NetnsAhead>,
         held: &[HeldPort],
         attach: AttachStreams,
         console: (u16, u16),
     ) -> Result<Attached> {
         let mut monitor = None;
-        let result = self.bring_up(&record, lock, netns, held, attach, console, &mut monitor);
+        let attached = self.attach_cni_networks(&mut record, netns);
+        let result = attached.and_then(|netns| self.bring_up(&record, lock, netns, held, attach, console, &mut monitor));
         match (result, monitor) {
             (Ok(()), Some(client)) => Ok(Attached { id: record.id, client, tty: record.spec.process.tty }),
             (Ok(()), None) => unreachable!("invariant: a container that was brought up has a monitor"),
@@ -193,6 +174,20 @@ impl Engine {
                 Err(self.record_failure(&mut record, error))
             }
         }
+    }
+
+    /// Attaches it to those of its networks that are CNI's: before anything else, since only the plugins know its addresses.
+    fn attach_cni_networks(&self, record: &mut Container, netns: Option<NetnsAhead>) -> Result<Option<NetnsAhead>> {
+        if !record.endpoints.iter().any(cni::is_cni) {
+            return Ok(netns);
+        }
+        let Some(ahead) = netns else { return Ok(None) };
+        let made = ahead.finish()?;
+        let path = cni::hold(&self.privilege.roots.live(&record.id), made.fd.as_fd())?;
+        let (host, published) = (record.spec.host.clone(), record.published.clone());
+        self.attach_cni(&record.id.clone(), &path, &host, &mut record.endpoints, &published)?;
+        self.db.write(false, |tx| tx.update_container(record))?;
+        Ok(Some(NetnsAhead::Made(made)))
     }
 
     /// Lets the monitor tear down, and waits for it: after that the record is ours again.
@@ -221,25 +216,33 @@ impl Engine {
     fn take_reservations_back(&self, record: &mut Container, error: &Error) -> Result<()> {
         let roots = &self.privilege.roots;
         unmount_shm(&roots.live(&record.id));
-        reconcile::release_network(record)?;
+        memory::release(&self.db, roots, record)?;
+        reconcile::release_network(roots, record)?;
         let Some(now) = self.db.container(&record.id)? else { return Ok(()) };
         *record = now;
+        let networks = self.networks_of(&record.endpoints)?;
         if record.spec.host.auto_remove {
             remove::begin_removal(&self.db, record, true)?;
+            network_names(&self.db, roots, &networks)?;
             return remove::finish_removal(&self.db, roots, record);
         }
         record.phase = if record.finished.is_never() { Phase::Created } else { Phase::Exited };
         if record.phase == Phase::Created {
             record.started = Timestamp::NEVER;
         }
+        if record.revival.is_some() {
+            record.revival = revive::after_failure(record, Timestamp::now());
+            record.phase = if record.revival.is_some() { Phase::Restarting } else { record.phase };
+        }
         record.error = describe(error);
         record.exit_code = exit_code(error);
-        record.address = None;
+        record.endpoints.clear();
         record.published.clear();
         self.db.write(false, |tx| -> Result<()> {
             tx.update_container(record)?;
             Ok(tx.release_leases(&record.id)?)
-        })
+        })?;
+        network_names(&self.db, roots, &networks)
     }
 
     /// Everything between the reservation and the running process. `monitor` is filled as soon as there is one.
@@ -248,7 +251,7 @@ impl Engine {
         &self,
         record: &Container,
         lock: &OperationLock,
-        netns: Option<NetnsThread>,
+        netns: Option<NetnsAhead>,
         held: &[HeldPort],
         attach: AttachStreams,
         console: (u16, u16),
@@ -256,8 +259,8 @@ impl Engine {
     ) -> Result<()> {
         failpoint_at("engine.start.reserved")?;
         let mut undo = Undo::new();
-        let bridge = if record.spec.host.network == NetworkMode::Bridge { self.db.network(BRIDGE)? } else { None };
-        let config = self.monitor_config(record, bridge.as_ref(), console, &mut undo)?;
+        let networks = self.networks_of(&record.endpoints)?;
+        let config = self.monitor_config(record, &networks, console, &mut undo)?;
         failpoint_at("engine.start.files")?;
         let side = self.network_side(record, netns)?;
         let fd = match &side {
@@ -269,9 +272,11 @@ impl Engine {
         let client = monitor.insert(Client::spawn(&config, fd, &sockets, lock.fd())?);
         failpoint_at("engine.start.monitor")?;
         // From here on the monitor mounts, joins cgroups and so on, while this process does the network.
-        if let (NetworkSide::Own(netns), Some(bridge), Some(address)) = (&side, &bridge, record.address) {
-            connect::connect(&self.db, record, netns, bridge, address)?;
+        if let NetworkSide::Own(netns) = &side {
+            connect::connect(&self.db, &record.into(), netns, &networks)?;
         }
+        let of_pod = self.networks_of_pod(record)?;
+        network_names(&self.db, &self.privilege.roots, if of_pod.is_empty() { &networks } else { &of_pod })?;
         failpoint_at("engine.start.network")?;
         let operation = || format!("start container \"{}\"", record.name);
         await_event(client, &operation(), |event| matches!(event, Event::Created { .. }))?;
@@ -287,25 +292,25 @@ impl Engine {
         Ok(())
     }
 
-    fn network_side(&self, record: &Container, netns: Option<NetnsThread>) -> Result<NetworkSide> {
+    fn network_side(&self, record: &Container, netns: Option<NetnsAhead>) -> Result<NetworkSide> {
         match (&record.spec.host.network, netns) {
             (NetworkMode::Host, _) => Ok(NetworkSide::Host),
             _ if oci_config::netns_of_init(&record.spec.host) => Ok(NetworkSide::OfInit),
+            // By the path in the config: the stage joins it behind the door of the user namespace that owns it.
+            (NetworkMode::Container(_), _) if record.spec.host.userns.maps().is_some() => Ok(NetworkSide::OfInit),
             (NetworkMode::Container(id), _) => {
                 let (pid, _) = self.joined(id, "network")?;
                 Ok(NetworkSide::Joined(network::netns_of(pid)?))
             }
-            (NetworkMode::Bridge | NetworkMode::None, Some(thread)) => match thread.join() {
-                Ok(made) => Ok(NetworkSide::Own(made?)),
-                Err(panic) => std::panic::resume_unwind(panic),
-            },
-            (NetworkMode::Bridge | NetworkMode::None, None) => Ok(NetworkSide::Own(network::create_netns()?)),
+            (NetworkMode::Pod, _) => Ok(NetworkSide::Joined(pod::network_of(&self.privilege.roots, record)?)),
+            (NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::None, Some(ahead)) => Ok(NetworkSide::Own(ahead.finish()?)),
+            (NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::None, None) => Ok(NetworkSide::Own(network::create_netns()?)),
         }
     }
 
     /// Init pid and record of a container whose namespace is to be shared; it must run.
     fn joined(&self, id: &str, what: &str) -> Result<(i32, Container)> {
-        let view = self.view(id)?;
+        let view = self.view(id).map_err(|error| removed(error, id, what))?;
         if view.pid == 0 {
             return Err(Error::Conflict {
                 message: format!("cannot join the {what} namespace of container {}: it is not running", view.record.name),
@@ -316,11 +321,11 @@ impl Engine {
     }
 
     /// Looks everything up, writes the generated files and compiles the monitor's config.
-    fn monitor_config(&self, record: &Container, bridge: Option<&Network>, console: (u16, u16), undo: &mut Undo<'static>) -> Result<Config> {
+    fn monitor_config(&self, record: &Container, networks: &[Network], console: (u16, u16), undo: &mut Undo<'static>) -> Result<Config> {
         let roots = &self.privilege.roots;
         let (container_dir, live_dir) = (roots.container(&record.id), roots.live(&record.id));
         crate::base::fs::create_dir_all(&live_dir, 0o700)?;
-        for stale in [lifecycle::KEEP, lifecycle::POLICY, lifecycle::EXIT] {
+        for stale in [lifecycle::KEEP, lifecycle::POLICY, lifecycle::EXIT, lifecycle::NAME, revive::SHUTDOWN, monitor::LOG_LOST] {
             crate::base::fs::remove_file(&live_dir.join(stale))?;
         }
         let facts = HostFacts::read();
@@ -329,8 +334,10 @@ impl Engine {
             // The files belong to the network: those of the joined container.
             let (_, target) = self.joined(id, "network")?;
             inputs.etc_dir = roots.container(&target.id);
+            inputs.network_dir.clone_from(&inputs.etc_dir);
         } else {
-            etc::write_all(record, &container_dir, &inputs.hostname, bridge)?;
+            let host = self.with_given_dns(&record.id, &record.spec.host, &record.endpoints)?;
+            etc::write_all(&host, &record.spec.domainname, &record.endpoints, &container_dir, &inputs.hostname, networks, &inputs.links)?;
         }
         self.share_memory(record, &live_dir, &mut inputs, undo)?;
         let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", &record.spec.image_id))?;
@@ -342,13 +349,14 @@ impl Engine {
             crate::base::fs::remove_tree(&work.join("work/incompat"))?;
         }
         overlay.upper = Some(Upper { upper, work, volatile });
+        let sources = self.mount_sources(record)?;
+        failpoint_at("engine.start.sources")?;
+        inputs.sources = sources.shown;
         let spec = oci_config::spec(record, &inputs)?;
-        let spec = serde_json::to_value(&spec).map_err(|source| Error::Failed {
-            operation: "write the OCI config".to_owned(),
-            kind: ErrorKind::Internal,
-            source: Box::new(source),
-        })?;
+        let failed = |source| Error::Failed { operation: "write the OCI config".to_owned(), kind: ErrorKind::Internal, source: Box::new(source) };
+        let spec = serde_json::to_value(&spec).map_err(failed)?;
         let process = &record.spec.process;
+        let root = super::host_mount::mounted(&container_dir).map_or(Root::Overlay(overlay), Root::Directory);
         Ok(Config {
             id: record.id.clone(),
             data_root: roots.data.clone(),
@@ -356,7 +364,8 @@ impl Engine {
             live_dir,
             container_dir,
             spec,
-            root: Root::Overlay(overlay),
+            root,
+            sources: sources.made,
             user: User { name: process.user.clone(), groups: record.spec.host.group_add.clone() },
             cgroup_path: inputs.cgroup_path,
             reaper: record.spec.host.init,
@@ -365,11 +374,40 @@ impl Engine {
             open_stdin: process.open_stdin,
             stdin_once: process.stdin_once,
             log: record.spec.host.log.clone(),
+            log_context: super::super::logs::context(record)?,
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
+            time_limit: record.spec.host.timeout.map(|seconds| std::time::Duration::from_secs(seconds.into())),
             reserved: record.started,
+            journal: Journal {
+                attributes: events::attributes(record),
+                up: events::going_up(record, networks),
+                down: events::going_down(record, networks),
+            },
             netns_of_init: oci_config::netns_of_init(&record.spec.host),
+            resolver: self.resolver_plan(record, networks)?,
+            health: health::plan(&record.spec),
+            // The end of an init container is not the end of its pod.
+            pod: record.spec.pod.as_ref().filter(|membership| membership.init.is_none()).map(|membership| membership.pod.clone()),
         })
+    }
+
+    /// For the names on its networks, or on those of the pod whose network it has.
+    fn resolver_plan(&self, record: &Container, networks: &[Network]) -> Result<Option<serde_json::Value>> {
+        let of_pod = self.networks_of_pod(record)?;
+        let networks = if of_pod.is_empty() { networks } else { &of_pod };
+        Ok(has_names(networks).then(|| resolver_plan(&self.privilege.roots, networks, &record.spec.host.dns)))
+    }
+
+    /// The networks of the pod whose network it has.
+    fn networks_of_pod(&self, record: &Container) -> Result<Vec<Network>> {
+        match (&record.spec.host.network, &record.spec.pod) {
+            (NetworkMode::Pod, Some(membership)) => {
+                let pod = self.db.pod(&membership.pod)?.ok_or_else(|| Error::no_such("pod", membership.pod.as_str()))?;
+                self.networks_of(&pod.endpoints)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// What the OCI config needs to know about the host and other containers.
@@ -379,7 +417,7 @@ impl Engine {
         let mut hostname = record.spec.hostname.clone();
         if hostname.is_empty() {
             hostname = match &host.network {
-                NetworkMode::Container(id) => self.find(id)?.spec.hostname,
+                NetworkMode::Container(id) => self.find(id).map_err(|error| removed(error, id, "network"))?.spec.hostname,
                 _ => String::new(),
             };
         }
@@ -388,14 +426,32 @@ impl Engine {
         }
         let ipc_pid = if let IpcMode::Container(id) = &host.ipc { Some(self.joined(id, "IPC")?.0) } else { None };
         let pid_pid = if let PidMode::Container(id) = &host.pid { Some(self.joined(id, "PID")?.0) } else { None };
+        let user_pid = if let UsernsMode::Container { id, .. } = &host.userns { Some(self.joined(id, "user")?.0) } else { None };
+        let network_pid = match &host.network {
+            NetworkMode::Container(id) if host.userns.maps().is_some() => Some(self.joined(id, "network")?.0),
+            _ => None,
+        };
+        let pod = record.spec.pod.as_ref().map(|membership| self.pod_inputs(membership)).transpose()?;
+        let network_dir = match (&host.network, &record.spec.pod) {
+            (NetworkMode::Pod, Some(membership)) => roots.pod(&membership.pod),
+            _ => roots.container(&record.id),
+        };
         Ok(Inputs {
             etc_dir: roots.container(&record.id),
+            container_dir: roots.container(&record.id),
+            network_dir,
+            pod,
             volumes_dir: roots.volumes(),
+            sources: std::collections::BTreeMap::new(),
             hostname,
             ipc_pid,
             pid_pid,
+            user_pid,
+            network_pid,
             shm_dir: None,
             devices: devices::look_up(host)?,
+            cdi: super::cdi::look_up(&host.cdi)?,
+            links: self.linked(record)?,
             facts,
             cgroup_path: reconcile::cgroup_path(record),
         })
@@ -409,6 +465,7 @@ impl Engine {
                 let target: ContainerId = id.parse().map_err(|e: crate::base::IdError| Error::invalid(e.to_string()))?;
                 inputs.shm_dir = Some(roots.live(&target).join(SHM));
             }
+            IpcMode::Pod => inputs.shm_dir = record.spec.pod.as_ref().map(|membership| roots.live_pod(&membership.pod).join(SHM)),
             IpcMode::Shareable => {
                 let shm = live_dir.join(SHM);
                 crate::base::fs::create_dir_all(&shm, 0o755)?;
@@ -429,71 +486,32 @@ impl Engine {
     }
 }
 
-/// Which half of `run`'s transaction failed.
-enum Reserve {
-    Create(Box<Error>),
-    Start(Box<Error>),
-}
-
-fn mark_started(record: &mut Container) {
-    record.phase = Phase::Started;
-    record.started = Timestamp::now();
-    record.exit_code = 0;
-    record.oom_killed = false;
-    record.error.clear();
-    record.restart_count = 0;
-    record.stopped_by_user = false;
-}
-
-/// Address and ports, in the transaction that marks the record as started.
-fn lease(tx: &Tx<'_>, record: &mut Container, bridge: Option<&Network>, held: &[HeldPort]) -> Result<()> {
-    let Some(chosen) = bridge else { return Ok(()) };
-    let network = match tx.network(BRIDGE)? {
-        // Another process was first.
-        Some(network) => network,
-        None => {
-            tx.put_network(chosen)?;
-            chosen.clone()
+/// Waits for the monitor of the last run, which has recorded the end (or lost its creator) and is about to leave: a matter of
+/// microseconds.
+fn await_last_monitor(record: &Container, live_dir: &Path) -> Result<()> {
+    let deadline = Instant::now() + OLD_MONITOR_PATIENCE;
+    while monitor::is_alive(live_dir) {
+        if Instant::now() > deadline {
+            return Err(Error::conflict(format!("the last run of container {} does not end", record.name)));
         }
-    };
-    record.address = Some(tx.lease_address(&network, &record.id)?);
-    record.published = held.iter().map(|h| h.port.clone()).collect();
-    for port in &record.published {
-        tx.lease_port(&record.id, port)?;
+        std::thread::sleep(Duration::from_millis(1));
     }
-    // The document shows what was leased; the lease rows decide.
-    Ok(tx.update_container(record)?)
+    Ok(())
 }
 
-/// Making a network namespace takes a millisecond or more: it runs beside the transaction and the files.
-fn spawn_netns(record: &Container) -> Option<NetnsThread> {
-    let host = &record.spec.host;
-    let ours = matches!(host.network, NetworkMode::Bridge | NetworkMode::None) && !oci_config::netns_of_init(host);
-    ours.then(|| std::thread::spawn(network::create_netns))
+fn has_names(networks: &[Network]) -> bool {
+    networks.iter().any(|network| network.dns)
 }
 
-/// Takes the host ports: `-p`, and with `-P` each exposed port that `-p` does not name.
-fn hold(record: &Container) -> Result<Vec<HeldPort>> {
-    let host = &record.spec.host;
-    if host.network != NetworkMode::Bridge {
-        return Ok(Vec::new());
-    }
-    let mut mappings = host.ports.clone();
-    if host.publish_all {
-        for text in &record.spec.exposed {
-            let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-            let protocol = match protocol {
-                "tcp" => Protocol::Tcp,
-                "udp" => Protocol::Udp,
-                other => return Err(Error::invalid(format!("cannot publish {text}: protocol {other} is not supported"))),
-            };
-            let Ok(container_port) = port.parse::<u16>() else { continue };
-            if !mappings.iter().any(|m| m.container_port == container_port && m.protocol == protocol) {
-                mappings.push(PortMapping { host_ip: None, host_ports: None, container_port, protocol });
-            }
-        }
-    }
-    if mappings.is_empty() { Ok(Vec::new()) } else { Ok(network::hold_ports(&mappings)?) }
+/// Has the monitor of a running container answer for these networks.
+///
+/// # Errors
+/// It does not answer, or cannot.
+pub(in crate::engine) fn follow_networks(roots: &Roots, record: &Container, networks: &[Network]) -> Result<()> {
+    let plan = resolver_plan(roots, networks, &record.spec.host.dns);
+    let Some(mut client) = super::stop::connect(&roots.live(&record.id))? else { return Ok(()) };
+    client.resolve(&plan)?;
+    await_event(&mut client, &format!("answer name queries of container \"{}\"", record.name), |event| matches!(event, Event::Resolving))
 }
 
 /// Waits for the event; a failure that the monitor reports carries its kind along.
@@ -526,7 +544,7 @@ fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> 
 }
 
 /// The error with its causes on one line, for `State.Error`.
-pub(super) fn describe(error: &Error) -> String {
+pub(in crate::engine) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {

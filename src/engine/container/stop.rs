@@ -1,14 +1,17 @@
 //! stop, kill, restart: signals by pidfd after checking the identity of the process.
 //! The monitor is told first that the user wants the stop, so that the restart policy rests.
 
-use super::super::{AttachStreams, Engine, Error, Result};
-use super::locks;
+use super::super::{AttachStreams, Engine, Error, Result, events};
+use super::locks::{self, OperationLock};
+use super::reconcile::{self, Decider};
 use super::view::{init_pidfd, running};
 use crate::base::{ContainerId, ErrorKind, Signal};
 use crate::monitor::{self, Client, Event, Live};
-use crate::state::record;
+use crate::state::record::{self, Phase, ProcessSpec};
+use crate::sys::proc_stat::ProcDir;
+use crate::sys::signal_state::is_dropped;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,13 @@ use std::time::{Duration, Instant};
 const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 /// After SIGKILL the kernel needs no help but time; beyond this the process hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// When all processes of a container are gone, its monitor has only to write that down; one that does not is killed, and the
+/// record is settled without it.
+const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is seen to that a monitor is not stopped.
+const AWAKE: Duration = Duration::from_millis(200);
 
 /// How long a monitor may live without its socket, which it makes second and removes last but one.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,10 +46,23 @@ impl Engine {
     /// There is no such container, or its processes survive SIGKILL.
     pub fn stop(&self, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> {
         let record = self.find(name)?;
-        self.stop_record(&record, name, signal, timeout)
+        self.stop_record(&record, name, signal, timeout, Client::stop_requested)
     }
 
-    fn stop_record(&self, record: &record::Container, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> {
+    /// [`Engine::stop`] by one who starts it again.
+    pub(in crate::engine) fn stop_to_restart(&self, name: &str, timeout: Option<i64>) -> Result<()> {
+        self.stop_record(&self.find(name)?, name, None, timeout, Client::restart_requested)
+    }
+
+    /// `request`: tells the monitor what is wanted, and how long this command will wait.
+    fn stop_record(
+        &self,
+        record: &record::Container,
+        name: &str,
+        signal: Option<Signal>,
+        timeout: Option<i64>,
+        request: fn(&mut Client, Option<Duration>) -> std::result::Result<(), monitor::Error>,
+    ) -> Result<()> {
         let roots = &self.privilege.roots;
         let live_dir = roots.live(&record.id);
         if locks::is_busy(roots, &record.id) {
@@ -47,53 +70,80 @@ impl Engine {
             drop(locks::lock(roots, &record.id)?);
         }
         let Some(mut client) = connect(&live_dir)? else {
-            return self.settle_if_there(&record.id);
+            let lock = locks::lock(roots, &record.id)?;
+            return self.rest(&record.id, &lock);
         };
-        client.stop_requested()?;
-        let Some(live) = Live::read(&live_dir) else {
-            // A monitor whose starter died, or one that is leaving.
-            kill_and_wait(&mut client, &live_dir, name)?;
-            return self.settle_if_there(&record.id);
-        };
-        let signal = signal.or(record.spec.process.stop_signal).unwrap_or(Signal::TERM);
-        let seconds = timeout.or(record.spec.process.stop_timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-        if let Some(pidfd) = init_pidfd(&live)
-            && seconds != 0
+        let signal = signal.unwrap_or_else(|| stop_signal(&record.spec.process));
+        let patience = stop_timeout(&record.spec.process, timeout);
+        request(&mut client, patience)?;
+        wake(&client);
+        // Without facts it is a monitor whose starter died, or one that is leaving.
+        if let Some(live) = Live::read(&live_dir)
+            && let Some(pidfd) = init_pidfd(&live)
+            && patience != Some(Duration::ZERO)
+            && {
+                self.tell_killed(record, signal);
+                ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), name)?
+            }
+            && await_gone(&mut client, &live_dir, patience)? == Ended::Gone
         {
-            send(&pidfd, signal, name)?;
-            if live.cgroup.is_frozen() {
-                live.cgroup.thaw()?;
-            }
-            let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
-            if await_gone(&mut client, &live_dir, patience)? == Ended::Gone {
-                return Ok(());
-            }
+            self.emit([events::of_container(record, "stop")]);
+            return Ok(());
         }
-        kill_and_wait(&mut client, &live_dir, name)?;
-        self.settle_if_there(&record.id)
+        self.kill_for_user(record, &mut client, name)?;
+        self.emit([events::of_container(record, "stop")]);
+        Ok(())
     }
 
-    /// What a monitor that did not leave by itself has not recorded is recorded here.
-    fn settle_if_there(&self, id: &ContainerId) -> Result<()> {
-        match self.db.container(id)? {
-            Some(record) => self.settle(record).map(drop),
-            None => Ok(()),
+    fn tell_killed(&self, record: &record::Container, signal: Signal) {
+        self.emit([events::of_container(record, "kill").with("signal", signal.number())]);
+    }
+
+    /// SIGKILL and the end, as the user's wish. With the lock, so that nobody takes a monitor that has to be killed for one that
+    /// died, and brings the container back.
+    fn kill_for_user(&self, record: &record::Container, client: &mut Client, name: &str) -> Result<()> {
+        let roots = &self.privilege.roots;
+        let lock = locks::lock(roots, &record.id)?;
+        self.tell_killed(record, Signal::KILL);
+        kill_and_wait(client, &roots.live(&record.id), name)?;
+        self.rest(&record.id, &lock)
+    }
+
+    /// Records what a monitor that is gone has not recorded, and that the restart policy rests.
+    fn rest(&self, id: &ContainerId, _lock: &OperationLock) -> Result<()> {
+        let roots = &self.privilege.roots;
+        let Some(mut record) = self.db.container(id)? else { return Ok(()) };
+        match record.phase {
+            Phase::Started if !monitor::is_alive(&roots.live(id)) => match reconcile::end_dead(&self.db, roots, record, Decider::User)? {
+                Some(ended) => record = ended,
+                None => return Ok(()),
+            },
+            Phase::Restarting => {
+                record.phase = Phase::Exited;
+                record.revival = None;
+            }
+            _ => return self.settle(record).map(drop),
         }
+        record.stopped_by_user = true;
+        self.db.write(false, |tx| Ok(tx.update_container(&record)?))
     }
 
     /// Stops and starts it again.
     ///
     /// # Errors
-    /// Those of [`Engine::stop`] and [`Engine::start`].
+    /// Those of [`Engine::stop`] and [`Engine::start`]. What it joins must be there before it is stopped.
     pub fn restart(&self, name: &str, signal: Option<Signal>, timeout: Option<i64>) -> Result<()> {
         let record = self.find(name)?;
+        self.require_joined(&record)?;
         let live_dir = self.privilege.roots.live(&record.id);
         if record.spec.host.auto_remove && monitor::is_alive(&live_dir) {
             // Read by the lifecycle at the end of the run: this end is no reason to remove the container.
             crate::base::fs::write(&live_dir.join(super::lifecycle::KEEP), b"")?;
         }
-        self.stop_record(&record, name, signal, timeout)?;
-        self.start(&record.id, AttachStreams::default(), (0, 0)).map(drop)
+        self.stop_record(&record, name, signal, timeout, Client::restart_requested)?;
+        self.start(&record.id, AttachStreams::default(), (0, 0))?;
+        self.emit([events::of_container(&record, "restart")]);
+        Ok(())
     }
 
     /// Sends a signal. SIGKILL waits until the container has ended.
@@ -106,18 +156,34 @@ impl Engine {
         let live = running(&self.privilege.roots, &record.id, name)?;
         let not_running = || Error::conflict(format!("container {name} is not running"));
         let pidfd = init_pidfd(&live).ok_or_else(not_running)?;
-        let stop_signal = record.spec.process.stop_signal.unwrap_or(Signal::TERM);
-        // Only a signal that ends the container suspends the restart policy: `kill -s HUP` is a reload.
-        if signal == Signal::KILL || signal == stop_signal {
+        if ends(signal, &record.spec.process) {
             let mut client = connect(&live_dir)?.ok_or_else(not_running)?;
-            client.stop_requested()?;
+            client.stop_requested((signal == Signal::KILL).then_some(Duration::ZERO))?;
             if signal == Signal::KILL {
-                kill_and_wait(&mut client, &live_dir, name)?;
-                return self.settle_if_there(&record.id);
+                return self.kill_for_user(&record, &mut client, name);
             }
         }
-        send(&pidfd, signal, name)
+        send(&pidfd, signal, name)?;
+        self.tell_killed(&record, signal);
+        Ok(())
     }
+}
+
+/// What stops the container: its own signal or SIGTERM.
+pub(super) fn stop_signal(process: &ProcessSpec) -> Signal {
+    process.stop_signal.unwrap_or(Signal::TERM)
+}
+
+/// How long a stop waits before SIGKILL: as asked, else the container's own time, else ten seconds; None: for ever.
+pub(super) fn stop_timeout(process: &ProcessSpec, asked: Option<i64>) -> Option<Duration> {
+    let seconds = asked.or(process.stop_timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+/// Only a signal that is sent to end the container suspends the restart policy: `kill -s HUP` is a reload, SIGQUIT makes
+/// some programs print what they do. Docker takes every signal for an end.
+fn ends(signal: Signal, process: &ProcessSpec) -> bool {
+    [Signal::KILL, Signal::TERM, Signal::INT, stop_signal(process)].contains(&signal)
 }
 
 /// Connects to the monitor; None when there is none (any more).
@@ -134,7 +200,55 @@ pub(super) fn connect(live_dir: &Path) -> Result<Option<Client>> {
     }
 }
 
-fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, name: &str) -> Result<()> {
+/// Sends the stop signal where it has an effect; false: it has none on any process, so that waiting would be for nothing.
+/// `hasty`: nobody named a time to wait. Who names one gets it: the process may be about to end by itself.
+fn ask_to_end(live: &Live, pidfd: &OwnedFd, signal: Signal, hasty: bool, name: &str) -> Result<bool> {
+    send(pidfd, signal, name)?;
+    let mut waits = true;
+    if let Some(pid) = live.pid.filter(|pid| is_dropped(*pid, signal.number())) {
+        let children = children(live, pid);
+        for child in &children {
+            send(child, signal, name)?;
+        }
+        waits = !(children.is_empty() && hasty);
+        let follows = if !waits {
+            ", it is killed at once"
+        } else if children.is_empty() {
+            ""
+        } else {
+            ", its children got it too"
+        };
+        tracing::warn!("the first process of container \"{name}\" does not handle {signal}{follows} (see --init)");
+    }
+    if live.cgroup.is_frozen() {
+        live.cgroup.thaw()?;
+    }
+    Ok(waits)
+}
+
+/// The processes that PID 1 has made or was given.
+fn children(live: &Live, init: i32) -> Vec<OwnedFd> {
+    let is_child = |pid: i32| ProcDir::open(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.parent == init);
+    let open = |pid: i32| {
+        let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        // Looked at while the descriptor is held: the number is still that process's.
+        is_child(pid).then_some(pidfd)
+    };
+    live.cgroup.pids().unwrap_or_default().into_iter().filter_map(open).collect()
+}
+
+/// A monitor that was stopped by a signal goes on, so that it can do its part.
+fn wake(client: &Client) {
+    let Ok(pid) = client.monitor_pid() else { return };
+    if ProcDir::open(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.stopped)
+        && let Some(pidfd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        && let Err(error) = crate::sys::pidfd_signal::send(pidfd.as_fd(), libc::SIGCONT)
+    {
+        tracing::debug!("cannot continue monitor {pid}: {error}");
+    }
+}
+
+fn send(pidfd: &OwnedFd, signal: Signal, name: &str) -> Result<()> {
     match crate::sys::pidfd_signal::send(pidfd.as_fd(), signal.number()) {
         Ok(()) => Ok(()),
         // Ended meanwhile: what the signal was for has happened.
@@ -147,6 +261,7 @@ fn send(pidfd: &std::os::fd::OwnedFd, signal: Signal, name: &str) -> Result<()> 
 /// that does not notice that its container is gone hangs (it was stopped by a signal, or its disk is dead): then it is
 /// killed too, and the caller settles the record.
 pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) -> Result<()> {
+    wake(client);
     if let Some(live) = Live::read(live_dir) {
         if let Some(pidfd) = init_pidfd(&live) {
             send(&pidfd, Signal::KILL, name)?;
@@ -154,12 +269,12 @@ pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) ->
         if live.cgroup.is_frozen() {
             live.cgroup.thaw()?;
         }
-        if await_gone(client, live_dir, Some(Duration::from_secs(2)))? == Ended::Gone {
+        if await_awake(client, live_dir, Duration::from_secs(2))? == Ended::Gone {
             return Ok(());
         }
         live.cgroup.kill_all(KILL_PATIENCE)?;
     }
-    match await_gone(client, live_dir, Some(KILL_PATIENCE))? {
+    match await_awake(client, live_dir, RECORD_PATIENCE)? {
         Ended::Gone => Ok(()),
         Ended::Timeout => kill_monitor(client, live_dir, name),
     }
@@ -184,6 +299,21 @@ fn kill_monitor(client: &Client, live_dir: &Path, name: &str) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// [`await_gone`] of a monitor that may be stopped by a signal at any moment.
+fn await_awake(client: &mut Client, live_dir: &Path, patience: Duration) -> Result<Ended> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if await_gone(client, live_dir, Some(left.min(AWAKE)))? == Ended::Gone {
+            return Ok(Ended::Gone);
+        }
+        if left.is_zero() {
+            return Ok(Ended::Timeout);
+        }
+        wake(client);
+    }
 }
 
 /// Waits until the monitor says that all is released and recorded.

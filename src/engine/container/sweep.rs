@@ -25,7 +25,7 @@ impl Engine {
                 }
             }
         }
-        if killed { self.sweep_containers() } else { Ok(()) }
+        if killed { self.sweep_containers().and(self.sweep_pods()) } else { Ok(()) }
     }
 
     /// Removes the directory of a volume that has no record and that nobody fills.
@@ -59,6 +59,8 @@ impl Engine {
                 let Some(_lock) = locks::try_lock(roots, &id)? else { continue };
                 // Under the lock: its maker may have finished since.
                 if has_record()?.is_none() && !monitor::is_alive(&roots.live(&id)) {
+                    super::super::cni::release(roots, &id);
+                    self.release_sandbox(&id)?;
                     super::remove::unmount_shm(&roots.live(&id));
                     remove_tree(&roots.live(&id))?;
                     remove_tree(&roots.container(&id))?;
@@ -70,7 +72,7 @@ impl Engine {
 }
 
 /// Container ids among the names in a directory, those with this suffix; a missing directory has none.
-fn ids_in(directory: &Path, suffix: &str) -> Result<Vec<ContainerId>> {
+pub(in crate::engine) fn ids_in(directory: &Path, suffix: &str) -> Result<Vec<ContainerId>> {
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.on("list", directory)?,

@@ -106,6 +106,7 @@ fn a_refused_create_leaves_nothing() {
         read_only: false,
         mode: String::new(),
         propagation: String::new(),
+        options: crate::state::record::MountOptions::default(),
         bind_text: None,
     }];
     assert!(engine.create(&bad, &|_| {}).err().unwrap().to_string().contains("bind source path does not exist"));
@@ -141,6 +142,7 @@ fn one_of_many_gets_the_name_and_a_named_volume_is_filled_once() {
         read_only: false,
         mode: String::new(),
         propagation: String::new(),
+        options: crate::state::record::MountOptions::default(),
         bind_text: None,
     }];
     let won = std::thread::scope(|scope| {

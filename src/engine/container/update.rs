@@ -1,7 +1,7 @@
 //! update: limits and restart policy, live and for the next start.
 
 use super::super::request::UpdateRequest;
-use super::super::{Engine, Error, Result};
+use super::super::{Engine, Error, Result, events};
 use super::resources::{self, HostFacts};
 use super::{lifecycle, locks, validate};
 use crate::monitor::Live;
@@ -55,11 +55,12 @@ impl Engine {
             now.spec.host = record.spec.host.clone();
             Ok(tx.update_container(&now)?)
         })?;
+        self.emit([events::of_container(&record, "update")]);
         Ok(Vec::new())
     }
 }
 
-fn merge(r: &mut Resources, update: &UpdateRequest) {
+pub(super) fn merge(r: &mut Resources, update: &UpdateRequest) {
     macro_rules! take {
         ($($field:ident),*) => { $( if update.$field.is_some() { r.$field = update.$field; } )* };
     }

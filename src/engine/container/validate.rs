@@ -16,7 +16,7 @@ fn refuse<T>(message: impl Into<String>, hint: &str) -> Result<T> {
 ///
 /// # Errors
 /// The first contradiction, naming the flag to change.
-pub(super) fn request(request: &CreateContainer, facts: &HostFacts) -> Result<()> {
+pub(in crate::engine) fn request(request: &CreateContainer, facts: &HostFacts) -> Result<()> {
     let host = &request.host;
     resources(&host.resources, facts)?;
     if host.auto_remove && host.restart != RestartPolicy::No {
@@ -48,9 +48,6 @@ pub(super) fn request(request: &CreateContainer, facts: &HostFacts) -> Result<()
     if host.cgroup_parent.split('/').any(|part| part == "..") || host.cgroup_parent.chars().any(char::is_control) {
         return refuse(format!("invalid --cgroup-parent {:?}", host.cgroup_parent), "give a path below the cgroup root");
     }
-    if !matches!(host.log.driver.as_str(), "json-file" | "none") {
-        return refuse(format!("log driver \"{}\" is not supported", host.log.driver), "use --log-driver json-file or none");
-    }
     if let Some(label) = host.security.label.iter().find(|l| *l != "disable") {
         return refuse(format!("--security-opt label={label} is not supported"), "only label=disable is accepted");
     }
@@ -77,8 +74,15 @@ fn network(request: &CreateContainer) -> Result<()> {
     }
 }
 
-fn namespaces(host: &HostSpec) -> Result<()> {
-    let UsernsMode::Mapped { uids, gids } = &host.userns else { return Ok(()) };
+pub(super) fn namespaces(host: &HostSpec) -> Result<()> {
+    let joined = matches!(host.userns, UsernsMode::Container { .. });
+    let (uids, gids) = match &host.userns {
+        UsernsMode::Host => return Ok(()),
+        UsernsMode::Auto(_) => return private(host, false),
+        // Its maps are known when that container has been found.
+        UsernsMode::Container { uids, .. } if uids.is_empty() => return Ok(()),
+        UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } => (uids, gids),
+    };
     if uids.is_empty() || gids.is_empty() {
         return refuse("a user namespace needs uid and gid mappings", "check --userns");
     }
@@ -87,19 +91,26 @@ fn namespaces(host: &HostSpec) -> Result<()> {
             return refuse(format!("a user namespace needs a mapping of the container's id 0: {flag}"), "add a mapping such as 0:100000:65536");
         }
     }
-    // Namespaces of others belong to other user namespaces, in which this container's root has no rights.
+    private(host, joined)
+}
+
+/// Namespaces of others belong to other user namespaces, in which this container's root has no rights; unless it has
+/// joined that of another container.
+fn private(host: &HostSpec, joined: bool) -> Result<()> {
     let conflict = [
         (host.privileged, "--privileged"),
         (host.network == NetworkMode::Host, "--network host"),
         (host.pid == PidMode::Host, "--pid host"),
         (host.uts_host, "--uts host"),
-        (matches!(host.network, NetworkMode::Container(_)), "--network container:"),
-        (matches!(host.pid, PidMode::Container(_)), "--pid container:"),
+        (!joined && matches!(host.network, NetworkMode::Container(_)), "--network container:"),
+        (!joined && matches!(host.pid, PidMode::Container(_)), "--pid container:"),
         (host.ipc == IpcMode::Host, "--ipc host"),
-        (matches!(host.ipc, IpcMode::Container(_)), "--ipc container:"),
+        (!joined && matches!(host.ipc, IpcMode::Container(_)), "--ipc container:"),
     ];
     match conflict.iter().find(|(set, _)| *set) {
-        Some((_, flag)) => refuse(format!("conflicting options: {flag} and a private user namespace"), "drop --uidmap and --gidmap, or that option"),
+        Some((_, flag)) => {
+            refuse(format!("conflicting options: {flag} and a private user namespace"), "drop --userns, --uidmap and --gidmap, or that option")
+        }
         None => Ok(()),
     }
 }
@@ -127,10 +138,10 @@ fn sysctls(host: &HostSpec) -> Result<()> {
                 "only net.*, kernel.msg*, kernel.sem, kernel.shm* and fs.mqueue.* are possible",
             );
         }
-        if ipc && matches!(host.ipc, IpcMode::Host | IpcMode::Container(_)) {
+        if ipc && matches!(host.ipc, IpcMode::Host | IpcMode::Container(_) | IpcMode::Pod) {
             return refuse(format!("sysctl \"{key}\" is not allowed without a private IPC namespace"), "drop --ipc");
         }
-        if net && matches!(host.network, NetworkMode::Host | NetworkMode::Container(_)) {
+        if net && matches!(host.network, NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Pod) {
             return refuse(format!("sysctl \"{key}\" is not allowed without a private network namespace"), "drop --network");
         }
         if normal == "kernel.domainname" && host.uts_host {

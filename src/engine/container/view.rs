@@ -1,12 +1,14 @@
 //! Finding containers and deriving their status from record and live facts.
 
+use super::super::commit;
 use super::super::{Engine, Error, Result, Status, View};
 use super::locks;
 use crate::base::{ContainerId, Roots};
-use crate::monitor::{self, Live};
-use crate::state::record::{self, Phase};
+use crate::monitor::{self, Health, HealthStatus, Live};
+use crate::state::record::{self, NetworkMode, Phase};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 impl Engine {
     /// The container by full id, exact name or unique id prefix, as seen now (reconciled).
@@ -19,6 +21,17 @@ impl Engine {
         Ok(self.view_of(record))
     }
 
+    /// [`Engine::view`], after starting what its restart policy wants and what is due.
+    ///
+    /// # Errors
+    /// As [`Engine::view`].
+    pub(in crate::engine) fn view_revived(&self, name: &str) -> Result<View> {
+        let mut view = [self.view(name)?];
+        self.revive_seen(&mut view)?;
+        let [view] = view;
+        Ok(view)
+    }
+
     /// The record of a container by full id, exact name or unique id prefix.
     ///
     /// # Errors
@@ -26,22 +39,34 @@ impl Engine {
     pub(in crate::engine) fn find(&self, name: &str) -> Result<record::Container> {
         // Docker's API spells names with a leading slash.
         let bare = name.strip_prefix('/').unwrap_or(name);
-        self.db.find_container(bare)?.ok_or_else(|| Error::no_such("container", name))
+        self.db.find_container(bare)?.ok_or_else(|| self.no_such("container", name))
     }
 
     /// Record plus live facts, without reconciliation.
     pub(in crate::engine) fn view_of(&self, record: record::Container) -> View {
-        observe(&self.privilege.roots, record)
+        let mut view = observe(&self.privilege.roots, record);
+        if view.pid != 0
+            && view.record.spec.host.network == NetworkMode::Pod
+            && let Some(membership) = &view.record.spec.pod
+        {
+            // A member is reached where its pod is; the leases are the pod's. If they cannot be read, they are not shown.
+            let pod = self.db.pod(&membership.pod).ok().flatten();
+            (view.record.endpoints, view.record.published) = pod.map(|pod| (pod.endpoints, pod.published)).unwrap_or_default();
+        }
+        view
     }
 }
 
 /// Record plus live facts.
 fn observe(roots: &Roots, record: record::Container) -> View {
-    let mut view = View { status: Status::Exited, pid: 0, restart_count: record.restart_count, started: record.started, record };
+    let mut view =
+        View { status: Status::Exited, pid: 0, restart_count: record.restart_count, started: record.started, next_start: None, health: None, record };
+    view.next_start = view.record.revival.map(|revival| revival.next).filter(|_| view.record.phase == Phase::Restarting);
     view.status = match view.record.phase {
         Phase::Created => Status::Created,
         Phase::Exited => Status::Exited,
         Phase::Removing => Status::Removing,
+        Phase::Restarting => Status::Restarting,
         Phase::Started => {
             let live_dir = roots.live(&view.record.id);
             match Live::read(&live_dir) {
@@ -49,15 +74,14 @@ fn observe(roots: &Roots, record: record::Container) -> View {
                     view.restart_count = live.restart_count;
                     view.started = live.started;
                     view.pid = live.pid.unwrap_or(0);
-                    if live.pid.is_none() {
-                        // The record is written at the end only: the last run is known by the live facts.
-                        view.record.exit_code = live.last_exit;
-                        view.record.finished = live.last_end;
-                    }
+                    view.record.oom_kills = live.oom_kills;
+                    view.record.log_lost = lost_lines(&live_dir);
                     match live.pid {
-                        Some(_) if live.cgroup.is_frozen() => Status::Paused,
+                        Some(_) if live.cgroup.is_frozen() && !commit::end_abandoned(&live_dir, &live) => Status::Paused,
                         Some(_) => Status::Running,
+                        // The record is written at the end only: the last run is known by the live facts.
                         None => {
+                            view.next_start = live.next_start;
                             (view.record.exit_code, view.record.finished) = (live.last_exit, live.last_end);
                             Status::Restarting
                         }
@@ -69,7 +93,28 @@ fn observe(roots: &Roots, record: record::Container) -> View {
             }
         }
     };
+    view.health = health(roots, &view);
     view
+}
+
+/// Lines that the log of the present run could not keep.
+pub(super) fn lost_lines(live_dir: &Path) -> u64 {
+    let text = crate::base::fs::read_short(&live_dir.join(monitor::LOG_LOST)).ok();
+    text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// While it runs the monitor's word, afterwards the last: a container that does not run is not well.
+fn health(roots: &Roots, view: &View) -> Option<Health> {
+    let spec = &view.record.spec;
+    spec.healthcheck.as_ref()?.command(&spec.shell)?;
+    match view.status {
+        Status::Running | Status::Paused => Some(Health::read(&roots.live(&view.record.id)).unwrap_or_default()),
+        _ if view.record.started.is_never() => None,
+        _ => {
+            let last = Health::read(&roots.container(&view.record.id)).unwrap_or_default();
+            Some(Health { status: HealthStatus::Unhealthy, ..last })
+        }
+    }
 }
 
 /// A handle to the container's init process, after checking that the pid still is that process.

@@ -2,7 +2,7 @@
 
 use super::pack::Packer;
 use super::{BUFFER, CopyError};
-use crate::engine::{Engine, Error, Result, Status, View};
+use crate::engine::{Engine, Error, Result, Status, View, events};
 use crate::sys::private_mounts::PrivateMounts;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, move_mount};
@@ -29,13 +29,15 @@ impl Engine {
             packer.add_contents(mounts.root())?;
             packer.finish()
         };
-        pack().map_err(|e: CopyError| e.about(&operation))
+        pack().map_err(|e: CopyError| e.about(&operation))?;
+        self.emit([events::of_container(&view.record, "export")]);
+        Ok(())
     }
 
     /// The container's overlay, read only and without any mount in it. Its upper is the topmost *lower* here: it may
     /// be the upper of the running container's own overlay, and the kernel leaves two writers of one upper undefined
     /// (Documentation/filesystems/overlayfs.rst, "Sharing and copying layers"). On disk all ids are the container's.
-    fn bare_root(&self, view: &View) -> Result<PrivateMounts> {
+    pub(super) fn bare_root(&self, view: &View) -> Result<PrivateMounts> {
         let record = &view.record;
         let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
         let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;

@@ -5,6 +5,7 @@
 //! FIFO blocks, no device is opened, and no link leads out.
 
 use super::CopyError;
+use crate::base::tar_entry::{self, Record};
 use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -14,8 +15,8 @@ use std::path::PathBuf;
 
 /// Directories deeper than this are refused (each level holds a descriptor).
 const DEPTH_LIMIT: usize = 400;
-/// Room of `name` and `linkname` in a header.
-const NAME_FIELD: usize = 100;
+/// In place of a depth: the entry alone is meant.
+const SINGLE: usize = usize::MAX;
 /// More extended attributes than this on one file are refused by their total size (a file system's own limit is 64 KiB each).
 const XATTR_LIMIT: usize = 1 << 20;
 
@@ -36,12 +37,9 @@ const KERNEL_FILE_SYSTEMS: &[u64] = &[
     0x6265_6570, // configfs
 ];
 
-/// Key and value of a PAX record.
-type Record = (Vec<u8>, Vec<u8>);
-
 /// Writes trees into one tar stream.
 pub(super) struct Packer<'a, W: Write> {
-    builder: tar::Builder<W>,
+    out: W,
     /// First name of each file with several links.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// A directory entry that is left empty: the container's /dev (device and inode of its parent is the root).
@@ -60,7 +58,7 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             None => None,
         };
-        Ok(Packer { builder: tar::Builder::new(out), links: HashMap::new(), root, owner })
+        Ok(Packer { out, links: HashMap::new(), root, owner })
     }
 
     /// Adds `node` (opened path-only) under `name`, with everything beneath it.
@@ -80,56 +78,48 @@ impl<'a, W: Write> Packer<'a, W> {
 
     /// Ends the archive.
     pub(super) fn finish(mut self) -> Result<(), CopyError> {
-        self.builder.finish().map_err(|source| CopyError::Stream { operation: "write", source })?;
-        let mut out = self.builder.into_inner().map_err(|source| CopyError::Stream { operation: "write", source })?;
-        out.flush().map_err(|source| CopyError::Stream { operation: "write", source })
+        self.out.write_all(&[0; 2 * tar_entry::BLOCK]).and_then(|()| self.out.flush()).map_err(write)
+    }
+
+    /// Adds `node` alone under `name`: of a directory nothing beneath it.
+    pub(super) fn add_single(&mut self, node: &OwnedFd, name: &[u8]) -> Result<(), CopyError> {
+        let stat = stat(node, name)?;
+        self.entry(node, &stat, name.to_vec(), SINGLE)
+    }
+
+    /// Adds an empty file of mode 0, owned by root: a whiteout of a layer.
+    pub(super) fn add_mark(&mut self, name: &[u8]) -> Result<(), CopyError> {
+        self.put(tar_entry::mark(), Vec::new(), name, None)
     }
 
     fn entry(&mut self, node: &OwnedFd, stat: &Stat, name: Vec<u8>, depth: usize) -> Result<(), CopyError> {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let mut header = self.header(stat);
+        // A socket means nothing without its process.
+        let Some(mut header) = self.header(stat) else { return Ok(()) };
         let mut pax = attributes(node, kind, &name)?;
-        let nanos = stat.st_mtime_nsec;
-        if nanos != 0 || stat.st_mtime < 0 {
-            pax.push((b"mtime".to_vec(), pax_time(stat.st_mtime, nanos as u32)));
-        }
+        pax.extend(tar_entry::precise_time(stat));
         match kind {
             FileType::Directory => {
-                header.set_entry_type(tar::EntryType::Directory);
-                let mut slashed = name.clone();
-                slashed.push(b'/');
-                self.put(header, pax, &slashed, None, &mut std::io::empty())?;
-                return self.directory(node, stat, &name, depth);
+                self.put(header, pax, &[&name, b"/".as_slice()].concat(), None)?;
+                if depth == SINGLE { Ok(()) } else { self.directory(node, stat, &name, depth) }
             }
             FileType::RegularFile => {
                 if stat.st_nlink > 1 {
                     if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                         header.set_entry_type(tar::EntryType::Link);
                         let first = first.clone();
-                        return self.put(header, pax, &name, Some(&first), &mut std::io::empty());
+                        return self.put(header, pax, &name, Some(&first));
                     }
                     self.links.insert((stat.st_dev, stat.st_ino), name.clone());
                 }
-                return self.file(node, stat, header, pax, &name);
+                self.file(node, stat, header, pax, &name)
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(node, c"", Vec::new()).map_err(|e| CopyError::io("read link", &name, e))?;
-                header.set_entry_type(tar::EntryType::Symlink);
-                return self.put(header, pax, &name, Some(target.to_bytes()), &mut std::io::empty());
+                self.put(header, pax, &name, Some(target.to_bytes()))
             }
-            FileType::Fifo => header.set_entry_type(tar::EntryType::Fifo),
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                header.set_entry_type(if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char });
-                let numbers = [rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)];
-                header
-                    .set_device_major(numbers[0])
-                    .and_then(|()| header.set_device_minor(numbers[1]))
-                    .map_err(|e| CopyError::io("describe", &name, e))?;
-            }
-            // A tar has no form for a socket; it means nothing without its process.
-            _ => return Ok(()),
+            _ => self.put(header, pax, &name, None),
         }
-        self.put(header, pax, &name, None, &mut std::io::empty())
     }
 
     fn directory(&mut self, node: &OwnedFd, stat: &Stat, name: &[u8], depth: usize) -> Result<(), CopyError> {
@@ -163,63 +153,33 @@ impl<'a, W: Write> Packer<'a, W> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Ok(());
         }
-        let mut header = self.header(stat);
-        header.set_entry_type(tar::EntryType::Directory);
-        self.put(header, Vec::new(), &[path, b"/"].concat(), None, &mut std::io::empty())
+        let Some(header) = self.header(stat) else { return Ok(()) };
+        self.put(header, Vec::new(), &[path, b"/"].concat(), None)
     }
 
     fn file(&mut self, node: &OwnedFd, stat: &Stat, mut header: tar::Header, pax: Vec<Record>, name: &[u8]) -> Result<(), CopyError> {
-        header.set_entry_type(tar::EntryType::Regular);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         header.set_size(size);
         let fd = rustix::fs::open(self_path(node), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
             .map_err(|e| CopyError::io("open", name, e))?;
-        self.put(header, pax, name, None, &mut Exactly { file: std::fs::File::from(fd), left: size })
+        self.put(header, pax, name, None)?;
+        std::io::copy(&mut Exactly { file: std::fs::File::from(fd), left: size }, &mut self.out).map_err(write)?;
+        self.out.write_all(&[0; tar_entry::BLOCK][..tar_entry::padding(size)]).map_err(write)
     }
 
-    fn header(&self, stat: &Stat) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(stat.st_mode & 0o7777);
-        let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
-        header.set_uid(u64::from(uid));
-        header.set_gid(u64::from(gid));
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-        header.set_size(0);
-        header
+    fn header(&self, stat: &Stat) -> Option<tar::Header> {
+        tar_entry::header(stat, (self.owner)(stat.st_uid, stat.st_gid))
     }
 
     /// Writes one entry; what the header has no room for goes before it as extended (PAX) records.
-    fn put(&mut self, mut header: tar::Header, mut pax: Vec<Record>, name: &[u8], link: Option<&[u8]>, data: &mut dyn Read) -> Result<(), CopyError> {
-        if name.len() > NAME_FIELD {
-            pax.push((b"path".to_vec(), name.to_vec()));
-        }
-        let old = header.as_old_mut();
-        let fits = name.len().min(NAME_FIELD);
-        old.name[..fits].copy_from_slice(&name[..fits]);
-        if let Some(link) = link {
-            if link.len() > NAME_FIELD {
-                pax.push((b"linkpath".to_vec(), link.to_vec()));
-            }
-            let fits = link.len().min(NAME_FIELD);
-            old.linkname[..fits].copy_from_slice(&link[..fits]);
-        }
-        header.set_cksum();
-        let write = |source| CopyError::Stream { operation: "write", source };
-        if !pax.is_empty() {
-            let records: Vec<u8> = pax.iter().flat_map(|(key, value)| pax_record(key, value)).collect();
-            let mut extended = tar::Header::new_ustar();
-            extended.set_entry_type(tar::EntryType::XHeader);
-            extended.as_old_mut().name[..9].copy_from_slice(b"PaxHeader");
-            extended.set_mode(0o644);
-            extended.set_uid(0);
-            extended.set_gid(0);
-            extended.set_mtime(0);
-            extended.set_size(records.len() as u64);
-            extended.set_cksum();
-            self.builder.append(&extended, records.as_slice()).map_err(write)?;
-        }
-        self.builder.append(&header, data).map_err(write)
+    fn put(&mut self, header: tar::Header, pax: Vec<Record>, name: &[u8], link: Option<&[u8]>) -> Result<(), CopyError> {
+        let bytes = tar_entry::head(header, pax, name, link);
+        self.out.write_all(&bytes).map_err(write)
     }
+}
+
+fn write(source: std::io::Error) -> CopyError {
+    CopyError::Stream { operation: "write", source }
 }
 
 /// Exactly as many bytes as the header promised: a file that shrank meanwhile is filled with zeroes, one that grew is cut.
@@ -275,7 +235,7 @@ pub(super) fn is_portable_attribute(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.")
 }
 
-fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>, CopyError> {
+pub(super) fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>, CopyError> {
     // Links and special files cannot have the attributes we carry.
     if !matches!(kind, FileType::RegularFile | FileType::Directory) {
         return Ok(Vec::new());
@@ -306,24 +266,6 @@ fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>
     Ok(found)
 }
 
-/// `seconds.nanoseconds`; the fraction counts towards the past for times before 1970.
-fn pax_time(seconds: i64, nanos: u32) -> Vec<u8> {
-    let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    let sign = if total < 0 { "-" } else { "" };
-    let total = total.unsigned_abs();
-    format!("{sign}{}.{:09}", total / 1_000_000_000, total % 1_000_000_000).into_bytes()
-}
-
-/// `LENGTH KEY=VALUE\n`, the length counting itself (pax, IEEE 1003.1).
-fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while rest + length.to_string().len() != length {
-        length = rest + length.to_string().len();
-    }
-    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
-}
-
 fn join(parent: &[u8], child: &[u8]) -> Vec<u8> {
     if parent.is_empty() { child.to_vec() } else { [parent, b"/", child].concat() }
 }
@@ -335,21 +277,6 @@ pub(super) fn lossy(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pax_records_count_themselves() {
-        assert_eq!(pax_record(b"path", b"x"), b"9 path=x\n");
-        assert_eq!(pax_record(b"path", b""), b"8 path=\n");
-        let long = pax_record(b"path", &[b'a'; 88]);
-        let length = long.iter().position(|b| *b == b' ').map(|at| String::from_utf8_lossy(&long[..at]).parse::<usize>());
-        assert_eq!(length, Some(Ok(long.len())));
-    }
-
-    #[test]
-    fn pax_times_go_below_zero() {
-        assert_eq!(pax_time(1, 5), b"1.000000005");
-        assert_eq!(pax_time(-1, 500_000_000), b"-0.500000000");
-    }
 
     #[test]
     fn shrunken_files_are_filled() {

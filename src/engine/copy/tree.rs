@@ -5,16 +5,16 @@ use super::CopyError;
 use super::unpack::open_in_root;
 use crate::engine::{Engine, Error, Result, Status, View};
 use crate::monitor::Live;
-use crate::runtime::{Overlay, Upper};
-use crate::state::record::{IdMap, MountKind, UsernsMode};
+use crate::runtime::{Base, BindSource, Overlay, Upper};
+use crate::state::record::{IdMap, MountKind};
 use crate::sys::private_mounts::PrivateMounts;
 use crate::sys::proc_stat::ProcDir;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount_remount, move_mount, open_tree};
+use rustix::mount::{MountFlags, MoveMountFlags, mount_remount, move_mount};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) struct Tree {
     root: Root,
@@ -55,9 +55,7 @@ fn map(maps: &[IdMap], id: u32, ends: impl Fn(&IdMap) -> (u32, u32)) -> u32 {
 
 /// One mount of a stopped container.
 struct Attachment {
-    destination: PathBuf,
-    source: PathBuf,
-    subpath: Option<PathBuf>,
+    source: BindSource,
     read_only: bool,
 }
 
@@ -81,10 +79,8 @@ impl Engine {
         if view.status == Status::Removing {
             return Err(Error::conflict(format!("container \"{name}\" is being removed")));
         }
-        let mapped = match &view.record.spec.host.userns {
-            UsernsMode::Host => Ids::default(),
-            UsernsMode::Mapped { uids, gids } => Ids { uids: uids.clone(), gids: gids.clone() },
-        };
+        let maps = view.record.spec.host.userns.maps();
+        let mapped = maps.map_or_else(Ids::default, |(uids, gids)| Ids { uids: uids.to_vec(), gids: gids.to_vec() });
         // On disk the ids are the container's own: only a running container shows others, through its id-mapped mounts.
         match self.running_root(&view)? {
             Some(fd) => Ok(Tree { root: Root::Running(fd), ids: mapped }),
@@ -120,16 +116,26 @@ impl Engine {
         overlay.upper = Some(Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: false });
         let mut mounts = Vec::new();
         for mount in &record.spec.mounts {
-            let (source, subpath) = match &mount.kind {
-                MountKind::Bind { source, .. } => (source.clone(), None),
-                MountKind::Volume { name, subpath, .. } => (self.volume_mountpoint(name), subpath.clone()),
+            let (base, subpath, mut read_only) = match &mount.kind {
+                MountKind::Bind { source, .. } => (Base::Directory(source.clone()), None, mount.read_only),
+                MountKind::Volume { name, subpath, .. } => {
+                    // What is in memory is empty until the container runs, unless another one uses it now.
+                    let Some((base, read_only)) = self.volume_base(name)? else { continue };
+                    (base, subpath.clone(), mount.read_only || read_only)
+                }
+                MountKind::Image { id, subpath, .. } => {
+                    let image = self.db.image(id)?.ok_or_else(|| Error::no_such("image", id.as_str()))?;
+                    (Base::Overlay(crate::image::overlay(&self.privilege.roots, &self.db, &image)?), subpath.clone(), true)
+                }
                 // Empty until the container runs.
                 MountKind::Tmpfs { .. } => continue,
             };
-            mounts.push(Attachment { destination: mount.destination.clone(), source, subpath, read_only: mount.read_only });
+            // The changes of a run are gone with it, and those of `cp` would be gone at the next start.
+            read_only |= mount.options.overlay;
+            mounts.push(Attachment { source: BindSource { target: mount.destination.clone(), base, subpath }, read_only });
         }
         // Parents before what is mounted on them.
-        mounts.sort_by_key(|m| m.destination.components().count());
+        mounts.sort_by_key(|m| m.source.target.components().count());
         let read_only = record.spec.host.read_only;
         PrivateMounts::assemble(move || mount_all(&overlay, &dir, &mounts, read_only)).map_err(|e: CopyError| e.about("cp"))
     }
@@ -151,18 +157,10 @@ fn mount_all(overlay: &Overlay, over: &Path, mounts: &[Attachment], read_only: b
 }
 
 fn attach(root: BorrowedFd<'_>, mount: &Attachment) -> std::result::Result<(), CopyError> {
-    let source_name = mount.source.as_os_str().as_bytes();
-    let of_source = |e: Errno| CopyError::io("open", source_name, e);
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let mut source = rustix::fs::open(&mount.source, flags, Mode::empty()).map_err(of_source)?;
-    if let Some(subpath) = &mount.subpath {
-        source = crate::base::rooted::open(source.as_fd(), subpath, flags).map_err(of_source)?;
-    }
-    let stat = super::pack::stat(&source, source_name)?;
+    let destination = mount.source.target.as_os_str().as_bytes();
+    let tree = mount.source.open()?;
+    let stat = super::pack::stat(&tree, destination)?;
     let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(source.as_fd(), c"", clone).map_err(of_source)?;
-    let destination = mount.destination.as_os_str().as_bytes();
     let point = mount_point(root, destination, is_dir)?;
     let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree.as_fd(), c"", point.as_fd(), c"", empty).map_err(|e| CopyError::io("mount on", destination, e))?;

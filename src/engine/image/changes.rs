@@ -1,8 +1,8 @@
 //! The Dockerfile instructions that change an image's config without running anything: `import --change`.
 
-use crate::engine::filter::go_duration;
+use crate::base::go_duration;
 use crate::engine::{Error, Result};
-use crate::oci::ImageDefaults;
+use crate::oci::{ImageDefaults, exposed_ports};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub fn apply(defaults: &mut ImageDefaults, instruction: &str) -> Result<()> {
         "LABEL" => defaults.labels.get_or_insert_default().extend(pairs(rest).map_err(wrong)?),
         "EXPOSE" => {
             for word in rest.split_whitespace() {
-                let ports = exposed(word).ok_or_else(|| wrong(format!("\"{word}\" is no port")))?;
+                let ports = exposed_ports(word).ok_or_else(|| wrong(format!("\"{word}\" is no port")))?;
                 defaults.exposed_ports.get_or_insert_default().extend(ports.into_iter().map(|port| (port, json!({}))));
             }
         }
@@ -117,18 +117,6 @@ fn words(text: &str) -> std::result::Result<Vec<String>, String> {
         words.push(word);
     }
     Ok(words)
-}
-
-/// `80`, `80/udp`, `8000-8002/tcp` as keys of `ExposedPorts`.
-fn exposed(word: &str) -> Option<Vec<String>> {
-    let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
-    }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) = (first.parse().ok().filter(|port| *port > 0)?, last.parse().ok()?);
-    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
 /// `NONE`, or `[--interval=30s …] CMD command`.

@@ -41,6 +41,7 @@ impl Engine {
         }
         let config = |diff_id: &Digest| document(diff_id, defaults, &platform, options);
         let image = crate::image::import(&self.privilege.roots, &self.db, &self.registry, archive, config, name.as_ref())?;
+        self.emit([crate::engine::events::of_image(&image, "import", &image.id, options.name.as_deref().unwrap_or(&image.id))]);
         Ok(image.id)
     }
 }

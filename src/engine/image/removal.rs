@@ -5,7 +5,7 @@
 //! running container forbids it even then.
 
 use super::{parse_reference, same_repository};
-use crate::engine::{Engine, Error, ImageView, Reference, RemovedImage, Result, Status, View};
+use crate::engine::{Engine, Error, ImageView, Reference, RemovedImage, Result, Status, View, events};
 
 /// What [`decide`] says is to be done.
 #[derive(Debug, PartialEq)]
@@ -59,6 +59,9 @@ impl Engine {
             }
             Ok::<_, Error>(())
         })?;
+        let image = |action, name: &str| events::of_image(&view.image, action, &view.image.id, name);
+        let deleted = removal.delete.then(|| image("delete", &view.image.id));
+        self.emit(removal.names.iter().map(|name| image("untag", &name.familiar())).chain(deleted));
         let untagged = removal.names.iter().map(|n| format!("Untagged: {}", n.familiar())).collect();
         let deleted = if removal.delete { vec![format!("Deleted: {}", view.image.id)] } else { Vec::new() };
         Ok(RemovedImage { untagged, deleted })
@@ -67,7 +70,7 @@ impl Engine {
     fn image_users(&self, id: &str) -> Result<Vec<User>> {
         let mut users: Vec<User> = Vec::new();
         for record in self.db.containers()? {
-            if record.spec.image_id == id {
+            if record.spec.uses_image(id) {
                 let View { record, status, .. } = self.view_of(record);
                 let running = matches!(status, Status::Running | Status::Paused | Status::Restarting);
                 users.push(User { id: record.id.short().to_owned(), running });

@@ -1,6 +1,6 @@
 //! Docker's `HostConfig` of a container, rebuilt from the typed record.
 
-use crate::engine::container::{MASKED, READ_ONLY};
+use crate::engine::container::{masked_everywhere, read_only};
 use crate::engine::list::protocol_name;
 use crate::state::record::{
     CgroupnsMode, ContainerSpec, HostSpec, IpcMode, MountKind, NetworkMode, PidMode, Resources, RestartPolicy, Seccomp, UsernsMode,
@@ -34,8 +34,8 @@ pub(super) fn document(spec: &ContainerSpec) -> Value {
         out.insert("Init".to_owned(), json!(true));
     }
     let open = host.privileged || host.security.unmasked;
-    out.insert("MaskedPaths".to_owned(), if open { Value::Null } else { json!(MASKED) });
-    out.insert("ReadonlyPaths".to_owned(), if open { Value::Null } else { json!(READ_ONLY) });
+    out.insert("MaskedPaths".to_owned(), if open { Value::Null } else { json!(masked_everywhere(host)) });
+    out.insert("ReadonlyPaths".to_owned(), if open { Value::Null } else { json!(read_only(host)) });
     Value::Object(out)
 }
 
@@ -59,9 +59,11 @@ fn general(host: &HostSpec) -> Value {
         "LogConfig": { "Type": host.log.driver, "Config": host.log.options },
         "NetworkMode": match &host.network {
             NetworkMode::Bridge => "bridge".to_owned(),
+            NetworkMode::Named(name) => name.clone(),
             NetworkMode::Host => "host".to_owned(),
             NetworkMode::None => "none".to_owned(),
             NetworkMode::Container(other) => format!("container:{other}"),
+            NetworkMode::Pod => "pod".to_owned(),
         },
         "PortBindings": port_bindings(host),
         "RestartPolicy": restart(&host.restart),
@@ -86,6 +88,7 @@ fn general(host: &HostSpec) -> Value {
             IpcMode::Shareable => "shareable".to_owned(),
             IpcMode::Host => "host".to_owned(),
             IpcMode::Container(other) => format!("container:{other}"),
+            IpcMode::Pod => "pod".to_owned(),
         },
         "Cgroup": "",
         "Links": null,
@@ -94,6 +97,7 @@ fn general(host: &HostSpec) -> Value {
             PidMode::Private => String::new(),
             PidMode::Host => "host".to_owned(),
             PidMode::Container(other) => format!("container:{other}"),
+            PidMode::Pod => "pod".to_owned(),
         },
         "Privileged": host.privileged,
         "PublishAllPorts": host.publish_all,
@@ -101,12 +105,29 @@ fn general(host: &HostSpec) -> Value {
         "SecurityOpt": list(&security(host)),
         "StorageOpt": null,
         "UTSMode": if host.uts_host { "host" } else { "" },
-        "UsernsMode": match host.userns { UsernsMode::Host => "", UsernsMode::Mapped { .. } => "private" },
+        "UsernsMode": match &host.userns {
+            UsernsMode::Host => String::new(),
+            UsernsMode::Mapped { .. } | UsernsMode::Auto(_) => "private".to_owned(),
+            UsernsMode::Container { id, .. } => format!("container:{id}"),
+        },
         "ShmSize": if host.shm_size == 0 { SHM_SIZE } else { host.shm_size },
         "Runtime": "rcon",
         "ConsoleSize": [0, 0],
         "Isolation": "",
     })
+}
+
+fn weights(list: &[(String, u16)]) -> Value {
+    let list: Vec<Value> = list.iter().map(|(path, weight)| json!({ "Path": path, "Weight": weight })).collect();
+    if list.is_empty() { Value::Null } else { Value::Array(list) }
+}
+
+/// As Docker shows devices that were asked for by CDI.
+fn device_requests(names: &[String]) -> Value {
+    if names.is_empty() {
+        return Value::Null;
+    }
+    json!([{ "Driver": "cdi", "Count": 0, "DeviceIDs": names, "Capabilities": null, "Options": null }])
 }
 
 fn restart(policy: &RestartPolicy) -> Value {
@@ -131,6 +152,11 @@ fn security(host: &HostSpec) -> Vec<String> {
         Seccomp::Profile(text) => out.push(format!("seccomp={text}")),
     }
     out.extend(security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
+    out.extend(security.masked.iter().map(|path| format!("mask={}", path.display())));
+    out.extend(security.unmasked_paths.iter().map(|path| format!("unmask={path}")));
+    if !security.proc_options.is_empty() {
+        out.push(format!("proc-opts={}", security.proc_options.join(",")));
+    }
     out.extend(security.label.iter().map(|label| format!("label={label}")));
     out
 }
@@ -182,7 +208,7 @@ fn resources(host: &HostSpec) -> Value {
         "NanoCpus": r.nano_cpus.unwrap_or(0),
         "CgroupParent": host.cgroup_parent,
         "BlkioWeight": r.blkio_weight.unwrap_or(0),
-        "BlkioWeightDevice": null,
+        "BlkioWeightDevice": weights(&r.blkio_weight_device),
         "BlkioDeviceReadBps": rates(&r.device_read_bps),
         "BlkioDeviceWriteBps": rates(&r.device_write_bps),
         "BlkioDeviceReadIOps": rates(&r.device_read_iops),
@@ -195,7 +221,7 @@ fn resources(host: &HostSpec) -> Value {
         "CpusetMems": r.cpuset_mems,
         "Devices": devices,
         "DeviceCgroupRules": list(&host.device_rules),
-        "DeviceRequests": null,
+        "DeviceRequests": device_requests(&host.cdi),
         "MemoryReservation": r.memory_reservation.unwrap_or(0),
         "MemorySwap": swap,
         "MemorySwappiness": r.memory_swappiness,

@@ -1,6 +1,7 @@
 //! A running container's document, key by key in Docker's order.
 use super::*;
 use record::{ContainerSpec, HostSpec, Mount, Phase, PortMapping, ProcessSpec, Protocol, PublishedPort};
+use std::collections::BTreeMap;
 
 const ID: &str = "ab00000000000000000000000000000000000000000000000000000000000001";
 
@@ -24,6 +25,7 @@ fn view() -> View {
             read_only: true,
             mode: "ro".to_owned(),
             propagation: String::new(),
+            options: crate::state::record::MountOptions::default(),
         }],
         host: HostSpec {
             ports: vec![PortMapping { host_ip: None, host_ports: Some((8080, 8080)), container_port: 80, protocol: Protocol::Tcp }],
@@ -41,33 +43,45 @@ fn view() -> View {
         finished: Timestamp::NEVER,
         exit_code: 0,
         oom_killed: false,
+        oom_kills: 0,
+        log_lost: 0,
         error: String::new(),
         restart_count: 0,
         stopped_by_user: false,
-        address: Some("172.18.0.2".parse().unwrap()),
+        revival: None,
+        endpoints: vec![record::Endpoint {
+            network: "bridge".to_owned(),
+            network_id: "net1".to_owned(),
+            id: "end1".to_owned(),
+            interface: "eth0".to_owned(),
+            ipv4: Some("172.18.0.2".parse().unwrap()),
+            ipv6: None,
+            mac: [0x02, 0x42, 0xac, 0x12, 0, 2],
+            gateway: true,
+        }],
         published: vec![PublishedPort { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp }],
-        spec,
+        spec: Box::new(spec),
     };
-    View { record, status: Status::Running, pid: 42, restart_count: 0, started: at }
+    View { record, status: Status::Running, pid: 42, restart_count: 0, started: at, next_start: None, health: None }
 }
 
 fn document(view: &View, sizes: Option<(u64, u64)>) -> Value {
-    let network = Network {
-        name: "bridge".to_owned(),
-        id: "net1".to_owned(),
-        created: Timestamp::NEVER,
-        bridge: "rcon0".to_owned(),
+    let pool = record::Pool {
         subnet: "172.18.0.0".parse().unwrap(),
         prefix: 20,
-        gateway: "172.18.0.1".parse().unwrap(),
+        gateway: Some("172.18.0.1".parse().unwrap()),
+        range: None,
+        auxiliary: BTreeMap::new(),
     };
+    let network = Network { id: "net1".to_owned(), pools: vec![pool], ..Network::new("bridge", record::Driver::Bridge, BTreeMap::new()) };
     container_document(&Facts {
         view,
         dir: "/d/containers/x".into(),
         volumes: "/d/volumes".into(),
         lowers: Some(vec!["/d/layers/2/diff".to_owned(), "/d/layers/1/diff".to_owned()]),
-        network: Some(network),
+        networks: vec![network],
         sizes,
+        links: Vec::new(),
     })
 }
 
@@ -83,7 +97,10 @@ fn keys_are_dockers_in_dockers_order() {
         "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name RestartCount Driver Platform MountLabel \
          ProcessLabel AppArmorProfile ExecIDs HostConfig GraphDriver SizeRw SizeRootFs Mounts Config NetworkSettings"
     );
-    assert_eq!(keys(&document["State"]), "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt FinishedAt");
+    assert_eq!(
+        keys(&document["State"]),
+        "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt FinishedAt OOMKills LogLinesLost"
+    );
     assert_eq!(
         keys(&document["Config"]),
         "Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty OpenStdin StdinOnce Env Cmd Image Volumes \

@@ -1,7 +1,7 @@
 //! `--userns`, `--uidmap`, `--gidmap`: user namespaces on request.
 
 use super::FlagError;
-use crate::state::record::{IdMap, UsernsMode};
+use crate::state::record::{AutoUserns, IdMap, UsernsMode};
 
 /// One mapping `container:host:size`.
 fn parse_map(flag: &'static str, text: &str) -> Result<IdMap, FlagError> {
@@ -21,18 +21,21 @@ fn parse_map(flag: &'static str, text: &str) -> Result<IdMap, FlagError> {
 /// The user namespace of a request. Maps of one kind serve the other kind too when that has none.
 ///
 /// # Errors
-/// An unsupported mode, a malformed or overlapping map, or maps together with `--userns host`.
+/// An unsupported mode, a malformed or overlapping map, or maps together with `--userns`.
 pub fn parse(userns: Option<&str>, uids: &[String], gids: &[String]) -> Result<UsernsMode, FlagError> {
-    let host = match userns {
-        None | Some("") => false,
-        Some("host") => true,
-        Some(other) => return Err(FlagError::new("--userns", other, "expected host; a private one is asked for with --uidmap and --gidmap")),
-    };
-    if uids.is_empty() && gids.is_empty() {
-        return Ok(UsernsMode::Host);
+    let mode = userns.filter(|text| !text.is_empty());
+    if let Some(text) = mode.filter(|text| *text != "private") {
+        let parsed = parse_mode(text)?;
+        if !uids.is_empty() || !gids.is_empty() {
+            return Err(FlagError::new("--userns", text, "it conflicts with --uidmap and --gidmap"));
+        }
+        return Ok(parsed);
     }
-    if host {
-        return Err(FlagError::new("--userns", "host", "it conflicts with --uidmap and --gidmap"));
+    if uids.is_empty() && gids.is_empty() {
+        return match mode {
+            Some(text) => Err(FlagError::new("--userns", text, "give the maps with --uidmap and --gidmap, or use auto")),
+            None => Ok(UsernsMode::Host),
+        };
     }
     let list = |flag: &'static str, texts: &[String]| {
         let maps = texts.iter().map(|text| parse_map(flag, text)).collect::<Result<Vec<_>, _>>()?;
@@ -48,6 +51,46 @@ pub fn parse(userns: Option<&str>, uids: &[String], gids: &[String]) -> Result<U
         gids.clone_from(&uids);
     }
     Ok(UsernsMode::Mapped { uids, gids })
+}
+
+fn parse_mode(text: &str) -> Result<UsernsMode, FlagError> {
+    let wrong = |reason: &str| FlagError::new("--userns", text, reason);
+    let (mode, options) = text.split_once(':').map_or((text, None), |(mode, options)| (mode, Some(options)));
+    match (mode, options) {
+        ("host", None) => Ok(UsernsMode::Host),
+        ("auto", options) => parse_auto(text, options.unwrap_or_default()).map(UsernsMode::Auto),
+        ("container", Some(name)) if !name.is_empty() => {
+            Ok(UsernsMode::Container { id: name.to_owned(), root: String::new(), uids: Vec::new(), gids: Vec::new() })
+        }
+        ("container", _) => Err(wrong("the container is missing after \"container:\"")),
+        // Podman refuses both to root, too: they are about the id of the user who has no other.
+        ("keep-id" | "nomap", _) => Err(wrong(
+            "this mode is about the ids of a user without rights and means nothing for root: use auto, --uidmap and --gidmap, \
+             or mount with idmap, uid= and gid= to have other owners shown",
+        )),
+        ("ns", _) => Err(wrong("user namespaces are joined by container only: use container:NAME")),
+        _ => Err(wrong("expected host, auto, or container:NAME; or give the maps with --uidmap and --gidmap")),
+    }
+}
+
+/// `size=N`, `uidmapping=C:H:N`, `gidmapping=C:H:N`, separated by commas.
+fn parse_auto(text: &str, options: &str) -> Result<AutoUserns, FlagError> {
+    let mut auto = AutoUserns::default();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => {
+                let size = value.parse().ok().filter(|size| *size > 0);
+                auto.size = Some(size.ok_or_else(|| FlagError::new("--userns", text, format!("invalid size \"{value}\"")))?);
+            }
+            Some(("uidmapping", value)) => auto.uids.push(parse_map("--userns auto:uidmapping", value)?),
+            Some(("gidmapping", value)) => auto.gids.push(parse_map("--userns auto:gidmapping", value)?),
+            _ => return Err(FlagError::new("--userns", text, format!("unknown option \"{option}\": expected size, uidmapping or gidmapping"))),
+        }
+    }
+    if overlap(&auto.uids).is_some() || overlap(&auto.gids).is_some() {
+        return Err(FlagError::new("--userns", text, "its maps overlap"));
+    }
+    Ok(auto)
 }
 
 /// Index of the first map that overlaps an earlier one on either side.
@@ -73,6 +116,25 @@ mod tests {
             assert!(parse(None, &map(bad), &[]).is_err(), "{bad}");
         }
         assert!(parse(None, &["0:0:10".into(), "5:100:10".into()], &[]).is_err());
+        assert_eq!(parse(Some("auto"), &[], &[]).unwrap(), UsernsMode::Auto(AutoUserns::default()));
+        let UsernsMode::Auto(auto) = parse(Some("auto:size=9,uidmapping=1:7:2,gidmapping=0:5:1"), &[], &[]).unwrap() else { panic!() };
+        assert_eq!((auto.size, auto.uids, auto.gids.len()), (Some(9), vec![IdMap { container: 1, host: 7, size: 2 }], 1));
+        assert!(matches!(parse(Some("container:a"), &[], &[]), Ok(UsernsMode::Container { .. })));
+        assert!(parse(Some("private"), &map("0:5:9"), &[]).is_ok());
+        for (bad, word) in [
+            ("auto:x=1", "unknown option"),
+            ("auto:size=0", "size"),
+            ("auto:uidmapping=0:0:2,uidmapping=1:5:1", "overlap"),
+            ("container:", "missing"),
+            ("keep-id:uid=5", "for root"),
+            ("nomap", "for root"),
+            ("ns:/x", "container:NAME"),
+            ("private", "--uidmap"),
+            ("x", "expected host"),
+        ] {
+            let error = parse(Some(bad), &[], &[]).unwrap_err().to_string();
+            assert!(error.contains(word), "{bad}: {error}");
+        }
         assert!(parse(Some("host"), &map("0:0:1"), &[]).is_err() && parse(Some("keep-id"), &[], &[]).is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! `--mount`: one line of comma-separated values, `type=bind,source=/a,target=/b,readonly`.
 
 use super::volume::{Base, destination};
-use super::{FlagError, MountRequest, MountSource, parse_bool};
-use crate::base::ByteSize;
+use super::{FlagError, MountRequest, MountSource, idmap, parse_bool};
+use crate::base::{ByteSize, csv};
+use crate::state::record::MountOptions;
 use std::collections::BTreeMap;
 
 const FLAG: &str = "--mount";
@@ -13,17 +14,30 @@ struct Fields {
     kind: String,
     source: Option<String>,
     target: Option<String>,
-    read_only: bool,
+    read_only: Option<bool>,
     propagation: String,
-    recursive: Option<bool>,
+    recursive: Recursive,
     create: bool,
     no_copy: bool,
     subpath: Option<String>,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
     tmpfs: Vec<String>,
+    mount: MountOptions,
     /// Keys typed that belong to one type only: (key, type).
     bound: Vec<(String, &'static str)>,
+}
+
+/// `bind-recursive`: what is mounted below the source.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Recursive {
+    #[default]
+    Enabled,
+    Disabled,
+    /// Comes along, and stays writable under a read-only mount.
+    Writable,
+    /// Comes along, and must be read-only too (which it is by default, as far as the kernel can).
+    ReadOnly,
 }
 
 /// Parses one `--mount` value.
@@ -33,7 +47,10 @@ struct Fields {
 pub fn parse(text: &str, base: &Base) -> Result<MountRequest, FlagError> {
     let wrong = |reason: String| FlagError::new(FLAG, text, reason);
     let mut fields = Fields { kind: "volume".to_owned(), ..Fields::default() };
-    for field in split_csv(text).map_err(wrong)? {
+    if text.is_empty() {
+        return Err(wrong("it is empty".to_owned()));
+    }
+    for field in csv::split(text).map_err(wrong)? {
         fields.take(&field).map_err(wrong)?;
     }
     fields.finish(base).map_err(wrong)
@@ -46,15 +63,19 @@ impl Fields {
             None => (field.trim().to_ascii_lowercase(), None),
         };
         let flag = || value.map_or(Ok(true), parse_bool);
-        for (prefix, kind) in [("bind-", "bind"), ("volume-", "volume"), ("tmpfs-", "tmpfs")] {
+        for (prefix, kind) in [("bind-", "bind"), ("volume-", "volume"), ("tmpfs-", "tmpfs"), ("image-", "image")] {
             if key.starts_with(prefix) {
                 self.bound.push((key.clone(), kind));
             }
         }
         match key.as_str() {
-            "readonly" | "ro" => self.read_only = flag()?,
+            "readonly" | "ro" => self.read_only = Some(flag()?),
+            "readwrite" | "rw" => self.read_only = Some(!flag()?),
             "volume-nocopy" => self.no_copy = flag()?,
             "bind-create-src" => self.create = flag()?,
+            "bind-nonrecursive" => self.recursive = if flag()? { Recursive::Disabled } else { Recursive::Enabled },
+            "u" | "chown" => self.mount.chown = flag()?,
+            "idmap" => self.mount.idmap = Some(idmap::parse(value)?),
             _ => return self.take_value(&key, value.ok_or_else(|| format!("\"{field}\" must be a key=value pair"))?),
         }
         Ok(())
@@ -70,17 +91,20 @@ impl Fields {
                 _ => return Err(format!("unknown bind-propagation \"{value}\"")),
             },
             "bind-recursive" => match value {
-                "enabled" => self.recursive = Some(true),
-                "disabled" => self.recursive = Some(false),
-                "writable" | "readonly" => return Err(format!("bind-recursive={value} is not supported; use enabled or disabled")),
-                _ => return Err(format!("unknown bind-recursive \"{value}\": expected enabled or disabled")),
+                "enabled" => self.recursive = Recursive::Enabled,
+                "disabled" => self.recursive = Recursive::Disabled,
+                "writable" => self.recursive = Recursive::Writable,
+                "readonly" => self.recursive = Recursive::ReadOnly,
+                _ => return Err(format!("unknown bind-recursive \"{value}\": expected enabled, disabled, writable or readonly")),
             },
-            "volume-subpath" => {
+            "volume-subpath" | "image-subpath" | "subpath" => {
                 if value.starts_with('/') || value.split('/').any(|part| part == "..") {
-                    return Err(format!("volume-subpath \"{value}\" must be a relative path within the volume"));
+                    let of = if key == "image-subpath" { "image" } else { "volume" };
+                    return Err(format!("{key} \"{value}\" must be a relative path within the {of}"));
                 }
-                self.subpath = Some(value.to_owned());
+                self.subpath = Some(value.to_owned()).filter(|path| !path.is_empty());
             }
+            "uid" | "gid" => idmap::owner(&mut self.mount.idmap, key, value)?,
             "volume-driver" if value == "local" => {}
             "volume-driver" => return Err(format!("volume driver \"{value}\" is not supported; only local is")),
             "volume-label" => insert(&mut self.labels, value),
@@ -105,20 +129,22 @@ impl Fields {
 
     fn finish(self, base: &Base) -> Result<MountRequest, String> {
         match self.kind.as_str() {
-            "bind" | "volume" | "tmpfs" => {}
-            "image" | "npipe" | "cluster" => return Err(format!("mounts of type {} are not supported; use bind, volume or tmpfs", self.kind)),
-            other => return Err(format!("unknown type \"{other}\": expected bind, volume or tmpfs")),
+            "bind" | "volume" | "tmpfs" | "image" => {}
+            "npipe" | "cluster" => return Err(format!("mounts of type {} are not supported; use bind, volume, tmpfs or image", self.kind)),
+            other => return Err(format!("unknown type \"{other}\": expected bind, volume, tmpfs or image")),
         }
         if let Some((key, kind)) = self.bound.iter().find(|(_, kind)| *kind != self.kind) {
             return Err(format!("the key {key} is for type={kind}, not for type={}", self.kind));
         }
+        self.check()?;
+        let read_only = self.read_only.unwrap_or(self.kind == "image");
         let target = self.target.as_deref().ok_or("target is required")?;
         let destination = destination(target)?;
         let source = match self.kind.as_str() {
             "bind" => {
                 let text = self.source.as_deref().filter(|s| !s.is_empty()).ok_or("source is required for type=bind")?;
                 let source = base.resolve(text).ok_or_else(|| format!("the source \"{text}\" is not an absolute path"))?;
-                MountSource::Bind { source, create: self.create, recursive: self.recursive.unwrap_or(true) }
+                MountSource::Bind { source, create: self.create, recursive: self.recursive != Recursive::Disabled }
             }
             "volume" => {
                 let name = match self.source.as_deref().filter(|s| !s.is_empty()) {
@@ -127,6 +153,10 @@ impl Fields {
                 };
                 MountSource::Volume { name, no_copy: self.no_copy, subpath: self.subpath.map(Into::into), labels: self.labels, options: self.options }
             }
+            "image" => {
+                let reference = self.source.filter(|s| !s.is_empty()).ok_or("source is required for type=image: the image")?;
+                MountSource::Image { reference, subpath: self.subpath.map(Into::into) }
+            }
             _ => {
                 if self.source.is_some() {
                     return Err("type=tmpfs takes no source".to_owned());
@@ -134,61 +164,37 @@ impl Fields {
                 MountSource::Tmpfs { options: self.tmpfs.join(","), from_flag: false }
             }
         };
-        Ok(MountRequest { destination, source, read_only: self.read_only, mode: String::new(), propagation: self.propagation, bind_text: None })
+        let options = MountOptions { writable_submounts: self.recursive == Recursive::Writable, ..self.mount };
+        Ok(MountRequest { destination, source, read_only, mode: String::new(), propagation: self.propagation, bind_text: None, options })
+    }
+
+    /// Keys that need others, or another type.
+    fn check(&self) -> Result<(), String> {
+        let word = match self.recursive {
+            Recursive::Writable => "writable",
+            Recursive::ReadOnly => "readonly",
+            _ => "",
+        };
+        if !word.is_empty() && self.read_only != Some(true) {
+            return Err(format!("option \"bind-recursive={word}\" requires \"readonly\" to be specified in conjunction"));
+        }
+        if self.recursive == Recursive::ReadOnly && self.propagation != "rprivate" {
+            return Err("option \"bind-recursive=readonly\" requires \"bind-propagation=rprivate\" to be specified in conjunction".to_owned());
+        }
+        let shown = self.mount.chown || self.mount.idmap.is_some();
+        if shown && matches!(self.kind.as_str(), "tmpfs" | "image") {
+            return Err(format!("idmap, uid, gid and U are for binds and volumes, not for type={}", self.kind));
+        }
+        if self.subpath.is_some() && matches!(self.kind.as_str(), "bind" | "tmpfs") {
+            return Err(format!("a subpath is for volumes and images, not for type={}", self.kind));
+        }
+        Ok(())
     }
 }
 
 fn insert(map: &mut BTreeMap<String, String>, text: &str) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     map.insert(key.to_owned(), value.to_owned());
-}
-
-/// One record of RFC 4180: fields may be quoted as a whole, `""` is a quote inside.
-///
-/// # Errors
-/// An empty record, a quote inside an unquoted field, or one left open.
-pub fn split_csv(text: &str) -> Result<Vec<String>, String> {
-    if text.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                if rest[..end].contains('"') {
-                    return Err("a quote inside an unquoted field; quote the whole field".to_owned());
-                }
-                (rest[..end].to_owned(), &rest[end..])
-            }
-        };
-        fields.push(field);
-        match after.strip_prefix(',') {
-            Some(next) => rest = next,
-            None if after.is_empty() => return Ok(fields),
-            None => return Err("text after a closing quote".to_owned()),
-        }
-    }
-}
-
-/// The field up to its closing quote, and what follows.
-fn quoted_field(text: &str) -> Result<(String, &str), String> {
-    let mut field = String::new();
-    let mut rest = text;
-    loop {
-        let end = rest.find('"').ok_or("a quote is left open")?;
-        field.push_str(&rest[..end]);
-        rest = &rest[end + 1..];
-        match rest.strip_prefix('"') {
-            Some(next) => {
-                field.push('"');
-                rest = next;
-            }
-            None => return Ok((field, rest)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -201,12 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn csv_records() {
-        for (text, fields) in [("a,b", vec!["a", "b"]), ("\"a,b\",c", vec!["a,b", "c"]), ("\"a\"\"b\"", vec!["a\"b"]), ("a,", vec!["a", ""])] {
-            assert_eq!(split_csv(text).unwrap(), fields, "{text}");
-        }
+    fn malformed_records() {
         for bad in ["", "a\"b", "\"a", "\"a\"b"] {
-            assert!(split_csv(bad).is_err(), "{bad}");
+            assert!(parse(bad, &base()).is_err(), "{bad}");
         }
     }
 
@@ -224,13 +227,29 @@ mod tests {
         assert_eq!((labels["a"].as_str(), options["o"].as_str()), ("b", "uid=1"));
         let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770", &base()).unwrap();
         assert_eq!(tmpfs.source, MountSource::Tmpfs { options: "size=1048576,mode=1770".into(), from_flag: false });
+        let image = parse("type=image,source=busybox,target=/i,image-subpath=bin", &base()).unwrap();
+        assert_eq!(image.source, MountSource::Image { reference: "busybox".into(), subpath: Some("bin".into()) });
+        assert!(image.read_only && !parse("type=image,source=busybox,target=/i,rw=true", &base()).unwrap().read_only);
+        let bind = |more: &str| parse(&format!("type=bind,src=/a,dst=/b,{more}"), &base()).unwrap();
+        assert!(bind("ro,bind-recursive=writable").options.writable_submounts);
+        assert!(!bind("ro,bind-propagation=rprivate,bind-recursive=readonly").options.writable_submounts);
+        assert!(bind("U").options.chown && bind("chown=true").options.chown && bind("uid=5").options.idmap.is_some());
         assert!(matches!(parse("target=/d", &base()).unwrap().source, MountSource::Volume { name: None, .. }));
     }
 
     #[test]
     fn refused_mounts() {
         for (bad, word) in [
-            ("type=image,source=a,target=/b", "image"),
+            ("type=image,target=/b", "source is required"),
+            ("type=image,source=a,target=/b,image-subpath=../x", "relative"),
+            ("type=image,source=a,target=/b,uid=5", "type=image"),
+            ("type=bind,source=/a,target=/b,bind-recursive=writable", "readonly"),
+            ("type=bind,source=/a,target=/b,bind-recursive=readonly,ro", "bind-propagation=rprivate"),
+            ("type=bind,source=/a,target=/b,bind-recursive=yes", "expected enabled"),
+            ("type=bind,source=/a,target=/b,subpath=x", "subpath"),
+            ("type=tmpfs,target=/b,idmap", "type=tmpfs"),
+            ("source=data,target=/b,image-subpath=x", "type=image"),
+            ("source=data,target=/b,idmap=x", "uids=DISK"),
             ("type=x,target=/b", "unknown type"),
             ("type=bind,target=/b", "source is required"),
             ("type=bind,source=a,target=/b", "absolute"),
@@ -244,7 +263,8 @@ mod tests {
             ("source=data,target=/b,volume-subpath=../x", "relative"),
             ("source=data,target=/b,volume-driver=nfs", "nfs"),
             ("type=bind,source=/a,target=/b,ro=maybe", "boolean"),
-            ("readwrite", "key=value"),
+            ("writable", "key=value"),
+            ("source=data,rw", "target is required"),
         ] {
             let error = parse(bad, &base()).unwrap_err().to_string();
             assert!(error.contains(word), "{bad}: {error}");

@@ -37,12 +37,9 @@ pub fn parse_expose(text: &str) -> Result<Vec<String>, FlagError> {
     Ok((first..=last).map(|port| format!("{port}/{}", name(protocol))).collect())
 }
 
-/// `tcp` or `udp`.
+/// `tcp`, `udp` or `sctp`.
 pub fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+    protocol.name()
 }
 
 fn parse_long(text: &str) -> Result<Vec<PortMapping>, String> {
@@ -82,12 +79,7 @@ fn split_protocol(text: &str) -> Result<(&str, Protocol), String> {
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        "sctp" => Err("publishing sctp ports is not supported; use tcp or udp".to_owned()),
-        _ => Err(format!("unknown protocol \"{text}\": expected tcp or udp")),
-    }
+    Protocol::named(&text.to_ascii_lowercase()).ok_or_else(|| format!("unknown protocol \"{text}\": expected tcp, udp or sctp"))
 }
 
 /// (address, host part, container part) of the short form without its protocol.
@@ -152,6 +144,7 @@ mod tests {
             ("target=80,published=8080", "* 8080 80/tcp"),
             ("published=53,target=53,protocol=udp", "* 53 53/udp"),
             ("65535:65535", "* 65535 65535/tcp"),
+            ("3868:3868/SCTP", "* 3868 3868/sctp"),
         ] {
             assert_eq!(show(text), expected, "{text}");
         }
@@ -163,7 +156,6 @@ mod tests {
             "70000:80",
             "1:2:3:4",
             "::1:80:80",
-            "80/sctp",
             "80/x",
             "8000-8002:80-81",
             "90-80",
@@ -174,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(show(bad), "error", "{bad}");
         }
-        assert!(parse_publish("80/sctp").unwrap_err().to_string().contains("sctp"));
+        assert!(parse_publish("80/dccp").unwrap_err().to_string().contains("dccp"));
     }
 
     #[test]

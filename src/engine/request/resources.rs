@@ -16,6 +16,14 @@ pub fn parse_memory(flag: &'static str, text: &str) -> Result<Option<u64>, FlagE
     Ok((size.0 > 0).then_some(size.0))
 }
 
+/// `--shm-size` in bytes.
+///
+/// # Errors
+/// Not a size, or zero.
+pub fn parse_shm_size(text: &str) -> Result<u64, FlagError> {
+    parse_memory("--shm-size", text)?.ok_or_else(|| FlagError::new("--shm-size", text, "the size must be positive"))
+}
+
 /// `--memory-swap`: bytes of memory and swap together; -1 is unlimited, 0 as unset.
 ///
 /// # Errors
@@ -77,6 +85,19 @@ pub fn parse_blkio_weight(text: &str) -> Result<Option<u16>, FlagError> {
         Ok(0) => Ok(None),
         Ok(weight @ 10..=1000) => Ok(Some(weight)),
         _ => Err(FlagError::new("--blkio-weight", text, "expected 10 to 1000, or 0 to disable")),
+    }
+}
+
+/// `--blkio-weight-device`: `path:weight`, 10 to 1000.
+///
+/// # Errors
+/// No absolute device path, or the weight is out of range.
+pub fn parse_weight_device(text: &str) -> Result<(String, u16), FlagError> {
+    let wrong = |reason: &str| FlagError::new("--blkio-weight-device", text, reason);
+    let (path, weight) = text.rsplit_once(':').filter(|(path, _)| path.starts_with('/')).ok_or_else(|| wrong("expected /device:weight"))?;
+    match weight.parse::<u16>() {
+        Ok(weight @ 10..=1000) => Ok((path.to_owned(), weight)),
+        _ => Err(wrong("the weight must be 10 to 1000")),
     }
 }
 

@@ -80,7 +80,35 @@ pub fn apply(spec: &mut SecuritySpec, text: &str, read: &dyn Fn(&str) -> Result<
             _ => return Err(wrong("expected label=disable or label=user:|role:|type:|level:VALUE".to_owned())),
         },
         ("systempaths", Some("unconfined")) => spec.unmasked = true,
-        ("mask" | "unmask" | "proc-opts" | "writable-cgroups", _) => return Err(wrong(format!("the option {key} is not supported"))),
+        ("mask", Some(list)) => {
+            for path in list.split(':') {
+                if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                    return Err(wrong(format!("\"{path}\" is not an absolute path")));
+                }
+                spec.masked.push(path.into());
+            }
+        }
+        ("unmask", Some(list)) if list.eq_ignore_ascii_case("all") => spec.unmasked = true,
+        ("unmask", Some(list)) if list.split(':').all(|path| path.starts_with('/')) => {
+            spec.unmasked_paths.extend(list.split(':').map(str::to_owned));
+        }
+        ("unmask", Some(_)) => return Err(wrong("expected ALL or absolute paths".to_owned())),
+        ("proc-opts", Some(list)) => {
+            for option in list.split(',') {
+                // proc(5), "Mount options".
+                let fine = match option.split_once('=') {
+                    Some(("hidepid", value)) => matches!(value, "0" | "1" | "2" | "4" | "off" | "noaccess" | "invisible" | "ptraceable"),
+                    Some(("gid", value)) => value.parse::<u32>().is_ok(),
+                    Some(("subset", value)) => value == "pid",
+                    _ => matches!(option, "nosuid" | "nodev" | "noexec"),
+                };
+                if !fine {
+                    return Err(wrong(format!("\"{option}\" is no option of /proc: expected hidepid=, gid= or subset=pid")));
+                }
+                spec.proc_options.push(option.to_owned());
+            }
+        }
+        ("writable-cgroups", _) => return Err(wrong(format!("the option {key} is not supported"))),
         _ => return Err(wrong("expected seccomp=, apparmor=, label=, no-new-privileges or systempaths=unconfined".to_owned())),
     }
     Ok(())
@@ -159,9 +187,23 @@ mod tests {
         assert!(!apply_all(&["no-new-privileges=false"]).unwrap().no_new_privileges);
         assert!(apply_all(&["no-new-privileges:true"]).unwrap().no_new_privileges);
         assert_eq!(apply_all(&["seccomp=p.json"]).unwrap().seccomp, Seccomp::Profile("{}".into()));
-        for bad in
-            ["seccomp", "seccomp=missing", "seccomp=bad", "bogus", "label=x", "no-new-privileges=x", "systempaths=x", "mask=/proc", "apparmor="]
-        {
+        let paths = apply_all(&["mask=/a:/b", "unmask=/proc/sys", "proc-opts=hidepid=2,subset=pid"]).unwrap();
+        assert_eq!((paths.masked.len(), paths.unmasked_paths.len(), paths.proc_options.len(), paths.unmasked), (2, 1, 2, false));
+        assert!(apply_all(&["unmask=ALL"]).unwrap().unmasked);
+        for bad in [
+            "seccomp",
+            "seccomp=missing",
+            "seccomp=bad",
+            "bogus",
+            "label=x",
+            "no-new-privileges=x",
+            "systempaths=x",
+            "mask=proc",
+            "mask=/a/../b",
+            "unmask=x",
+            "proc-opts=x",
+            "apparmor=",
+        ] {
             assert!(apply_all(&[bad]).is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::volume::destination;
 use super::{FlagError, MountRequest, MountSource};
+use crate::state::record::MountOptions;
 
 const FLAG: &str = "--tmpfs";
 
@@ -32,9 +33,12 @@ const WORDS: &[&str] = &[
     "rshared",
     "slave",
     "rslave",
+    "tmpcopyup",
+    "notmpcopyup",
+    "noswap",
 ];
 /// Options with a value.
-const KEYS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+const KEYS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"];
 
 /// Parses one `--tmpfs` value.
 ///
@@ -55,7 +59,15 @@ pub fn parse(text: &str) -> Result<MountRequest, FlagError> {
     }
     let read_only = options.split(',').any(|option| option == "ro");
     let source = MountSource::Tmpfs { options: options.to_owned(), from_flag: true };
-    Ok(MountRequest { destination, source, read_only, mode: String::new(), propagation: String::new(), bind_text: None })
+    Ok(MountRequest {
+        destination,
+        source,
+        read_only,
+        mode: String::new(),
+        propagation: String::new(),
+        bind_text: None,
+        options: MountOptions::default(),
+    })
 }
 
 #[cfg(test)]

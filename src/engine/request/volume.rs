@@ -1,6 +1,7 @@
 //! `-v/--volume` and `--volumes-from`: `[source:]destination[:options]`, `container[:mode]`.
 
-use super::{FlagError, MountRequest, MountSource, VolumesFrom};
+use super::{FlagError, MountRequest, MountSource, VolumesFrom, idmap};
+use crate::state::record::MountOptions;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -61,8 +62,12 @@ pub fn destination(text: &str) -> Result<PathBuf, String> {
 #[derive(Debug, Default, PartialEq)]
 struct Options {
     read_only: bool,
-    no_copy: bool,
+    /// `copy` is true, `nocopy` false.
+    copy: Option<bool>,
+    /// `rbind` is true, `bind` false.
+    recursive: Option<bool>,
     propagation: String,
+    mount: MountOptions,
 }
 
 /// Parses one `-v` value.
@@ -87,15 +92,16 @@ fn parse_parts(text: &str, base: &Base) -> Result<MountRequest, String> {
     let destination = destination(target)?;
     let options = parse_options(mode)?;
     let (source, shown) = match source {
-        None => (volume(None, options.no_copy), None),
+        None => (volume(None, options.copy == Some(false)), None),
         Some("") => return Err("the source is empty".to_owned()),
         Some(source) => match base.resolve(source) {
             Some(path) => {
-                if options.no_copy {
-                    return Err("nocopy is only for volumes; nothing is ever copied into a bind mount".to_owned());
+                if let Some(copy) = options.copy {
+                    let word = if copy { "copy" } else { "nocopy" };
+                    return Err(format!("{word} is only for volumes; nothing is ever copied into a bind mount"));
                 }
                 let shown = path.display().to_string();
-                (MountSource::Bind { source: path, create: true, recursive: true }, Some(shown))
+                (MountSource::Bind { source: path, create: true, recursive: options.recursive.unwrap_or(true) }, Some(shown))
             }
             None => {
                 let name = source.parse().map_err(|_| {
@@ -104,7 +110,10 @@ fn parse_parts(text: &str, base: &Base) -> Result<MountRequest, String> {
                 if !options.propagation.is_empty() {
                     return Err(format!("propagation \"{}\" is only for bind mounts", options.propagation));
                 }
-                (volume(Some(name), options.no_copy), Some(source.to_owned()))
+                if options.recursive.is_some() {
+                    return Err("bind and rbind are only for bind mounts".to_owned());
+                }
+                (volume(Some(name), options.copy == Some(false)), Some(source.to_owned()))
             }
         },
     };
@@ -116,6 +125,7 @@ fn parse_parts(text: &str, base: &Base) -> Result<MountRequest, String> {
         read_only: options.read_only,
         mode: mode.to_owned(),
         propagation: options.propagation,
+        options: options.mount,
     })
 }
 
@@ -138,17 +148,46 @@ fn parse_options(text: &str) -> Result<Options, String> {
             }
             // Relabelling happens on SELinux hosts only; elsewhere Docker keeps it as a word of the mode.
             "z" | "Z" => once(&mut label, option)?,
-            "nocopy" => options.no_copy = true,
+            "nocopy" | "copy" => {
+                if options.copy.replace(option == "copy").is_some() {
+                    return Err("copy and nocopy contradict or repeat each other".to_owned());
+                }
+            }
+            "bind" | "rbind" => options.recursive = Some(option == "rbind"),
+            // Hints for other platforms, without a meaning on Linux.
+            "consistent" | "cached" | "delegated" => {}
+            "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" => options.mount.flags.push(option.to_owned()),
+            "U" => options.mount.chown = true,
+            "O" => options.mount.overlay = true,
             "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => {
                 let mut slot = (!options.propagation.is_empty()).then(|| options.propagation.clone());
                 once(&mut slot, option)?;
                 option.clone_into(&mut options.propagation);
             }
-            "U" | "O" | "idmap" => return Err(format!("the option \"{option}\" is not supported")),
-            _ => return Err(format!("invalid mode \"{option}\"")),
+            _ => match option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value))) {
+                ("idmap", value) if options.mount.idmap.is_none() => options.mount.idmap = Some(idmap::parse(value)?),
+                (key @ ("uid" | "gid"), Some(value)) => idmap::owner(&mut options.mount.idmap, key, value)?,
+                _ => return Err(format!("invalid mode \"{option}\"")),
+            },
         }
     }
+    check(&options)?;
     Ok(options)
+}
+
+/// An overlay has its own writable layer, whose files belong to whoever made them.
+fn check(options: &Options) -> Result<(), String> {
+    let MountOptions { chown, overlay, idmap, .. } = &options.mount;
+    let conflict = [
+        (options.read_only, "ro"),
+        (*chown, "U"),
+        (idmap.as_ref().is_some_and(|idmap| *idmap != crate::state::record::MountIdmap::Container), "another mapping of ids"),
+        (matches!(options.propagation.as_str(), "shared" | "rshared" | "slave" | "rslave"), "shared or slave propagation"),
+    ];
+    match conflict.iter().find(|(set, _)| *overlay && *set) {
+        Some((_, what)) => Err(format!("O (changes are kept apart and dropped) does not go together with {what}")),
+        None => Ok(()),
+    }
 }
 
 /// Parses one `--volumes-from` value.
@@ -162,7 +201,8 @@ pub fn parse_from(text: &str) -> Result<VolumesFrom, FlagError> {
         return Err(wrong("the container is missing".to_owned()));
     }
     let options = parse_options(mode).map_err(wrong)?;
-    if options.no_copy || !options.propagation.is_empty() {
+    let own = Options { read_only: options.read_only, ..Options::default() };
+    if options != own {
         return Err(wrong(format!("invalid mode \"{mode}\": expected ro, rw, z or Z")));
     }
     Ok(VolumesFrom { container: container.to_owned(), read_only: options.read_only, text: text.to_owned() })
@@ -171,6 +211,7 @@ pub fn parse_from(text: &str) -> Result<VolumesFrom, FlagError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::record::MountIdmap;
 
     fn base() -> Base {
         Base { cwd: "/work/dir".into(), home: Some("/home/u".into()) }
@@ -221,7 +262,16 @@ mod tests {
             "d:/c",
             "data:/c:rshared",
             "/a:/b:nocopy",
-            "/a:/b:U",
+            "/a:/b:copy",
+            "data:/c:copy,nocopy",
+            "data:/c:rbind",
+            "/a:/b:O,ro",
+            "/a:/b:O,U",
+            "/a:/b:O,uid=5",
+            "/a:/b:O,rshared",
+            "/a:/b:idmap=x",
+            "/a:/b:idmap,uid=5",
+            "/a:/b:uid=x",
             "/a:/b:",
             "~x:/c",
         ] {
@@ -233,12 +283,27 @@ mod tests {
     }
 
     #[test]
+    fn owners_overlays_and_attributes() {
+        let options = |text: &str| parse(text, &base()).unwrap_or_else(|e| panic!("{e}")).options;
+        assert_eq!(options("/a:/b"), MountOptions::default());
+        assert!(options("/a:/b:U").chown && options("data:/b:ro,U").chown && options("/a:/b:O").overlay);
+        assert_eq!(options("/a:/b:noexec,nodev").flags, ["noexec", "nodev"]);
+        assert_eq!(options("/a:/b:idmap").idmap, Some(MountIdmap::Container));
+        assert_eq!(options("/a:/b:uid=5,gid=6").idmap, Some(MountIdmap::Owner { uid: Some(5), gid: Some(6) }));
+        assert!(matches!(options("data:/b:idmap=uids=0-1-10#10-11-10;gids=0-100-10").idmap, Some(MountIdmap::Maps { .. })));
+        for (text, recursive) in [("/a:/b:cached", true), ("/a:/b:rbind", true), ("/a:/b:bind,ro", false)] {
+            assert_eq!(parse(text, &base()).unwrap().source, MountSource::Bind { source: "/a".into(), create: true, recursive }, "{text}");
+        }
+        assert!(matches!(parse("data:/b:copy", &base()).unwrap().source, MountSource::Volume { no_copy: false, .. }));
+    }
+
+    #[test]
     fn volumes_from_modes() {
         for (text, container, ro) in [("a", "a", false), ("a:ro", "a", true), ("a:rw", "a", false), ("a:z", "a", false), ("a:ro,Z", "a", true)] {
             let from = parse_from(text).unwrap();
             assert_eq!((from.container.as_str(), from.read_only, from.text.as_str()), (container, ro, text));
         }
-        for bad in ["", ":ro", "a:rshared", "a:nocopy", "a:x"] {
+        for bad in ["", ":ro", "a:rshared", "a:nocopy", "a:copy", "a:U", "a:O", "a:idmap", "a:x"] {
             assert!(parse_from(bad).is_err(), "{bad}");
         }
     }

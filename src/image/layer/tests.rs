@@ -95,15 +95,12 @@ fn nothing_escapes_through_links_or_names() {
     let outside = scratch.0.join("outside");
     fs::create_dir(&outside).unwrap();
     let target = outside.to_str().unwrap();
-    let up = "../outside";
     for tar in [
-        Tar::new().symlink("d", target).file("d/f", b"x"),
-        Tar::new().symlink("d", up).file("d/f", b"x"),
-        Tar::new().symlink("d", up).dir("d/sub"),
+        Tar::new().symlink("d", "d").file("d/f", b"x"),
+        Tar::new().symlink("d", "../f").file("f", b"x").file("d/f", b"x"),
         Tar::new().file("../outside/f", b"x"),
         Tar::new().file("a/../../outside/f", b"x"),
         Tar::new().hard("h", "../outside/secret"),
-        Tar::new().symlink("d", up).add(EntryType::Link, "d/h", "d", 0o644, b""),
         Tar::new().symlink(".", target),
         Tar::new().file("d/.wh..", b""),
         Tar::new().add(EntryType::Regular, "d/.wh.", "", 0o644, b""),
@@ -125,13 +122,44 @@ fn nothing_escapes_through_links_or_names() {
 }
 
 #[test]
-fn a_link_into_a_directory_link_is_not_followed() {
+fn names_beneath_links_go_where_these_lead_inside_the_layer() {
+    let scratch = Scratch::new();
+    let outside = scratch.0.join("outside");
+    fs::create_dir(&outside).unwrap();
+    let target = outside.to_str().unwrap();
+    let inside = target.trim_start_matches('/');
+    let merged = || Tar::new().dir("usr").dir("usr/lib").symlink("lib", "usr/lib");
+    for (tar, wanted) in [
+        (merged().file("lib/f", b"x"), "usr/lib/f"),
+        (merged().dir("lib/sub").file("lib/sub/f", b"x").file("lib/sub/g", b"y"), "usr/lib/sub/f"),
+        (merged().symlink("a", "/lib").file("a/f", b"x"), "usr/lib/f"),
+        (Tar::new().symlink("d", target).file("d/f", b"x"), &format!("{inside}/f")),
+        (Tar::new().symlink("d", "../../outside").file("d/f", b"x"), "outside/f"),
+        (Tar::new().symlink("d", "../outside").dir("d/f"), "outside/f"),
+        (merged().file("lib/g", b"x").hard("f", "lib/g"), "f"),
+        (merged().file("usr/lib/g", b"x").hard("lib/f", "lib/g"), "usr/lib/f"),
+        (merged().file("lib/f", b"before").file("usr/lib/f", b"x"), "usr/lib/f"),
+    ] {
+        let diff = scratch.0.join(crate::base::random_hex(8));
+        fs::create_dir(&diff).unwrap();
+        tar.unpack(&diff).unwrap();
+        let found = diff.join(wanted);
+        assert!(found.is_dir() || fs::read(&found).unwrap() == b"x", "{wanted}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+    let diff = scratch.diff();
+    merged().file("lib/.wh.gone", b"").file("lib/.wh..wh..opq", b"").unpack(&diff).unwrap();
+    assert!(is_whiteout(&diff.join("usr/lib/gone")) && is_opaque(&diff.join("usr/lib")));
+}
+
+#[test]
+fn a_hard_link_through_a_link_stays_in_the_layer() {
     let scratch = Scratch::new();
     let outside = scratch.0.join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("secret"), b"s").unwrap();
     let unpacked = Tar::new().symlink("d", "../outside").hard("h", "d/secret").unpack(&scratch.diff()).unwrap();
-    assert_eq!(unpacked.fixups.links.len(), 1);
+    assert_eq!(unpacked.fixups.links, [(b"h".to_vec(), b"outside/secret".to_vec())]);
     assert!(apply_fixups(&unpacked.fixups, &scratch.diff(), &[]).is_err());
     assert!(!scratch.diff().join("h").exists());
 }

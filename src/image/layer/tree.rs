@@ -5,7 +5,7 @@
 //! directory and back follows Docker: only a directory over a directory merges.
 
 use super::tar::{Kind, Member, Reader};
-use super::{NAME_LIMIT, UnpackError, Unpacked, shown, xattr};
+use super::{NAME_LIMIT, UnpackError, Unpacked, follow, shown, xattr};
 use crate::oci::whiteout::{self, Meaning};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -105,11 +105,19 @@ impl Tree {
     }
 
     fn write<R: BufRead>(&mut self, reader: &mut Reader<R>, member: &Member) -> Result<(), UnpackError> {
-        let parts = components(&member.path)?;
-        let Some((name, parents)) = parts.split_last() else {
+        let mut parts = components(&member.path)?;
+        let Some((mut name, mut parents)) = parts.split_last() else {
             return self.write_root(member);
         };
-        self.enter(parents, &member.path)?;
+        let real;
+        if !self.enter(parents, &member.path)? {
+            real = self.follow(parents, name, &member.path)?;
+            parts = components(&real)?;
+            (name, parents) = parts.split_last().expect("invariant: the last name is kept");
+            if !self.enter(parents, &member.path)? {
+                return Err(refused(&member.path, "it lies beneath a symbolic link that cannot be followed"));
+            }
+        }
         match whiteout::meaning(name) {
             Meaning::Plain => {}
             Meaning::Ignored => return Ok(()),
@@ -155,8 +163,27 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes `parents` the current path, creating what the tar does not describe.
-    fn enter(&mut self, parents: &[&[u8]], path: &[u8]) -> Result<(), UnpackError> {
+    /// `name` in the directory to which `parents` lead when the symbolic links of this layer are followed.
+    fn follow(&self, parents: &[&[u8]], name: &[u8], path: &[u8]) -> Result<Vec<u8>, UnpackError> {
+        let link = |at: &[Vec<u8>]| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let there = match rustix::fs::openat2(&self.root, at.join(&b'/'), flags, Mode::empty(), BENEATH) {
+                Ok(there) => there,
+                // What is not there is made, or refused, by whoever enters it.
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            let is_link = FileType::from_raw_mode(rustix::fs::fstat(&there)?.st_mode) == FileType::Symlink;
+            Ok(if is_link { Some(rustix::fs::readlinkat(&there, "", Vec::new())?.into_bytes()) } else { None })
+        };
+        let real = follow::resolve(parents, link).map_err(|e| failed("follow a link to", path, e))?;
+        let mut real = real.ok_or_else(|| refused(path, "it lies beneath too many symbolic links"))?;
+        real.push(name.to_vec());
+        Ok(real.join(&b'/'))
+    }
+
+    /// Makes `parents` the current path, creating what the tar does not describe. False: a symbolic link is on the way.
+    fn enter(&mut self, parents: &[&[u8]], path: &[u8]) -> Result<bool, UnpackError> {
         if parents.len() > DEPTH_LIMIT {
             return Err(UnpackError::Limit { what: "the depth of a path", limit: DEPTH_LIMIT as u64 });
         }
@@ -166,12 +193,19 @@ impl Tree {
             let fd = match rustix::fs::openat(self.top(), *part, OPEN_DIRECTORY, Mode::empty()) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => self.implicit_directory(part, &parents[..=depth], path)?,
+                // O_DIRECTORY with O_NOFOLLOW says so of a link, too.
+                Err(Errno::LOOP | Errno::NOTDIR) if self.is_link(part) => return Ok(false),
                 Err(Errno::LOOP | Errno::NOTDIR) => self.not_a_directory(part, &parents[..=depth], path)?,
                 Err(e) => return Err(failed("open a parent of", path, e)),
             };
             self.push(part, fd);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_link(&self, name: &[u8]) -> bool {
+        let stat = rustix::fs::statat(self.top(), name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
     }
 
     fn implicit_directory(&mut self, name: &[u8], parts: &[&[u8]], path: &[u8]) -> Result<OwnedFd, UnpackError> {
@@ -191,7 +225,7 @@ impl Tree {
     /// A parent that is a whiteout of this layer becomes an opaque directory; anything else is refused.
     fn not_a_directory(&mut self, name: &[u8], parts: &[&[u8]], path: &[u8]) -> Result<OwnedFd, UnpackError> {
         if !is_whiteout(self.top(), name) {
-            return Err(refused(path, "it lies beneath a symbolic link or a file of the same layer"));
+            return Err(refused(path, "it lies beneath a file of the same layer"));
         }
         rustix::fs::unlinkat(self.top(), name, AtFlags::empty()).map_err(|e| failed("replace a parent of", path, e))?;
         let fd = self.implicit_directory(name, parts, path)?;
@@ -351,8 +385,20 @@ impl Tree {
     }
 
     fn hard_link<R: BufRead>(&mut self, reader: &mut Reader<R>, parts: &[&[u8]], member: &Member) -> Result<(), UnpackError> {
+        self.hard_link_to(reader, parts, member, &member.link, false)
+    }
+
+    /// `followed`: the links on the way to `target` were.
+    fn hard_link_to<R: BufRead>(
+        &mut self,
+        reader: &mut Reader<R>,
+        parts: &[&[u8]],
+        member: &Member,
+        target: &[u8],
+        followed: bool,
+    ) -> Result<(), UnpackError> {
         let name = parts[parts.len() - 1];
-        let target = components(&member.link)?;
+        let target = components(target)?;
         if target == parts {
             return Ok(());
         }
@@ -372,6 +418,11 @@ impl Tree {
                 Ok(fd) => {
                     holder = fd;
                     holder.as_fd()
+                }
+                // O_DIRECTORY with O_NOFOLLOW calls a link no directory.
+                Err(Errno::LOOP | Errno::NOTDIR) if !followed => {
+                    let real = self.follow(target_parents, target_name, &member.path)?;
+                    return self.hard_link_to(reader, parts, member, &real, true);
                 }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.link_later(parts, &target),
                 Err(e) => return Err(failed("link", &member.path, e)),

@@ -49,11 +49,9 @@ struct Held {
 }
 
 impl Authority {
-    /// # Errors
-    /// The docker config is not valid JSON.
-    pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
-        Ok(Authority {
-            stores: Stores::new(config)?,
+    pub fn new(config: &RegistryConfig) -> Self {
+        Authority {
+            stores: Stores::new(config),
             known: RefCell::default(),
             credentials: RefCell::default(),
             not_before: Cell::new(None),
@@ -61,7 +59,7 @@ impl Authority {
             signing_in: false,
             refresh: RefCell::default(),
             config: config.clone(),
-        })
+        }
     }
 
     /// For `login`: these credentials and no others, tokens without a scope.
@@ -69,7 +67,7 @@ impl Authority {
     /// # Errors
     /// The docker config is not valid JSON.
     pub fn signing_in(config: &RegistryConfig, endpoint: &Endpoint, credentials: Credentials) -> Result<Self, Error> {
-        let authority = Authority { signing_in: true, ..Authority::new(config)? };
+        let authority = Authority { signing_in: true, ..Authority::new(config) };
         authority.hold(endpoint, Held { credentials, until: None, minted: false });
         Ok(authority)
     }

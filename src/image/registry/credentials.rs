@@ -68,14 +68,16 @@ impl Credentials {
 }
 
 impl Stores {
-    /// # Errors
-    /// The docker config is not valid JSON.
-    pub fn new(config: &RegistryConfig) -> Result<Self, Error> {
-        let parsed = match &config.docker_config {
-            Some(text) => serde_json::from_str(text).map_err(Error::DockerConfig)?,
-            None => DockerConfig::default(),
-        };
-        Ok(Stores { config: parsed, path: config.docker_config_path.clone() })
+    /// A docker config that is not valid is warned about, and we are anonymous: as docker has it. Only what would write
+    /// to such a file is refused.
+    pub fn new(config: &RegistryConfig) -> Self {
+        let path = config.docker_config_path.clone();
+        let parsed = config.docker_config.as_deref().map(serde_json::from_str).transpose();
+        let parsed = parsed.unwrap_or_else(|error| {
+            tracing::warn!("no credentials are used: {} is not a valid docker config: {error}", path.display());
+            None
+        });
+        Stores { config: parsed.unwrap_or_default(), path }
     }
 
     /// The credentials for a registry: its helper, else the common helper, else the file. A helper that is
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
 
     fn stores(text: &str) -> Stores {
-        Stores::new(&RegistryConfig { docker_config: Some(text.to_owned()), ..Default::default() }).unwrap()
+        Stores::new(&RegistryConfig { docker_config: Some(text.to_owned()), ..Default::default() })
     }
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
         let path = dir.join("deep/config.json");
         let open = || {
             let docker_config = std::fs::read_to_string(&path).ok();
-            Stores::new(&RegistryConfig { docker_config, docker_config_path: path.clone(), ..Default::default() }).unwrap()
+            Stores::new(&RegistryConfig { docker_config, docker_config_path: path.clone(), ..Default::default() })
         };
         assert_eq!(open().keep("docker.io", "u", "p", None).unwrap(), Kept::File(path.clone()));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -248,11 +250,14 @@ mod tests {
         assert!(text.starts_with("{\n\t\"psFormat\": \"x\"") && text.contains("HttpHeaders") && !text.contains("index.docker.io"), "{text}");
         std::fs::write(&path, "[]").unwrap();
         assert!(matches!(open_err(&path), Error::DockerConfig(_)));
+        std::fs::write(&path, "{no").unwrap();
+        assert_eq!(open().find("docker.io").unwrap(), Credentials::anonymous());
+        assert!(matches!(open_err(&path), Error::DockerConfig(_)), "a file that cannot be read is not written over");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
     fn open_err(path: &Path) -> Error {
-        let stores = Stores::new(&RegistryConfig { docker_config_path: path.to_owned(), ..Default::default() }).unwrap();
+        let stores = Stores::new(&RegistryConfig { docker_config_path: path.to_owned(), ..Default::default() });
         stores.keep("r.example", "u", "p", None).unwrap_err()
     }
 }

@@ -27,7 +27,7 @@ pub fn login(config: &RegistryConfig, server: &str, user: &str, password: &str) 
     drop(rustls::crypto::ring::default_provider().install_default());
     let registry = registry_of(server);
     // Nothing is asked of the registry that could not be kept afterwards.
-    let stores = Stores::new(config)?;
+    let stores = Stores::new(config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
     let endpoint = endpoint::own(config, registry, Some(STALL))?;
@@ -73,9 +73,9 @@ async fn verify(authority: &Authority, endpoint: &Endpoint, user: &str) -> Resul
 }
 
 /// # Errors
-/// The docker config is not valid JSON; a credential helper failed.
+/// A credential helper failed.
 pub fn stored(config: &RegistryConfig, server: &str) -> Result<Option<(String, String)>, Error> {
-    Ok(match Stores::new(config)?.find(registry_of(server))? {
+    Ok(match Stores::new(config).find(registry_of(server))? {
         Credentials::Plain(RegistryAuth::Basic(user, password)) => Some((user, password)),
         _ => None,
     })
@@ -84,7 +84,7 @@ pub fn stored(config: &RegistryConfig, server: &str) -> Result<Option<(String, S
 /// # Errors
 /// The docker config or a credential helper cannot be changed.
 pub fn logout(config: &RegistryConfig, server: &str) -> Result<bool, Error> {
-    Stores::new(config)?.forget(registry_of(server))
+    Stores::new(config).forget(registry_of(server))
 }
 
 #[cfg(test)]

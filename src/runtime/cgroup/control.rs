@@ -79,8 +79,8 @@ fn wait_for_event(dir: &Path, key: &str, value: u64, deadline: Instant) -> io::R
     let mut look_again = Duration::from_micros(250);
     loop {
         text.clear();
-        file.rewind()?;
-        match file.read_to_string(&mut text) {
+        // The seek, too, answers ENODEV on newer kernels.
+        match file.rewind().and_then(|()| file.read_to_string(&mut text)) {
             Err(error) if gone(&error) => return Ok(true),
             other => other?,
         };
@@ -149,13 +149,16 @@ pub(super) fn is_frozen(files: &Files<'_>, unified: bool) -> bool {
     if !unified {
         return files.get("freezer.state").is_ok_and(|state| state == "FROZEN");
     }
-    if !files.has("cgroup.events") {
-        return false;
+    match files.keyed("cgroup.events", "frozen") {
+        None => false,
+        Some(0) => {
+            // A signal stirs the frozen for a moment, some time after it was sent: a group that is to be frozen gets time to settle.
+            let told = files.get("cgroup.freeze").is_ok_and(|word| word == "1");
+            let settled = || wait_for_event(&files.dir, "frozen", 1, Instant::now() + SETTLE_DEADLINE).unwrap_or(false);
+            told && settled() && files.has("cgroup.events")
+        }
+        Some(_) => true,
     }
-    // A signal stirs the frozen for a moment, some time after it was sent: a group that is to be frozen gets time to settle.
-    let told = files.get("cgroup.freeze").is_ok_and(|word| word == "1");
-    let patience = if told { SETTLE_DEADLINE } else { Duration::ZERO };
-    wait_for_event(&files.dir, "frozen", 1, Instant::now() + patience).unwrap_or(false) && files.has("cgroup.events")
 }
 
 /// Sends SIGKILL to everything in the group and waits until nothing is left.

@@ -91,6 +91,11 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
 }
 
 impl Rule {
+    /// Whether a device can have these numbers.
+    fn is_possible(&self) -> bool {
+        self.major.is_none_or(|major| major >> MAJOR_BITS == 0) && self.minor.is_none_or(|minor| minor >> MINOR_BITS == 0)
+    }
+
     /// Matches every request there is.
     fn is_total(&self) -> bool {
         self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == ALL
@@ -108,9 +113,13 @@ const LOAD_WORD: u8 = 0x61;
 const MOVE: u8 = 0xbf;
 const MOVE_VALUE: u8 = 0xb7;
 const AND_VALUE: u8 = 0x57;
+const OR: u8 = 0x4f;
+const SHIFT_LEFT: u8 = 0x67;
 const SHIFT_RIGHT: u8 = 0x77;
 const JUMP_EQUAL: u8 = 0x15;
 const JUMP_UNEQUAL: u8 = 0x55;
+/// Compares the low 32 bits.
+const JUMP_UNEQUAL_WORD: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
 /// Registers: the result, the context, the request's parts and a scratch.
@@ -121,9 +130,18 @@ const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
+/// Both numbers in one.
+const DEVICE: u8 = 7;
+
+/// Bits of a minor number, and of a major one, in a `dev_t` of the kernel (include/linux/kdev_t.h).
+const MINOR_BITS: u32 = 20;
+const MAJOR_BITS: u32 = 12;
 
 /// The program of a list. Rules are tried from the last to the first: a refusing rule refuses any access it names, an
 /// admitting one takes its access off the request and admits when nothing is left.
+///
+/// Most rules are one comparison: the verifier follows every path there is, and takes most of the time that a program's loading
+/// takes. Hence a list for each kind, and both numbers compared at once.
 pub(super) fn program(rules: &[Rule]) -> Vec<Instruction> {
     // `struct bpf_cgroup_dev_ctx`: access << 16 | kind, major, minor.
     let mut code = vec![
@@ -133,10 +151,24 @@ pub(super) fn program(rules: &[Rule]) -> Vec<Instruction> {
         value(SHIFT_RIGHT, ACCESS, 16),
         load(MAJOR, 4),
         load(MINOR, 8),
+        instruction(MOVE, DEVICE, MAJOR, 0, 0),
+        value(SHIFT_LEFT, DEVICE, MINOR_BITS as i32),
+        instruction(OR, DEVICE, MINOR, 0, 0),
     ];
-    for rule in rules.iter().rev() {
+    let characters = section(rules, CHARACTER);
+    let over = i16::try_from(characters.len()).expect("invariant: 4096 rules of at most seven instructions");
+    code.push(instruction(JUMP_UNEQUAL, KIND, 0, over, CHARACTER as i32));
+    code.extend(characters);
+    code.extend(section(rules, BLOCK));
+    code
+}
+
+/// What is decided for devices of one kind.
+fn section(rules: &[Rule], kind: u32) -> Vec<Instruction> {
+    let mut code = Vec::with_capacity(rules.len() * 3);
+    for rule in rules.iter().rev().filter(|rule| rule.kind.is_none_or(|wanted| wanted == kind) && rule.is_possible()) {
         code.extend(block(rule));
-        if rule.is_total() {
+        if rule.major.is_none() && rule.minor.is_none() && rule.access == ALL {
             // The verifier refuses code that nothing reaches.
             return code;
         }
@@ -162,13 +194,14 @@ fn block(rule: &Rule) -> Vec<Instruction> {
         }
         body.extend(answer(0));
     }
-    let kind = rule.kind.and_then(|kind| i32::try_from(kind).ok());
-    for (register, wanted) in [(MINOR, rule.minor), (MAJOR, rule.major), (KIND, kind)] {
-        if let Some(wanted) = wanted {
-            let rest = i16::try_from(body.len()).expect("invariant: a rule has at most eight instructions");
-            body.insert(0, instruction(JUMP_UNEQUAL, register, 0, rest, wanted));
-        }
-    }
+    let (code, register, wanted) = match (rule.major, rule.minor) {
+        (Some(major), Some(minor)) => (JUMP_UNEQUAL_WORD, DEVICE, major << MINOR_BITS | minor),
+        (Some(major), None) => (JUMP_UNEQUAL, MAJOR, major),
+        (None, Some(minor)) => (JUMP_UNEQUAL, MINOR, minor),
+        (None, None) => return body,
+    };
+    let rest = i16::try_from(body.len()).expect("invariant: a rule has at most seven instructions");
+    body.insert(0, instruction(code, register, 0, rest, wanted));
     body
 }
 
@@ -259,7 +292,7 @@ mod tests {
     /// Runs a device program as the kernel would.
     fn run(program: &[Instruction], kind: u32, access: u8, major: u32, minor: u32) -> bool {
         let context = [u32::from(access) << 16 | kind, major, minor];
-        let mut registers = [0u64; 7];
+        let mut registers = [0u64; 8];
         let mut at = 0usize;
         for _ in 0..100_000 {
             let Instruction { code, registers: pair, offset, immediate } = program[at];
@@ -271,7 +304,14 @@ mod tests {
                 MOVE => registers[destination] = registers[source],
                 MOVE_VALUE => registers[destination] = immediate,
                 AND_VALUE => registers[destination] &= immediate,
+                OR => registers[destination] |= registers[source],
+                SHIFT_LEFT => registers[destination] <<= immediate,
                 SHIFT_RIGHT => registers[destination] >>= immediate,
+                JUMP_UNEQUAL_WORD => {
+                    if registers[destination] as u32 != immediate as u32 {
+                        at += usize::try_from(offset).unwrap();
+                    }
+                }
                 JUMP_EQUAL | JUMP_UNEQUAL => {
                     if (registers[destination] == immediate) == (code == JUMP_EQUAL) {
                         at += usize::try_from(offset).unwrap();
@@ -296,7 +336,10 @@ mod tests {
                 {"allow":false,"type":"c","major":10,"minor":229,"access":"w"},
                 {"allow":true,"type":"b","major":8,"minor":0,"access":"r"},
                 {"allow":true,"type":"b","major":8,"minor":0,"access":"w"},
-                {"allow":true,"type":"a","major":7,"minor":-1}]"#,
+                {"allow":true,"type":"a","major":7,"minor":-1},
+                {"allow":false,"type":"b","major":4000,"minor":1048575},
+                {"allow":true,"type":"b","major":4096,"minor":3},
+                {"allow":true,"type":"b","minor":99,"access":"r"}]"#,
         );
         let program = program(&list);
         for (kind, access, major, minor, wanted) in [
@@ -314,6 +357,11 @@ mod tests {
             (BLOCK, READ | WRITE, 7, 5, true),
             (CHARACTER, READ | WRITE, 7, 5, true),
             (CHARACTER, ALL, 136, 77, true),
+            (BLOCK, READ, 0, 3, false),
+            (BLOCK, READ, 4000, 1_048_575, false),
+            (BLOCK, READ, 4000, 99, true),
+            (BLOCK, READ | WRITE, 4000, 99, false),
+            (CHARACTER, READ, 4000, 99, false),
             (CHARACTER, READ, 1, 11, false),
         ] {
             assert_eq!(run(&program, kind, access, major, minor), wanted, "{kind} {access} {major}:{minor}");

@@ -1,7 +1,7 @@
 //! The files of one group in one hierarchy.
 
 use super::Error;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,9 @@ impl Files<'_> {
     /// [`Error::Read`]
     pub(super) fn get(&self, file: &str) -> Result<String, Error> {
         let failed = |source| Error::Read { file: file.to_owned(), group: self.group.to_owned(), source };
-        fs::read_to_string(self.dir.join(file)).map(|text| text.trim_end().to_owned()).map_err(failed)
+        // Files of the kernel are text.
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned();
+        crate::base::fs::read_short(&self.dir.join(file)).map(text).map_err(failed)
     }
 
     /// The first number of a file; None when it is missing or says `max`.

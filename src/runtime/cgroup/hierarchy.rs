@@ -74,7 +74,8 @@ impl Layout {
     pub(super) fn parse(table: &[u8], counts: fn(&Mountpoint<'_>) -> bool) -> Layout {
         let mut layout = Layout::default();
         let mut ranks: Vec<((u32, u32), (bool, usize))> = Vec::new();
-        for line in mountinfo::parse(table).filter(counts).filter_map(|mount| Line::of(&mount)) {
+        let groups = mountinfo::parse(table).filter(|mount| Line::is_one(mount));
+        for line in groups.filter(counts).filter_map(|mount| Line::of(&mount)) {
             let rank = (line.read_only, line.root.len());
             let known = ranks.iter_mut().find(|(device, _)| *device == line.device);
             match known {
@@ -116,11 +117,12 @@ struct Line {
 }
 
 impl Line {
-    /// None for another file system.
+    fn is_one(mount: &Mountpoint<'_>) -> bool {
+        mount.kind == b"cgroup" || mount.kind == b"cgroup2"
+    }
+
+    /// None for one whose groups cannot be named.
     fn of(mount: &Mountpoint<'_>) -> Option<Line> {
-        if mount.kind != b"cgroup" && mount.kind != b"cgroup2" {
-            return None;
-        }
         let root = mount.root().to_string_lossy().into_owned();
         // Above our cgroup namespace's root: its groups have no names here.
         if root.starts_with("/..") {

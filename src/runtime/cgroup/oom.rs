@@ -8,7 +8,7 @@ use super::{Error, Group};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,25 @@ impl OomWatch {
             }
             self.sleep(left)?;
         }
+    }
+
+    /// What a caller with a poll(2) of its own waits for, before [`OomWatch::new_kills`].
+    pub fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
+        match &self.source {
+            Source::Legacy { event, .. } => (event.as_fd(), PollFlags::IN),
+            Source::Unified { events, .. } => (events.as_fd(), PollFlags::PRI),
+        }
+    }
+
+    /// Kills since the last call, when the source was reported ready; does not wait (but for the moment in which v1 has
+    /// reported a kill that is not counted yet).
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn new_kills(&mut self) -> io::Result<u64> {
+        let before = self.kills;
+        self.has_killed()?;
+        Ok(self.kills.saturating_sub(before))
     }
 
     fn sleep(&self, left: Duration) -> io::Result<()> {

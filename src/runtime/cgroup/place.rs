@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// On a v1 group that no limit is in: only statistics need it.
 const ACCOUNTING_ONLY: &str = "trusted.rcon.accounting";
 
+/// On a v1 group whose limits bound the sum of the groups right below it: those must be in the hierarchy too.
+const BOUNDS: &str = "trusted.rcon.bounds";
+
 /// v1 hierarchies that statistics are read from beside the v2 tree (which counts CPU time itself).
 const ACCOUNTING: [&str; 3] = ["memory", "pids", "blkio"];
 
@@ -88,12 +91,32 @@ impl<'a> Place<'a> {
         if let Some(mount) = &self.layout.v2 {
             make(&mount.base, self.path_in(mount), false)?;
             self.enable(resources, false)?;
+            for legacy in self.layout.legacy.iter().filter(|legacy| self.is_bounded(legacy)) {
+                make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))?;
+            }
         } else {
             for legacy in &self.layout.legacy {
                 make(&legacy.mount.base, self.path_in(&legacy.mount), legacy.has("cpuset"))?;
             }
         }
         resources.map_or(Ok(()), |resources| self.limit(resources, false))
+    }
+
+    /// Whether the group above, in this hierarchy, limits the sum of those below it.
+    fn is_bounded(&self, legacy: &Legacy) -> bool {
+        self.dir_in(&legacy.mount).parent().is_some_and(|above| has_mark(above, BOUNDS))
+    }
+
+    /// Marks the v1 groups that limit something: what is made below them is bound by that.
+    ///
+    /// # Errors
+    /// [`Error::Create`]
+    pub(super) fn mark_bounds(&self) -> Result<(), Error> {
+        for legacy in self.limiting() {
+            let dir = self.dir_in(&legacy.mount);
+            rustix::fs::setxattr(&dir, BOUNDS, b"1", XattrFlags::empty()).map_err(|error| Error::Create { dir, source: error.into() })?;
+        }
+        Ok(())
     }
 
     /// Clears the way: an empty leftover is removed, since its old limits would bind what is put there; one in which something
@@ -380,8 +403,12 @@ fn unified_name(controller: &str) -> &str {
 }
 
 fn is_accounting_only(dir: &Path) -> bool {
+    has_mark(dir, ACCOUNTING_ONLY)
+}
+
+fn has_mark(dir: &Path, name: &str) -> bool {
     let mut value = [0u8; 4];
-    rustix::fs::getxattr(dir, ACCOUNTING_ONLY, &mut value).is_ok()
+    rustix::fs::getxattr(dir, name, &mut value).is_ok()
 }
 
 /// Makes a group with its parents beneath `base`; whether the group itself is new. New v1 cpuset groups copy their parent's

@@ -23,6 +23,17 @@ pub struct Stats {
     pub block_write: u64,
     /// Processes killed by the OOM killer in this group since its creation.
     pub oom_kills: u64,
+    /// Where the kernel tells (pressure stall information, v2 groups).
+    #[serde(default)]
+    pub pressure: Option<Pressure>,
+}
+
+/// Percent of the last ten seconds in which at least one process had to wait (`Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    pub cpu: f64,
+    pub memory: f64,
+    pub io: f64,
 }
 
 impl Place<'_> {
@@ -36,6 +47,7 @@ impl Place<'_> {
         self.memory(&tracking, &mut stats)?;
         self.processes(&tracking, &mut stats)?;
         self.block(&mut stats);
+        stats.pressure = self.pressure();
         Ok(stats)
     }
 
@@ -51,6 +63,13 @@ impl Place<'_> {
             Some((files, false)) => files.keyed("memory.oom_control", "oom_kill").unwrap_or(0),
             None => 0,
         }
+    }
+
+    /// None where the kernel was built or booted without it.
+    fn pressure(&self) -> Option<Pressure> {
+        let files = self.unified()?;
+        let average = |file: &str| some_average(&files.get(file).ok()?);
+        Some(Pressure { cpu: average("cpu.pressure")?, memory: average("memory.pressure")?, io: average("io.pressure")? })
     }
 
     fn cpu(&self, stats: &mut Stats) {
@@ -84,6 +103,12 @@ impl Place<'_> {
         let host = rustix::system::sysinfo();
         let total = u64::from(host.mem_unit).saturating_mul(host.totalram);
         stats.memory_limit = limit.unwrap_or(total).min(total);
+        if stats.memory_limit == total && self.accounted("memory").is_some_and(|(_, unified)| !unified) {
+            // A v1 group without a limit was joined late (see `Group::join_accounting`), and what its processes had by then
+            // stays with the group they came from.
+            let resident = super::control::pids(tracking)?.into_iter().map(resident).sum();
+            stats.memory_usage = stats.memory_usage.max(resident);
+        }
         Ok(())
     }
 
@@ -118,6 +143,12 @@ fn sum(text: &str, mark: &str) -> u64 {
     text.lines().filter_map(number).sum()
 }
 
+/// `some avg10=0.12 avg60=…`.
+fn some_average(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    line.split(' ').find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
+}
+
 /// Bytes of anonymous memory that a process has resident; zero for one that is gone.
 fn resident(pid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
@@ -143,7 +174,14 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use super::sum;
+    use super::{some_average, sum};
+
+    #[test]
+    fn pressure_is_the_average_of_ten_seconds() {
+        let text = "some avg10=1.25 avg60=0.50 avg300=0.00 total=12\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=3\n";
+        assert_eq!(some_average(text), Some(1.25));
+        assert_eq!(some_average(""), None);
+    }
 
     #[test]
     fn block_counters_are_added_over_devices() {

@@ -114,7 +114,9 @@ impl Container {
     /// Removes groups and directory, then runs the poststop hooks; idempotent. Every process of the container is killed.
     pub(super) fn remove(&self) -> Result<(), Error> {
         let hooked = if self.record.later_hooks { Some(self.spec()?) } else { None };
-        if let Some(group) = &self.record.group {
+        if let Some(group) = &self.record.group
+            && !group.delete_unused().map_err(Error::Cgroup)?
+        {
             group.kill_all(PATIENCE).map_err(Error::Cgroup)?;
             group.delete().map_err(Error::Cgroup)?;
         }

@@ -12,7 +12,7 @@ use crate::sys::netns::Ahead;
 use crate::sys::proc_stat::ProcDir;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub struct Request {
     pub keep_keyring: bool,
     /// `run`: the caller opens the gate itself, nobody else can.
     pub run: bool,
+    /// Somebody is told of the process before it runs.
+    pub announced: bool,
     /// As in [`Create`].
     pub no_pivot: bool,
     /// Make a directory for the socket of `NOTIFY_SOCKET`, to which a mount of the config leads.
@@ -60,13 +62,9 @@ impl Store {
         let classes = resctrl::Group::of(spec, id.as_str())?;
         let group = self.group(spec, id, request)?;
         let dir = self.claim(id)?;
-        let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
-        record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut record = record(id, bundle, rootfs);
         record.keep_keyring = request.keep_keyring;
-        record.listener = Listener::of(spec);
         record.resctrl = classes.clone();
-        record.own_pid_namespace = owns_pid_namespace(spec);
-        record.later_hooks = lifecycle::has_later_hooks(spec);
         record.group = (!group.is_absent()).then(|| group.clone());
         let hooked = Cell::new(false);
         let mut undo = Undo::new();
@@ -104,14 +102,20 @@ impl Store {
         undo.push("the control group", move || made.delete());
         failpoint::hit("runtime.create.group").at("pass a failpoint")?;
         hooked.set(true);
-        let mut init = clone_init(&container, spec, request, &group, network)?;
-        failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
+        if network.as_ref().is_some_and(|network| !network.is_finished()) {
+            // It takes about as long as what is left of the namespace.
+            group.confine().map_err(Error::Cgroup)?;
+        }
+        let birth = Birth { path: container.path(RECORD), record: RefCell::new(container.record.clone()) };
+        let mut init = clone_init(&container, spec, request, &group, network, &birth)?;
         let made = group.clone();
         undo.push("the init stage", move || if made.is_absent() { Ok(()) } else { made.kill_all(super::control::PATIENCE) });
-        container.record.init = Some(process(init.pid)?);
-        container.record.append(&container.path(RECORD))?;
-        announce(init.pid, init.console.take())?;
-        failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
+        if !birth.is_noted() {
+            birth.note(init.pid)?;
+            announce(init.pid, init.console.take())?;
+            failpoint::hit("runtime.create.announced").at("pass a failpoint")?;
+        }
+        container.record = birth.record.into_inner();
         undo.commit();
         Ok(Outcome { container, init })
     }
@@ -129,14 +133,58 @@ impl Store {
     }
 }
 
-fn clone_init(container: &Container, spec: &Spec, request: &Request, group: &cgroup::Group, network: Option<Ahead>) -> Result<Init, Error> {
+/// What the config says of the container.
+fn record(id: &Id, bundle: &Bundle, rootfs: PathBuf) -> Record {
+    let spec = &bundle.spec;
+    let mut record = Record::new(id, spec.version(), bundle.dir.clone(), rootfs);
+    record.annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    record.listener = Listener::of(spec);
+    record.own_pid_namespace = owns_pid_namespace(spec);
+    record.later_hooks = lifecycle::has_later_hooks(spec);
+    record
+}
+
+/// The record of a container that is about to have a process.
+struct Birth {
+    path: PathBuf,
+    record: RefCell<Record>,
+}
+
+impl Birth {
+    fn note(&self, pid: i32) -> Result<(), Error> {
+        failpoint::hit("runtime.create.cloned").at("pass a failpoint")?;
+        let mut record = self.record.borrow_mut();
+        record.init = Some(process(pid)?);
+        record.append(&self.path)
+    }
+
+    fn is_noted(&self) -> bool {
+        self.record.borrow().init.is_some()
+    }
+}
+
+fn clone_init(
+    container: &Container,
+    spec: &Spec,
+    request: &Request,
+    group: &cgroup::Group,
+    network: Option<Ahead>,
+    birth: &Birth,
+) -> Result<Init, Error> {
     let process = spec.process().as_ref().ok_or_else(|| Error::Invalid("the config has no process".to_owned()))?;
     let stdio = if process.terminal().unwrap_or(false) { terminal(process) } else { Stdio::Inherit };
-    let gate = if request.run { Gate::Free } else { Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?) };
-    // Where it could not be made, the clone says why.
-    let network = network.and_then(|network| network.finish().ok());
+    let gate = match (request.run, request.announced) {
+        (true, false) => Gate::Open,
+        (true, true) => Gate::Free,
+        (false, _) => Gate::Socket(Channel::listen(container.held.as_fd(), GATE)?),
+    };
+    // Nobody is told of it; the record is all.
+    let born = |pid: i32| {
+        birth.note(pid)?;
+        Ok(failpoint::hit("runtime.create.announced").at("pass a failpoint")?)
+    };
     crate::runtime::create(Create {
-        netns: network.as_ref().map(AsFd::as_fd),
+        ahead: network,
         bundle: Some(&container.record.bundle),
         no_pivot: request.no_pivot,
         keyring: (!request.keep_keyring).then(|| container.id()),
@@ -145,6 +193,7 @@ fn clone_init(container: &Container, spec: &Spec, request: &Request, group: &cgr
         preserve_fds: request.preserve_fds,
         accounting: !request.run,
         state: Some(&container.record.hook_state()),
+        born: Some(&born),
         ..Create::new(spec, &Root::Directory(container.record.rootfs.clone()), stdio, group)
     })
 }
@@ -216,5 +265,10 @@ fn network_ahead(spec: &Spec) -> Option<Ahead> {
     if !own || foreign || devices {
         return None;
     }
+    Ahead::early().or_else(network_by_thread)
+}
+
+fn network_by_thread() -> Option<Ahead> {
+    crate::sys::heap::share();
     Ahead::begin(|| net_devices::raise_loopback().map_err(|failure| std::io::Error::from_raw_os_error(failure.errno))).ok()
 }

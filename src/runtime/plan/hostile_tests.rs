@@ -135,6 +135,7 @@ fn judge(text: &[u8], what: &str) {
             spec: &spec,
             root: &root,
             bundle: Some("/b".as_ref()),
+            sources: &[],
             no_pivot: false,
             user: None,
             keyring: None,

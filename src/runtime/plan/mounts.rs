@@ -1,6 +1,7 @@
 //! Mounts of the config, in the order of the config.
 
 use super::{Error, Namespaces};
+use crate::runtime::BindSource;
 use crate::runtime::options::{self, Change, Options, Propagation, Setting};
 use oci_spec::runtime::{Linux, Mount, Spec};
 use std::ffi::OsString;
@@ -31,6 +32,8 @@ pub(in crate::runtime) enum Source {
         path: PathBuf,
         recursive: bool,
         idmap: Option<Idmap>,
+        /// Instead of the path.
+        made: Option<Box<BindSource>>,
     },
     Fresh {
         kind: String,
@@ -41,13 +44,9 @@ pub(in crate::runtime) enum Source {
         iversion: bool,
     },
     /// What is mounted there already, with other attributes. With data: its super block, too.
-    Remount {
-        data: Option<Vec<String>>,
-    },
+    Remount { data: Option<Vec<String>> },
     /// The container's own groups of every hierarchy the host has mounted; `v2`: of the unified one alone.
-    Cgroup {
-        v2: bool,
-    },
+    Cgroup { v2: bool },
 }
 
 /// Files are shown with other owners than they have on disk.
@@ -96,6 +95,18 @@ pub(super) fn mounts(spec: &Spec, bundle: Option<&Path>, namespaces: &Namespaces
     spec.mounts().iter().flatten().map(|mount| mount_step(mount, bundle, namespaces)).collect()
 }
 
+/// Gives binds the sources that are made for them.
+pub(super) fn replace_sources(mounts: &mut [MountStep], sources: &[BindSource]) -> Result<(), Error> {
+    for wanted in sources {
+        let mount = mounts.iter_mut().find(|mount| mount.target == wanted.target);
+        let Some(Source::Bind { made, .. }) = mount.map(|mount| &mut mount.source) else {
+            return Err(Error::Invalid(format!("a source is given for \"{}\", where no bind is mounted", wanted.target.display())));
+        };
+        *made = Some(Box::new(wanted.clone()));
+    }
+    Ok(())
+}
+
 fn mount_step(mount: &Mount, bundle: Option<&Path>, namespaces: &Namespaces) -> Result<MountStep, Error> {
     let target = destination(mount.destination());
     let name = target.display();
@@ -126,7 +137,7 @@ fn mount_step(mount: &Mount, bundle: Option<&Path>, namespaces: &Namespaces) -> 
                 return wrong(option, "is unknown, and a bind mount has no options of a file system");
             }
             // Flags of the super block have no effect on a bind mount, as with mount(2).
-            Source::Bind { path: bind_source(mount, bundle)?, recursive, idmap }
+            Source::Bind { path: bind_source(mount, bundle)?, recursive, idmap, made: None }
         }
         (None, "" | "none") => {
             return Err(Error::Invalid(format!("mount \"{name}\" has no type; for a bind mount add the option \"bind\" or \"rbind\"")));

@@ -48,9 +48,9 @@ impl Namespaces {
         self.handed_over = rights.mounts;
     }
 
-    /// True if the parent opens this bind and hands it over: the stage could not open or map it.
-    pub fn handed(&self, idmap: Option<&Idmap>) -> bool {
-        self.handed_over || idmap.is_some()
+    /// True if the parent opens this bind and hands it over: the stage could not open, make or map it.
+    pub fn handed(&self, idmap: Option<&Idmap>, made: bool) -> bool {
+        self.handed_over || made || idmap.is_some()
     }
 }
 
@@ -100,9 +100,7 @@ pub(super) fn namespaces(linux: Option<&Linux>, netns: bool) -> Result<Namespace
     if new_user && (result.uid_map.is_empty() || result.gid_map.is_empty()) {
         return Err(Error::Invalid("a new user namespace needs uidMappings and gidMappings".to_owned()));
     }
-    if new_user {
-        result.owner = owner(linux);
-    }
+    result.owner = owner(linux);
     if result.time.is_none() && linux.and_then(|linux| linux.time_offsets().as_ref()).is_some_and(|offsets| !offsets.is_empty()) {
         return Err(Error::Invalid("linux.timeOffsets needs a new time namespace".to_owned()));
     }

@@ -35,6 +35,7 @@ fn compile(config: &str, changes: Value, no_pivot: bool) -> Plan {
         spec: &spec,
         root: &Root::Directory("/r".into()),
         bundle: Some("/b".as_ref()),
+        sources: &[],
         no_pivot,
         user: None,
         keyring: Some("web"),

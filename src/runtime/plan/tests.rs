@@ -23,7 +23,18 @@ fn compile(change: impl FnOnce(&mut Value)) -> Result<Plan, crate::runtime::Erro
     let terminal = spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(true);
     let root = Root::Directory("/r".into());
     let bundle = Some("/b".as_ref());
-    Plan::compile(&Request { spec: &spec, root: &root, bundle, no_pivot: false, user: None, keyring: None, terminal, netns: false, state: None })
+    Plan::compile(&Request {
+        spec: &spec,
+        root: &root,
+        bundle,
+        sources: &[],
+        no_pivot: false,
+        user: None,
+        keyring: None,
+        terminal,
+        netns: false,
+        state: None,
+    })
 }
 
 /// One word a step.
@@ -195,5 +206,21 @@ fn without_a_mount_namespace_there_is_only_the_root() {
         });
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with(name) && error.contains("linux.namespaces"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_source_that_is_made_needs_a_bind() {
+    use crate::runtime::{Base, BindSource};
+    let mut mounts = mounts_of(json!([
+        {"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+    ]));
+    let source = |target: &str| BindSource { target: target.into(), base: Base::Directory("/other".into()), subpath: Some("part".into()) };
+    super::mounts::replace_sources(&mut mounts, &[source("/data")]).unwrap();
+    let Source::Bind { made: Some(made), .. } = &mounts[0].source else { panic!() };
+    assert_eq!(**made, source("/data"));
+    for target in ["/tmp", "/none"] {
+        assert!(super::mounts::replace_sources(&mut mounts, &[source(target)]).unwrap_err().to_string().contains(target));
     }
 }

@@ -127,7 +127,7 @@ fn mount(step: &MountStep) -> String {
     options.extend(attributes(step.top, ""));
     options.extend(step.propagation.iter().map(|own| propagation(*own)));
     let (what, more) = match &step.source {
-        Source::Bind { path, recursive, idmap } => {
+        Source::Bind { path, recursive, idmap, made } => {
             // What MountStep::settings says of a bind without propagation.
             options.extend(step.propagation.is_empty().then(|| "rprivate".to_owned()));
             let idmap = idmap.as_ref().map(|idmap| {
@@ -137,7 +137,8 @@ fn mount(step: &MountStep) -> String {
                 );
                 format!(" {} {maps}", if idmap.recursive { "ridmap" } else { "idmap" })
             });
-            (format!("{} {} on {on}", if *recursive { "rbind" } else { "bind" }, path.display()), idmap.unwrap_or_default())
+            let made = made.as_ref().map(|made| format!(" from {:?}", made.base)).unwrap_or_default();
+            (format!("{} {} on {on}", if *recursive { "rbind" } else { "bind" }, path.display()), idmap.unwrap_or_default() + &made)
         }
         Source::Fresh { kind, source, data, copy_up, iversion } => {
             let source = source.as_ref().map_or_else(String::new, |source| format!(" {}", source.to_string_lossy()));

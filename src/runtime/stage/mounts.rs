@@ -17,8 +17,8 @@ impl Stage<'_> {
     /// Opens or receives the sources of all binds, in the order of their steps.
     pub(super) fn open_binds(&mut self, plan: &Plan) -> Result<(), Failure> {
         for step in &plan.steps {
-            if let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap }, .. }) = step {
-                let handed = plan.namespaces.handed(idmap.as_ref());
+            if let Step::Mount(MountStep { source: Source::Bind { path, recursive, idmap, made }, .. }) = step {
+                let handed = plan.namespaces.handed(idmap.as_ref(), made.is_some());
                 self.binds.push_back(if handed { self.channel.expect_tree()? } else { root::open_bind(path, *recursive)? });
             }
         }

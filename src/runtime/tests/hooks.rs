@@ -186,6 +186,7 @@ fn a_hook_that_cannot_run_is_refused_before_anything_is_made() {
             spec: &spec,
             root: &root,
             bundle: None,
+            sources: &[],
             no_pivot: false,
             user: None,
             keyring: None,

@@ -462,6 +462,11 @@ fn without_a_mount_namespace_the_root_is_changed() {
         // Joining a mount namespace leads to its own root (mntns_install(), fs/namespace.c): not here.
         let running = exec(&init, &spec, &["sh", "-c", "pwd; echo /*"], stdio).unwrap();
         assert_eq!((wait(&running.pidfd), text(inside)), (0, "/made/here\n/bin /dev /etc /file /made /masked /ro\n".to_owned()));
+        // It has said all once it sleeps.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while std::fs::read_to_string(format!("/proc/{}/comm", init.pid)).unwrap() != "sleep\n" && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         rustix::process::pidfd_send_signal(&init.pidfd, rustix::process::Signal::KILL).unwrap();
         wait(&init.pidfd);
         assert_eq!(text(output), "/etc\n/bin /dev /etc /file /made /masked /ro\n");

@@ -3,7 +3,7 @@
 //! Invariant: lengths are filled in when a message or nest closes, everything is padded to 4 bytes;
 //! the reader never looks past a length the kernel gave.
 
-use super::{self as netlink, Ending, HEADER, MOST_MESSAGES, NetlinkError};
+use super::{self as netlink, Answers, Ending, HEADER, MOST_MESSAGES, NetlinkError};
 use std::os::fd::BorrowedFd;
 
 pub const REQUEST: u16 = 0x1;
@@ -60,6 +60,17 @@ impl Batch {
     pub fn run(self, fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, NetlinkError> {
         let last = self.first.wrapping_add(self.count - 1);
         netlink::exchange(fd, &self.bytes, self.first, last, Ending::LastAck)
+    }
+
+    /// Appends a question that is answered by a dump.
+    pub fn dump(&mut self, kind: u16, header: &[u8], body: impl FnOnce(&mut Attributes<'_>)) {
+        self.message(kind, DUMP, header, body);
+    }
+
+    /// Sends questions, the last of which is a [`Batch::dump`], and returns the answers to each; an interrupted dump is not
+    /// repeated ([`Answers::interrupted`]).
+    pub fn ask(self, fd: BorrowedFd<'_>) -> Result<Answers, NetlinkError> {
+        netlink::converse(fd, &self.bytes, self.first, self.first.wrapping_add(self.count - 1), Ending::Done)
     }
 
     /// Sends a transaction whose last-but-one message (before the end marker) asks for the acknowledgement.

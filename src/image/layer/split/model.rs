@@ -4,10 +4,10 @@
 //! Invariant: wherever those two leave something to the file system or to the layers below, the model says so
 //! (`Origin`) instead of guessing.
 
-use super::super::UnpackError;
 use super::super::tar::{Kind, Member, Reader};
 use super::super::tree::{ACL_DEFAULT, components};
 use super::super::xattr;
+use super::super::{UnpackError, follow};
 use crate::oci::whiteout::{self, Meaning};
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -87,10 +87,13 @@ impl Model {
 
     fn add(&mut self, member: Member) -> Result<(), UnpackError> {
         let parts = components(&member.path)?;
-        let Some((name, parents)) = parts.split_last() else {
+        if parts.is_empty() {
             self.describe(ROOT, &member);
             return Ok(());
-        };
+        }
+        let real = self.follow(&parts)?;
+        let parts = components(&real)?;
+        let (name, parents) = parts.split_last().expect("invariant: the last name is kept");
         let directory = self.enter(parents)?;
         match whiteout::meaning(name) {
             Meaning::Plain => {}
@@ -152,6 +155,22 @@ impl Model {
     /// The node at this path.
     pub fn find(&self, path: &[&[u8]]) -> Option<usize> {
         path.iter().try_fold(ROOT, |at, name| self.child(at, name))
+    }
+
+    /// The path without symbolic links on the way to its last name.
+    fn follow(&self, path: &[&[u8]]) -> Result<Vec<u8>, UnpackError> {
+        let Some((name, parents)) = path.split_last() else { return Ok(Vec::new()) };
+        let link = |at: &[Vec<u8>]| {
+            let parts: Vec<&[u8]> = at.iter().map(Vec::as_slice).collect();
+            Ok::<_, UnpackError>(self.find(&parts).and_then(|node| match &self.nodes[node].form {
+                Form::Symlink(target) => Some(target.clone()),
+                _ => None,
+            }))
+        };
+        let real = follow::resolve(parents, link)?;
+        let mut real = real.ok_or_else(|| UnpackError::Malformed("an entry beneath too many symbolic links".to_owned()))?;
+        real.push(name.to_vec());
+        Ok(real.join(&b'/'))
     }
 
     /// Gives `name` to a node, whatever had it.
@@ -227,7 +246,8 @@ impl Model {
     }
 
     fn link(&mut self, directory: usize, parts: &[&[u8]], member: &Member) -> Result<(), UnpackError> {
-        let target = components(&member.link)?;
+        let target = self.follow(&components(&member.link)?)?;
+        let target = components(&target)?;
         if target == parts {
             return Ok(());
         }

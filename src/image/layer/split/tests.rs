@@ -260,6 +260,28 @@ fn replaced_files_are_set_aside_and_found_again() {
 }
 
 #[test]
+fn what_lies_beneath_links_is_compared_where_they_lead() {
+    let scratch = Scratch::new();
+    let mut tar = Vec::new();
+    for (kind, name, link, data) in [
+        (b'2', "lib", "usr/lib", &b""[..]),
+        (b'0', "lib/f", "", b"one"),
+        (b'5', "lib/sub", "", b""),
+        (b'2', "lib/sub/up", "/lib/../etc", b""),
+        (b'0', "lib/sub/up/g", "", b"two"),
+        (b'0', "lib/f", "", b"replaced"),
+        (b'1', "h", "lib/sub/up/g", b""),
+        (b'0', "lib/.wh.gone", "", b""),
+    ] {
+        block(&mut tar, kind, name.as_bytes(), link.as_bytes(), data, 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    scratch.unpack(&tar).unwrap();
+    assert_eq!(scratch.again().unwrap(), tar);
+    assert_eq!(scratch.differences(Some(&[])), Vec::<String>::new());
+}
+
+#[test]
 fn a_layer_that_was_changed_is_told_apart() {
     let tar = [file("a", &[7; 3000]), file("b", b"x")].concat();
     let scratch = Scratch::new();

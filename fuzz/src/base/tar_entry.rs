@@ -1,0 +1,1 @@
+../../../src/base/tar_entry.rs

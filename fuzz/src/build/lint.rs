@@ -1,0 +1,1 @@
+../../../src/build/lint.rs

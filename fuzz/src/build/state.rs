@@ -1,0 +1,1 @@
+../../../src/build/state.rs

@@ -1,0 +1,2 @@
+pub mod cni;
+pub mod dns;

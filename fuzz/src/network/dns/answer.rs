@@ -1,0 +1,1 @@
+../../../../src/network/dns/answer.rs

@@ -1,0 +1,77 @@
+#!/bin/bash
+# Builds as a whole: killed at random moments (the builder, its steps, both), at once, pushed to a real registry. Whatever is
+# killed, nothing runs or stays, and the next build uses what was finished. The seed is printed; KILL_SEED repeats a run.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/registry-lib.sh"
+rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
+rcon run --rm busybox true
+RANDOM=${KILL_SEED:-$$}
+echo "  seed ${KILL_SEED:-$$}"
+context=$work/context
+mkdir -p "$context/files"
+for number in $(seq 200); do echo "$number" > "$context/files/$number"; done
+# A duration nobody else sleeps, so that only our own processes are counted.
+pause=0.0$((20000 + $$ % 10000))
+cat > "$context/Dockerfile" <<EOF
+FROM busybox AS one
+RUN echo one > /one && sleep $pause
+COPY files /files
+RUN cat /files/* | wc -l > /count && sleep $pause
+FROM busybox AS two
+RUN --mount=type=cache,target=/cache echo two >> /cache/log && echo two > /two && sleep $pause
+FROM busybox
+COPY --from=one /one /count /
+COPY --from=two /two /
+WORKDIR /made/here
+RUN cat /one /two /count > all && sleep $pause
+EOF
+steps() { pgrep -f '^rcon-step' | while read -r pid; do ls -l "/proc/$pid/fd" > /dev/null 2>&1 && [ "$(readlink "/proc/$pid/ns/net")" = "$(readlink /proc/self/ns/net)" ] && echo "$pid"; done; }
+no_step() { [ -z "$(steps)" ]; }
+rounds=${KILL_ROUNDS:-40} wrong=0
+for round in $(seq "$rounds"); do
+    "$RCON" --root "$work/data" --run-root "$work/run" build -q -t "made-$round" --build-arg "ROUND=$round" "$context" > "$work/out" 2> "$work/err" &
+    builder=$!
+    # Moments from 0 to 250 ms: the whole of a cold build.
+    sleep "0.$(printf %03d $((RANDOM % 250)))"
+    case $((RANDOM % 4)) in
+        0) kill -9 $builder 2> /dev/null ;;
+        1) killed=$(steps); [ -z "$killed" ] || kill -9 $killed 2> /dev/null ;;
+        2) kill -9 $builder $(steps) 2> /dev/null ;;
+        3) kill -INT $builder 2> /dev/null ;;
+    esac
+    wait $builder 2> /dev/null
+    code=$?
+    wait_for 20 no_step || { echo "  round $round: a step goes on"; wrong=$((wrong + 1)); }
+    if [ $code = 0 ] && [ "$(rcon run --rm --network none "made-$round" cat all 2>&1 | paste -sd' ')" != "one two 200" ]; then
+        echo "  round $round: a wrong image"; wrong=$((wrong + 1))
+    fi
+    # Every fourth time all is forgotten, so that each moment is met.
+    [ $((round % 4)) != 0 ] || rcon builder prune -af > /dev/null || wrong=$((wrong + 1))
+done
+expect "$rounds killed builds" 0 "$wrong"
+expect "the next build works" 0 "$(rcon build -q -t made "$context" > "$work/out" 2>&1; echo $?)"
+expect "and is right" "one two 200" "$(rcon run --rm --network none made cat all | paste -sd' ')"
+expect "and all of it is found again" 8 "$(rcon build --progress plain -t made "$context" 2>&1 | grep -c ' CACHED$')"
+expect "no process of a step is left" "" "$(steps; pgrep -f "sleep $pause\$")"
+expect "no container is seen" "" "$(rcon ps -aq)"
+expect "the store is sound" 0 "$(rcon system check > "$work/check" 2>&1; echo $?)"
+no_leaks "nothing is left"
+expect "no sandbox is left" "" "$(ls "$work/data/containers")"
+
+# Ten at once do the work once.
+rcon builder prune -af > /dev/null
+rcon rmi -f $(rcon images -q | grep -v "$(rcon images -q busybox)" | sort -u) > /dev/null 2>&1
+sed -i 's/^RUN echo one/RUN head -c 20 \/dev\/urandom > \/random \&\& echo one/; s/^COPY --from=one /&\/random /' "$context/Dockerfile"
+for number in $(seq 10); do rcon build -q -t "twin-$number" "$context" > "$work/twin-$number" 2>&1 & done
+wait
+expect "ten builds at once give one image" 1 "$(cat "$work"/twin-* | sort -u | tee "$work/twins" | wc -l)"
+expect "and no error" 1 "$(grep -c '^sha256:' "$work/twins")"
+
+# To a registry and back.
+start_registry 5846
+expect "--push" 0 "$(rcon build --push -t 127.0.0.1:5846/built:1 --metadata-file "$work/meta.json" "$context" > "$work/out" 2>&1; echo $?)"
+expect "the digest in --metadata-file" "$(skopeo inspect --tls-verify=false --raw docker://127.0.0.1:5846/built:1 | sha256sum | sed 's/ .*//; s/^/sha256:/')" "$(jq -r '."containerimage.digest"' "$work/meta.json")"
+rcon rmi -f 127.0.0.1:5846/built:1 > /dev/null
+expect "the image comes back" "one two 200" "$(rcon run --rm --network none --quiet 127.0.0.1:5846/built:1 cat all 2> /dev/null | paste -sd' ')"
+stop_registry
+finish

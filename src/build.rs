@@ -1,0 +1,102 @@
+//! # build
+//! ## Lives here
+//! Dockerfile → stages → graph → solve → commit: the front end (`dockerfile`), contexts and file transfer (`context`,
+//! `transfer`), the solver with its cache, the image configuration, outputs.
+//! ## Invariants
+//! - The key of a step is made of the content it starts from (the chain id of its layers) and of what it does; time is never
+//!   part of it. A step's result is a layer like any other, recorded before its key is.
+//! - A build leaves nothing: steps run in stages that end with the builder, and every finished step is found again by the
+//!   next build, whatever killed this one.
+//! - Nothing outside of the context is read by a `COPY`; nothing outside of the root that is built is written.
+//! ## Not here
+//! How a process is isolated (`runtime`), how a step gets its network and files (`engine`), layers and images (`image`).
+//! ## Decisions
+//! - Keys name the chain id of the layers below, not the definition that made them: a rebuilt stage with the same files finds
+//!   all that follows in the cache, without a second look-up by content. Rejected: BuildKit's two phases, which it needs since
+//!   its snapshots have no name by content before they are exported.
+//! - The upper directory of a step's overlay becomes the layer itself: it is read once for its DiffID, and nothing is copied.
+//! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
+//!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
+
+mod cache;
+mod context;
+mod copy;
+mod dockerfile;
+mod error;
+mod exec;
+mod export;
+mod from;
+mod key;
+mod lint;
+mod mounts;
+mod output;
+mod progress;
+mod remote;
+mod request;
+mod running;
+mod solve;
+mod stage;
+mod state;
+mod transfer;
+
+pub use error::Error;
+pub use export::Output;
+pub use output::Built;
+pub use progress::{Event, Stream, Warning};
+pub use request::{Allow, BuildRequest, SecretSource};
+pub use running::Cancel;
+
+use crate::engine::Engine;
+use progress::{Begun, Numbers, Sink};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Builds the image; what is to go to standard output goes to `out`. None: the Dockerfile was only to be checked.
+///
+/// # Errors
+/// The first thing that fails; everything else is ended then. What was finished is found by the next build.
+pub fn build(
+    engine: &Engine,
+    request: &BuildRequest,
+    sink: Sink<'_>,
+    cancel: &Cancel,
+    out: &mut (dyn std::io::Write + Send),
+) -> Result<Option<Built>, Error> {
+    let numbers = Numbers::default();
+    let begun = Begun::new(sink, &numbers, "[internal] load build definition".to_owned());
+    let loaded = load(engine, request, &begun);
+    let (file, context) = begun.conclude(loaded)?;
+    let target = solve::target(&file, request.target.as_deref())?;
+    let solver = solve::Solver::new(engine, request, (&file, &context), (sink, &numbers, cancel))?;
+    let violated = solver.lint()?;
+    if request.check {
+        return Ok(None);
+    }
+    if violated > 0 && file.directives.check.error {
+        let hint = Some("see the warnings, or drop error=true of the check directive".to_owned());
+        return Err(Error::Invalid { message: format!("the Dockerfile violates {violated} of the rules that it asks to be errors"), hint });
+    }
+    // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
+    let _held = crate::image::hold_layers(&engine.privilege.roots)?;
+    let finished = solver.solve(engine, target)?;
+    solver.remember();
+    let begun = Begun::new(sink, &numbers, "exporting the result".to_owned());
+    let delivered = output::deliver(engine, request, &finished, out, &begun);
+    begun.conclude(delivered).map(Some)
+}
+
+/// Where temporary trees of builds are.
+fn area(engine: &Engine) -> PathBuf {
+    engine.privilege.roots.data.join("build")
+}
+
+/// The Dockerfile, read, and the context.
+fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<(dockerfile::Dockerfile, Arc<context::Context>), Error> {
+    let area = area(engine);
+    let keep_git_dir = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir };
+    let (context, text) = context::Context::open(&wanted, &mut std::io::stdin().lock())?;
+    begun.say(&format!("read {} ({} bytes)", text.name, text.text.len()));
+    context.commit().into_iter().for_each(|commit| begun.say(&format!("commit {commit}")));
+    Ok((dockerfile::parse(&text.text, &text.name)?, Arc::new(context)))
+}

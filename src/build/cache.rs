@@ -1,0 +1,87 @@
+//! Steps and their results: found by their key, or made once, by whoever comes first.
+//!
+//! Invariant: a record is written in the transaction that records its layer; of two builds that want the same result one makes
+//! it while the other waits.
+
+use super::error::{Error, Result};
+use crate::base::Timestamp;
+use crate::engine::Engine;
+use crate::image::{self, Draft};
+use crate::oci::Digest;
+use crate::state::build::{CacheKind, CacheRecord};
+
+/// A tree of layers (chain ids, base first).
+pub type Layers = Vec<String>;
+
+/// How a step's result was had.
+pub struct Solved {
+    /// The tree after the step.
+    pub layers: Layers,
+    /// It added a layer.
+    pub added: bool,
+    pub cached: bool,
+    /// When the result was made: an unchanged build gives the same history.
+    pub created: Timestamp,
+}
+
+/// A step that changes files.
+pub struct Work<'a> {
+    pub key: Digest,
+    /// For people: `RUN make`.
+    pub description: &'a str,
+    pub below: &'a [String],
+    /// A result that is there is not looked for (`--no-cache`).
+    pub anew: bool,
+}
+
+/// The result of a step that changes files. `make` writes into the draft and says whether there is a layer at all.
+///
+/// # Errors
+/// What `make` said; the store or the database.
+pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Result<bool>) -> Result<Solved> {
+    if let Some(found) = find(engine, work)? {
+        return Ok(found);
+    }
+    let roots = &engine.privilege.roots;
+    let _turn = image::turn(roots, &work.key)?;
+    // Another build may have made it while we waited.
+    if let Some(found) = find(engine, work)? {
+        return Ok(found);
+    }
+    let draft = Draft::new(roots, &engine.db)?;
+    let changed = make(&draft)?;
+    let now = Timestamp::now();
+    let record = |chain_id: Option<String>| CacheRecord {
+        key: work.key.to_string(),
+        chain_id,
+        kind: CacheKind::Regular,
+        description: work.description.to_owned(),
+        created: now,
+        used: now,
+        uses: 0,
+    };
+    if !changed {
+        engine.db.write(false, |tx| tx.put_cache(&record(None)))?;
+        return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
+    }
+    let sealed = draft.seal(work.below, &engine.db)?;
+    let row = sealed.record(roots, &engine.db, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
+    Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
+}
+
+/// A recorded result whose layers are all there.
+fn find(engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
+    if work.anew {
+        return Ok(None);
+    }
+    let key = work.key.to_string();
+    let Some(record) = engine.db.cache_record(&key)? else { return Ok(None) };
+    let (mut layers, created) = (work.below.to_vec(), record.created);
+    let added = record.chain_id.is_some();
+    layers.extend(record.chain_id);
+    if added && !image::is_complete(&engine.privilege.roots, &engine.db, &layers)? {
+        return Ok(None);
+    }
+    engine.db.write(false, |tx| tx.use_cache(&key, Timestamp::now()))?;
+    Ok(Some(Solved { layers, added, cached: true, created }))
+}

@@ -1,0 +1,328 @@
+//! From a Dockerfile to the stage that is wanted: which stages it needs, each in a thread of its own, each waiting only for
+//! those that it takes something from.
+
+use super::context::{self, Context};
+use super::dockerfile::{self, Dockerfile, Fault, Instruction, Stage};
+use super::error::{Error, Result};
+use super::lint;
+use super::progress::{Event, Numbers, Sink, Warning};
+use super::request::BuildRequest;
+use super::running::Cancel;
+use super::stage::{self, Finished};
+use super::state::Arguments;
+use super::transfer::{Memo, Selected};
+use crate::engine::Engine;
+use crate::oci::{Digest, Platform};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Before the name of an image in `--build-context`.
+pub const IMAGE: &str = "docker-image://";
+
+/// One build.
+pub struct Solver<'a> {
+    pub request: &'a BuildRequest,
+    pub file: &'a Dockerfile,
+    pub context: &'a Arc<Context>,
+    pub arguments: Arc<Arguments>,
+    platform: Platform,
+    pub sink: Sink<'a>,
+    pub numbers: &'a Numbers,
+    pub cancel: &'a Cancel,
+    memo: Mutex<Memo>,
+    /// Which stages are built; set before the first of them begins.
+    needed: OnceLock<Vec<bool>>,
+    /// Named contexts that were opened.
+    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
+    slots: Mutex<Slots>,
+    changed: Condvar,
+}
+
+struct Slots {
+    finished: Vec<Option<Arc<Finished>>>,
+    /// The first error; the others came of it.
+    failed: Option<Error>,
+}
+
+/// The stage that is wanted.
+///
+/// # Errors
+/// There is no such stage.
+pub fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
+    let Some(name) = wanted else { return Ok(file.stages.len() - 1) };
+    file.stage(name, file.stages.len()).ok_or_else(|| {
+        let known: Vec<String> = file.stages.iter().filter_map(Stage::key).collect();
+        let near = crate::base::nearest(&name.to_ascii_lowercase(), known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
+        Error::Invalid { message: format!("--target {name}: the Dockerfile has no such stage"), hint: near }
+    })
+}
+
+/// Whether each stage is needed for `target`.
+///
+/// # Errors
+/// A stage takes files from one that comes later, or from itself.
+fn needed(solver: &Solver<'_>, target: usize) -> Result<Vec<bool>> {
+    let mut needed = vec![false; solver.file.stages.len()];
+    needed[target] = true;
+    for index in (0..=target).rev() {
+        if needed[index] {
+            for source in sources(solver, index)? {
+                needed[source] = true;
+            }
+        }
+    }
+    Ok(needed)
+}
+
+/// The earlier stages that a stage takes something from.
+fn sources(solver: &Solver<'_>, index: usize) -> Result<Vec<usize>> {
+    let (file, stage) = (solver.file, &solver.file.stages[index]);
+    let mut found = Vec::new();
+    let base = solver.base_name(stage)?;
+    found.extend(solver.stage_named(&base, index));
+    for statement in &stage.instructions {
+        let names: Vec<(&str, dockerfile::Span)> = match &statement.instruction {
+            Instruction::Copy(transfer) | Instruction::Add(transfer) => transfer.from.iter().map(|from| (from.text.as_str(), from.span)).collect(),
+            Instruction::Run(run) => run.mounts.iter().filter_map(|mount| Some((mount.from()?, mount.span))).collect(),
+            _ => Vec::new(),
+        };
+        for (name, span) in names {
+            match solver.stage_named(name, index) {
+                Some(source) => found.push(source),
+                None if solver.stage_named(name, file.stages.len()).is_some() => return Err(later(file, span, name).into()),
+                None => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn later(file: &Dockerfile, span: dockerfile::Span, name: &str) -> Fault {
+    file.fault(span, format!("stage {name} is not there yet: files can only be taken from stages that come before")).hint("move that stage up")
+}
+
+impl<'a> Solver<'a> {
+    pub fn new(
+        engine: &'a Engine,
+        request: &'a BuildRequest,
+        (file, context): (&'a Dockerfile, &'a Arc<Context>),
+        (sink, numbers, cancel): (Sink<'a>, &'a Numbers, &'a Cancel),
+    ) -> Result<Self> {
+        let platform = request.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse).map_err(Error::invalid)?;
+        let arguments = Arc::new(Arguments::new(file, request.arguments.clone(), automatic(request, &platform))?);
+        if let Some(name) = arguments.unheeded() {
+            return Err(Error::invalid(format!("--build-arg {name}: the builder does not support what it asks for")));
+        }
+        let slots = Slots { finished: file.stages.iter().map(|_| None).collect(), failed: None };
+        let memo = Memo::open(&engine.privilege.roots.data.join("build").join("digests"));
+        Ok(Solver {
+            request,
+            file,
+            context,
+            arguments,
+            platform,
+            sink,
+            numbers,
+            cancel,
+            memo: Mutex::new(memo),
+            needed: OnceLock::new(),
+            contexts: Mutex::default(),
+            slots: Mutex::new(slots),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Builds the stage and all that it needs.
+    ///
+    /// # Errors
+    /// The first error of any of them; the others are ended.
+    pub fn solve(&self, engine: &Engine, target: usize) -> Result<Arc<Finished>> {
+        let needed = needed(self, target)?;
+        let needed = self.needed.get_or_init(|| needed);
+        let all: Vec<usize> = (0..=target).filter(|index| needed[*index]).collect();
+        // A database connection is one thread's.
+        let others = all[..all.len() - 1].iter().map(|index| Ok((*index, engine.again()?))).collect::<Result<Vec<_>>>()?;
+        std::thread::scope(|scope| {
+            for (index, engine) in others {
+                scope.spawn(move || self.run(&engine, index));
+            }
+            self.run(engine, target);
+        });
+        let mut slots = self.slots();
+        match slots.failed.take() {
+            Some(error) => Err(error),
+            None => slots.finished[target].clone().ok_or(Error::Cancelled),
+        }
+    }
+
+    fn run(&self, engine: &Engine, index: usize) {
+        let outcome = stage::build(self, engine, index);
+        let mut slots = self.slots();
+        match outcome {
+            Ok(finished) => slots.finished[index] = Some(Arc::new(finished)),
+            Err(error) => {
+                // A cancelled stage is the consequence of another's error.
+                match &slots.failed {
+                    Some(Error::Cancelled) | None => slots.failed = Some(error),
+                    Some(_) => {}
+                }
+                self.cancel.cancel();
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for an earlier stage.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when it fails.
+    pub fn finished(&self, index: usize) -> Result<Arc<Finished>> {
+        if !self.needed.get().is_some_and(|needed| needed[index]) {
+            // Only a trigger of a base image can name a stage that the Dockerfile itself takes nothing from.
+            let name = self.file.stages[index].key().unwrap_or_else(|| index.to_string());
+            let hint = Some(format!("take something from it in the Dockerfile, too: COPY --from={name} …"));
+            return Err(Error::Invalid { message: format!("stage {name}, which an ONBUILD trigger takes files from, is not built here"), hint });
+        }
+        let mut slots = self.slots();
+        loop {
+            if let Some(finished) = &slots.finished[index] {
+                return Ok(finished.clone());
+            }
+            if slots.failed.is_some() || self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What stands after `FROM`, with its variables.
+    ///
+    /// # Errors
+    /// It cannot be expanded, or is empty then.
+    pub fn base_name(&self, stage: &Stage) -> Result<String> {
+        let name = self.arguments.global(self.file, &stage.base)?.text;
+        if name.is_empty() {
+            let fault = self.file.fault(stage.base.span, format!("the base name {} is empty", stage.base.text));
+            return Err(fault.hint("give the argument a default before the first FROM, or a value with --build-arg").into());
+        }
+        Ok(name)
+    }
+
+    /// `--platform` of a stage, with its variables; that of the build without it.
+    ///
+    /// # Errors
+    /// It cannot be expanded, or is no platform.
+    pub fn platform_of(&self, stage: &Stage) -> Result<Platform> {
+        let Some(word) = &stage.platform else { return Ok(self.platform.clone()) };
+        let text = self.arguments.global(self.file, word)?.text;
+        Ok(text.parse().map_err(|why: String| self.file.fault(word.span, why))?)
+    }
+
+    /// Tells of likely mistakes that the file alone shows, and of arguments that nobody asks for. How many mistakes there are.
+    ///
+    /// # Errors
+    /// A default of a global ARG cannot be expanded.
+    pub fn lint(&self) -> Result<usize> {
+        let found = lint::lint(self.file, &self.file.directives.check, &automatic(self.request, &self.platform))?;
+        let ignored = lint::kept(self.file, &self.file.directives.check, self.ignored());
+        let found = [found, ignored].concat();
+        found.iter().for_each(|warning| self.tell(warning));
+        for name in self.arguments.unused(self.file) {
+            let text = format!("--build-arg {name} is not used: no ARG of the Dockerfile asks for it");
+            (self.sink)(Event::Warning(Warning { rule: "UnusedBuildArg", text, place: self.file.source.name().to_owned(), excerpt: String::new() }));
+        }
+        Ok(found.len())
+    }
+
+    /// Sources that the ignore file takes out of the context.
+    fn ignored(&self) -> Vec<dockerfile::Warning> {
+        let mut found = Vec::new();
+        for statement in self.file.stages.iter().flat_map(|stage| &stage.instructions) {
+            let (Instruction::Copy(transfer) | Instruction::Add(transfer)) = &statement.instruction else { continue };
+            for source in transfer.sources.iter().filter(|_| transfer.from.is_none()) {
+                let dockerfile::Origin::Path(word) = source else { continue };
+                let path = context::clean(format!("/{}", word.text).as_bytes())[1..].to_vec();
+                if !word.varies() && !path.is_empty() && self.context.ignore().at(&path).0 {
+                    found.push(lint::copy_ignored(&statement.keyword.text, &word.text, word.span));
+                }
+            }
+        }
+        found
+    }
+
+    /// Tells of what only the build has shown, unless the file says to skip it.
+    pub fn warn(&self, found: Vec<dockerfile::Warning>) {
+        lint::kept(self.file, &self.file.directives.check, found).iter().for_each(|warning| self.tell(warning));
+    }
+
+    fn tell(&self, warning: &dockerfile::Warning) {
+        let fault = self.file.fault(warning.span, "");
+        (self.sink)(Event::Warning(Warning {
+            rule: warning.rule,
+            text: warning.text.clone(),
+            place: format!("{}:{}", self.file.source.name(), fault.place().line),
+            excerpt: fault.excerpt().to_owned(),
+        }));
+    }
+
+    /// The stage that a name means to stage number `before`, unless a named context takes its place.
+    pub fn stage_named(&self, name: &str, before: usize) -> Option<usize> {
+        if self.request.contexts.contains_key(&name.to_ascii_lowercase()) { None } else { self.file.stage(name, before) }
+    }
+
+    /// The content key of what was selected.
+    ///
+    /// # Errors
+    /// A file cannot be read, or changed meanwhile.
+    pub fn digest(&self, selected: &Selected) -> Result<Digest> {
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(selected.digest(&mut memo)?)
+    }
+
+    /// Keeps the digests that were made, for the next build.
+    pub fn remember(&self) {
+        if let Err(error) = self.memo.lock().unwrap_or_else(PoisonError::into_inner).save() {
+            tracing::debug!("{error}: {}", error.source);
+        }
+    }
+
+    /// The directory of a named context; None: there is none of that name, or it is an image.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn named_context(&self, engine: &Engine, name: &str) -> Result<Option<Arc<Context>>> {
+        let key = name.to_ascii_lowercase();
+        let Some(text) = self.request.contexts.get(&key).filter(|text| !text.starts_with(IMAGE)) else { return Ok(None) };
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = contexts.get(&key) {
+            return Ok(Some(open.clone()));
+        }
+        let area = super::area(engine);
+        let wanted = context::Request { spec: text, file: None, area: &area, keep_git_dir: false };
+        let context = Arc::new(Context::named(name, &wanted)?);
+        contexts.insert(key, context.clone());
+        Ok(Some(context))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Arguments that are always there.
+fn automatic(request: &BuildRequest, platform: &Platform) -> BTreeMap<String, String> {
+    let host = Platform::host();
+    let mut arguments = BTreeMap::new();
+    for (prefix, platform) in [("TARGET", platform), ("BUILD", &host)] {
+        let parts = [
+            ("PLATFORM", platform.to_string()),
+            ("OS", platform.os.clone()),
+            ("OSVERSION", String::new()),
+            ("ARCH", platform.arch.clone()),
+            ("VARIANT", platform.variant.clone().unwrap_or_default()),
+        ];
+        arguments.extend(parts.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
+    }
+    arguments.insert("TARGETSTAGE".to_owned(), request.target.clone().unwrap_or_else(|| "default".to_owned()));
+    arguments
+}

@@ -1,0 +1,333 @@
+//! `build`: an image from a Dockerfile.
+
+mod view;
+
+use super::context::Context;
+use super::failure::{Failure, USAGE};
+use super::options::Limits;
+use super::options::request::{all, client_variable, usage};
+use super::output;
+use crate::base::csv;
+use crate::build::{Allow, BuildRequest, Built, Cancel, Output, SecretSource, Warning};
+use crate::engine::request::{FlagError, add_host, env, network, parse_bool};
+use crate::oci::Reference;
+use crate::state::record::HostSpec;
+use rustix::termios::isatty;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use view::{Mode, View};
+
+/// Build an image from a Dockerfile
+#[derive(clap::Parser, Debug)]
+pub struct Args {
+    /// Name of the image: NAME[:TAG]
+    #[arg(short = 't', long = "tag", value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// The Dockerfile (default: Dockerfile in the context); - reads it from standard input
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Value of an ARG: NAME=VALUE, or NAME to take it from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Where a stage or image of this name comes from instead: NAME=PATH, URL, docker-image://IMAGE
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub build_context: Vec<String>,
+    /// Stage to build (default: the last one)
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Label of the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Platform: os/arch[/variant]
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// Ask the registries for newer versions of the base images
+    #[arg(long)]
+    pub pull: bool,
+    /// Only look for likely mistakes in the Dockerfile
+    #[arg(long)]
+    pub check: bool,
+    /// Do not use results of earlier builds
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Do not use results of earlier builds for these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// Only print the image's id
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// How progress is shown: auto, tty, plain, rawjson, quiet
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub progress: String,
+    /// A secret for RUN --mount=type=secret: id=ID[,src=FILE|env=NAME]
+    #[arg(long, value_name = "SPEC")]
+    pub secret: Vec<String>,
+    /// An SSH agent for RUN --mount=type=ssh: default or ID[=SOCKET]
+    #[arg(long, value_name = "SPEC")]
+    pub ssh: Vec<String>,
+    /// Network of RUN: default, none, host or one of `network ls`
+    #[arg(long, value_name = "MODE")]
+    pub network: Option<String>,
+    /// Line of /etc/hosts for RUN: NAME:ADDRESS
+    #[arg(long, value_name = "HOST:IP")]
+    pub add_host: Vec<String>,
+    /// What the Dockerfile may ask for: network.host, security.insecure
+    #[arg(long, value_name = "RIGHT")]
+    pub allow: Vec<String>,
+    /// What becomes of the result: DIR, - (a tar), type=image|registry|local|tar|oci|docker|cacheonly[,dest=,name=,push=]
+    #[arg(short = 'o', long, value_name = "SPEC")]
+    pub output: Vec<String>,
+    /// Push the image: as --output type=registry
+    #[arg(long)]
+    pub push: bool,
+    /// Keep the image in the store beside other outputs: as --output type=docker
+    #[arg(long)]
+    pub load: bool,
+    /// Write ids and names of the image to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Only true: intermediate containers are always removed
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    pub rm: bool,
+    #[arg(long, hide = true)]
+    pub force_rm: bool,
+    /// The context is not sent anywhere
+    #[arg(long, hide = true)]
+    pub compress: bool,
+    /// Only false: no attestations are made
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = no_attestation)]
+    pub provenance: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = no_attestation)]
+    pub sbom: Option<bool>,
+    /// The context: a directory, an address, or - for standard input
+    #[arg(value_name = "PATH | URL | -")]
+    pub context: String,
+}
+
+/// # Errors
+/// A flag that does not follow its grammar, or the build fails.
+pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let request = args.request(context)?;
+    let mode = if args.check { Mode::Check } else { args.mode()? };
+    let engine = context.engine()?;
+    let view = View::new(mode);
+    let cancel = Cancel::default();
+    let built = std::thread::scope(|scope| {
+        let (over, ended) = std::sync::mpsc::channel::<()>();
+        if mode == Mode::Terminal {
+            let view = &view;
+            scope.spawn(move || {
+                while ended.recv_timeout(view::FRAME) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    view.tick();
+                }
+            });
+        }
+        let built = crate::build::build(&engine, &request, &|event| view.show(event), &cancel, &mut std::io::stdout());
+        drop(over);
+        built
+    });
+    let warnings = view.finish();
+    match built.map_err(failure)? {
+        Some(built) => args.tell(&built)?,
+        None if warnings.is_empty() => output::line("Check complete, no warnings found.")?,
+        None => return checked(&warnings),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `--check` found.
+fn checked(warnings: &[Warning]) -> Result<ExitCode, Failure> {
+    output::line(format_args!("Check complete, {} warning{} found.", warnings.len(), if warnings.len() == 1 { " has been" } else { "s have been" }))?;
+    for warning in warnings {
+        output::line(format_args!("\nWARNING: {}", output::harmless(&warning.to_string())))?;
+        if !warning.excerpt.is_empty() {
+            output::line(output::harmless(warning.excerpt.trim_end()))?;
+        }
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// The failure with the place in the Dockerfile above it.
+fn failure(error: crate::build::Error) -> Failure {
+    if let Some(excerpt) = error.excerpt() {
+        output::talk(excerpt.trim_end());
+    }
+    Failure::from(error)
+}
+
+impl Args {
+    fn tell(&self, built: &Built) -> Result<(), Failure> {
+        if let Some(path) = &self.iidfile {
+            let failed = |e| Failure::caused(format!("cannot write the image ID file {}", path.display()), &e).with_code(USAGE);
+            std::fs::write(path, &built.image).map_err(failed)?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let failed = |e| Failure::caused(format!("cannot write the metadata file {}", path.display()), &e).with_code(USAGE);
+            std::fs::write(path, format!("{:#}\n", metadata(built))).map_err(failed)?;
+        }
+        // Standard output may be an archive's.
+        if self.quiet && !self.outputs()?.iter().any(Output::is_stdout) {
+            output::line(&built.image)?;
+        }
+        Ok(())
+    }
+
+    fn mode(&self) -> Result<Mode, Failure> {
+        Ok(match self.progress.as_str() {
+            _ if self.quiet => Mode::Quiet,
+            "auto" | "" if isatty(rustix::stdio::stderr()) => Mode::Terminal,
+            "auto" | "" | "plain" => Mode::Plain,
+            "tty" if isatty(rustix::stdio::stderr()) => Mode::Terminal,
+            "tty" => return Err(usage("--progress tty: standard error is not a terminal")),
+            "rawjson" | "json" => Mode::Json,
+            "quiet" | "none" => Mode::Quiet,
+            other => return Err(FlagError::new("--progress", other, "expected auto, tty, plain, rawjson, quiet or none").into()),
+        })
+    }
+
+    fn outputs(&self) -> Result<Vec<Output>, Failure> {
+        let mut outputs = all(&self.output, |text| Output::parse(text).map_err(|why| FlagError::new("--output", text, why)))?;
+        if self.push {
+            outputs.push(Output::Image { names: Vec::new(), push: true });
+        }
+        if self.load {
+            outputs.push(Output::Image { names: Vec::new(), push: false });
+        }
+        if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
+            return Err(usage("--output: only one of them can go to standard output"));
+        }
+        Ok(outputs)
+    }
+
+    fn request(&self, context: &Context) -> Result<BuildRequest, Failure> {
+        let tag = |text: &String| {
+            let reference: Reference = text.parse().map_err(|e: String| Failure::from(FlagError::new("--tag", text, e)))?;
+            match reference.digest() {
+                Some(_) => Err(usage(format!("--tag {text}: an image is not named by a digest before it is built"))),
+                None => Ok(reference),
+            }
+        };
+        let pairs = |flag: &'static str, values: &[String]| -> Result<BTreeMap<String, String>, Failure> {
+            Ok(all(values, |text| env::key_value(flag, text))?.into_iter().collect())
+        };
+        let mut host = HostSpec { extra_hosts: all(&self.add_host, add_host::parse)?, ..HostSpec::default() };
+        self.limits.apply(&mut host)?;
+        let network: Vec<String> = self.network.iter().map(|mode| if mode == "default" { "bridge".to_owned() } else { mode.clone() }).collect();
+        (host.network, host.attachments) = network::choose(&network, &network::Given::default())?;
+        Ok(BuildRequest {
+            context: self.context.clone(),
+            dockerfile: self.file.clone(),
+            contexts: pairs("--build-context", &self.build_context)?.into_iter().map(|(name, source)| (name.to_ascii_lowercase(), source)).collect(),
+            tags: self.tag.iter().map(tag).collect::<Result<_, _>>()?,
+            outputs: self.outputs()?,
+            target: self.target.clone(),
+            arguments: arguments(&self.build_arg),
+            labels: env::labels(&[], &self.label)?,
+            platform: context.platform(self.platform.clone()),
+            check: self.check,
+            pull: self.pull,
+            no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_filter.clone(),
+            host,
+            secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
+            agents: self.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
+            allow: allow(&self.allow)?,
+        })
+    }
+}
+
+/// As buildx has it, the fields that exist here.
+fn metadata(built: &Built) -> serde_json::Value {
+    let mut metadata = serde_json::json!({ "containerimage.config.digest": built.image });
+    if let Some(digest) = &built.digest {
+        metadata["containerimage.digest"] = serde_json::json!(digest);
+    }
+    if !built.names.is_empty() {
+        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+        metadata["image.name"] = serde_json::json!(names.join(","));
+    }
+    metadata
+}
+
+/// Those without a value take that of the client's environment, or are not there.
+fn arguments(values: &[String]) -> BTreeMap<String, String> {
+    let mut arguments = BTreeMap::new();
+    for text in values {
+        match text.split_once('=') {
+            Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
+            None => drop(client_variable(text).map(|value| arguments.insert(text.clone(), value))),
+        }
+    }
+    arguments
+}
+
+fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
+    let wrong = |reason: &str| Failure::from(FlagError::new("--secret", text, reason));
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for field in &csv::split(text).map_err(|why| wrong(&why))? {
+        let (key, value) = field.split_once('=').ok_or_else(|| wrong("expected KEY=VALUE"))?;
+        match key {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => file = Some(PathBuf::from(value)),
+            "env" => variable = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(wrong("the type is file or env")),
+            _ => return Err(wrong("expected id, src, env or type")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("id is missing"))?;
+    if kind.as_deref() == Some("env") && variable.is_none() {
+        variable = file.take().map(|name| name.to_string_lossy().into_owned());
+    }
+    let variable = variable.or_else(|| (file.is_none() && kind.as_deref() != Some("file") && client_variable(&id).is_some()).then(|| id.clone()));
+    match (variable, file) {
+        (Some(_), Some(_)) => Err(wrong("src and env exclude each other")),
+        (Some(name), None) => {
+            let value = client_variable(&name).ok_or_else(|| wrong("the variable is not set"))?;
+            Ok((id, SecretSource::Value(value.into_bytes())))
+        }
+        (None, file) => {
+            let path = file.unwrap_or_else(|| PathBuf::from(&id));
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.is_file() => Ok((id, SecretSource::File(path))),
+                Ok(_) => Err(wrong("the source is not a file")),
+                Err(error) => Err(Failure::caused(format!("cannot read the secret {id} from {}", path.display()), &error)),
+            }
+        }
+    }
+}
+
+fn no_attestation(text: &str) -> Result<bool, String> {
+    if parse_bool(text).is_ok_and(|wanted| !wanted) { Ok(false) } else { Err("attestations are not supported: only false".to_owned()) }
+}
+
+fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
+    let wrong = |reason: &str| Failure::from(FlagError::new("--ssh", text, reason));
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, PathBuf::from(socket)),
+        None => (text, client_variable("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| wrong("SSH_AUTH_SOCK is not set: is an agent running?"))?),
+    };
+    match std::fs::metadata(&socket) {
+        Ok(meta) if std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) => Ok((id.to_owned(), socket)),
+        Ok(_) => Err(wrong("only sockets of agents are supported: add the key to an agent with ssh-add")),
+        Err(error) => Err(Failure::caused(format!("cannot reach the agent at {}", socket.display()), &error)),
+    }
+}
+
+fn allow(values: &[String]) -> Result<Allow, Failure> {
+    let mut allowed = Allow::default();
+    for value in values {
+        match value.as_str() {
+            "network.host" => allowed.host_network = true,
+            "security.insecure" => allowed.insecure = true,
+            other => return Err(FlagError::new("--allow", other, "expected network.host or security.insecure").into()),
+        }
+    }
+    Ok(allowed)
+}

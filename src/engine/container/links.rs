@@ -1,0 +1,129 @@
+//! `--link`: lines of `/etc/hosts` and variables about other containers of the default bridge, as they are at each start.
+//!
+//! Variables (Docker's "legacy container links"): `ALIAS_NAME`, `ALIAS_PORT`, for each exposed port
+//! `ALIAS_PORT_80_TCP{,_ADDR,_PORT,_PROTO}`, and the other's own variables as `ALIAS_ENV_K`.
+
+use super::super::{Engine, Error, Result};
+use crate::state::record::{Container, DEFAULT_NETWORK, Link, NetworkMode};
+use std::net::Ipv4Addr;
+
+/// A linked container that runs.
+#[derive(Debug)]
+pub(in crate::engine) struct Linked {
+    pub names: Vec<String>,
+    pub address: Ipv4Addr,
+    pub env: Vec<String>,
+}
+
+impl Engine {
+    /// The linked containers must exist; they are recorded by id, so that a rename breaks nothing.
+    pub(super) fn resolve_links(&self, links: &mut [Link], requires: &mut [String]) -> Result<()> {
+        for link in links {
+            let other = self.find(&link.container)?;
+            if other.spec.host.network != NetworkMode::Bridge {
+                return Err(Error::Conflict {
+                    message: format!("cannot link to container {}: it is not on the default bridge", link.container),
+                    hint: Some("create that one with --network bridge".to_owned()),
+                });
+            }
+            link.container = other.id.to_string();
+        }
+        for name in requires {
+            *name = self.find(name)?.id.to_string();
+        }
+        Ok(())
+    }
+
+    /// What the container gets to know of those it is linked to.
+    ///
+    /// # Errors
+    /// One of them does not run.
+    pub(super) fn linked(&self, record: &Container) -> Result<Vec<Linked>> {
+        record.spec.host.links.iter().map(|link| self.look_at(record, link)).collect()
+    }
+
+    fn look_at(&self, record: &Container, link: &Link) -> Result<Linked> {
+        let view = self.view(&link.container)?;
+        let other = &view.record;
+        let address = other.endpoints.iter().find(|endpoint| endpoint.network == DEFAULT_NETWORK).and_then(|endpoint| endpoint.ipv4);
+        let (Some(address), true) = (address, view.pid != 0) else {
+            return Err(Error::Conflict {
+                message: format!("cannot link to a non running container: {} as {}", other.name, link.alias),
+                hint: Some(format!("start {} first", other.name)),
+            });
+        };
+        let mut names = vec![link.alias.clone(), other.spec.hostname.clone(), other.name.to_string()];
+        names.retain(|name| !name.is_empty());
+        names.dedup();
+        Ok(Linked { names, address, env: variables(record.name.as_str(), &link.alias, other, address) })
+    }
+
+    /// Starts what `--requires` names, in the order given; those that run already are fine.
+    pub(super) fn start_required(&self, record: &Container) -> Result<()> {
+        for id in &record.spec.host.requires {
+            let other = self.view(id)?;
+            if other.pid == 0 {
+                self.start(&other.record.id, Default::default(), (0, 0))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn variables(own: &str, alias: &str, other: &Container, address: Ipv4Addr) -> Vec<String> {
+    let prefix: String = alias.to_ascii_uppercase().replace('-', "_");
+    let mut env = vec![format!("{prefix}_NAME=/{own}/{alias}")];
+    for (index, exposed) in other.spec.exposed.iter().enumerate() {
+        let (port, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+        let url = format!("{protocol}://{address}:{port}");
+        let key = format!("{prefix}_PORT_{port}_{}", protocol.to_ascii_uppercase());
+        if index == 0 {
+            env.push(format!("{prefix}_PORT={url}"));
+        }
+        env.push(format!("{key}={url}"));
+        env.push(format!("{key}_ADDR={address}"));
+        env.push(format!("{key}_PORT={port}"));
+        env.push(format!("{key}_PROTO={protocol}"));
+    }
+    let inherited = other.spec.process.env.iter().filter(|entry| !entry.starts_with("PATH=") && !entry.starts_with("HOME="));
+    env.extend(inherited.filter(|entry| entry.contains('=')).map(|entry| format!("{prefix}_ENV_{entry}")));
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ContainerId, Timestamp};
+    use crate::state::record::{ContainerSpec, Phase};
+
+    #[test]
+    fn variables_are_dockers() {
+        let mut spec = ContainerSpec { exposed: vec!["5432/tcp".to_owned(), "53/udp".to_owned()], ..ContainerSpec::default() };
+        spec.process.env = vec!["PATH=/bin".to_owned(), "K=v".to_owned(), "BARE".to_owned()];
+        let other = Container {
+            id: ContainerId::random(),
+            name: "db".parse().unwrap(),
+            created: Timestamp::NEVER,
+            phase: Phase::Started,
+            started: Timestamp::NEVER,
+            finished: Timestamp::NEVER,
+            exit_code: 0,
+            oom_killed: false,
+            oom_kills: 0,
+            log_lost: 0,
+            error: String::new(),
+            restart_count: 0,
+            stopped_by_user: false,
+            revival: None,
+            endpoints: Vec::new(),
+            published: Vec::new(),
+            spec: Box::new(spec),
+        };
+        let env = variables("web", "my-sql", &other, "10.0.0.2".parse().unwrap());
+        let expected = "MY_SQL_NAME=/web/my-sql MY_SQL_PORT=tcp://10.0.0.2:5432 MY_SQL_PORT_5432_TCP=tcp://10.0.0.2:5432 \
+            MY_SQL_PORT_5432_TCP_ADDR=10.0.0.2 MY_SQL_PORT_5432_TCP_PORT=5432 MY_SQL_PORT_5432_TCP_PROTO=tcp \
+            MY_SQL_PORT_53_UDP=udp://10.0.0.2:53 MY_SQL_PORT_53_UDP_ADDR=10.0.0.2 MY_SQL_PORT_53_UDP_PORT=53 MY_SQL_PORT_53_UDP_PROTO=udp \
+            MY_SQL_ENV_K=v";
+        assert_eq!(env.join(" "), expected);
+    }
+}

@@ -1,0 +1,105 @@
+//! Volumes in memory (`type=tmpfs`): one tmpfs below the run root for all containers that use the volume at the same time.
+//!
+//! Invariant: whoever mounts or unmounts it holds the lock of the volume's directory, and a container is recorded as
+//! started before it mounts. So the last one to end finds nobody else started and unmounts; what a crash left mounted
+//! has no started user either, and the next user begins with an empty one.
+
+use crate::base::fs::{Context, create_dir_all};
+use crate::base::{ContainerId, Roots, VolumeName, copy_tree};
+use crate::engine::{Engine, Result};
+use crate::runtime::{Base, BindSource};
+use crate::state::Db;
+use crate::state::record::{Container, MountKind, Phase, Volume};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Where the volume is while somebody uses it.
+pub(in crate::engine) fn place(roots: &Roots, name: &VolumeName) -> PathBuf {
+    roots.run.join("volumes").join(name.as_str())
+}
+
+impl Engine {
+    /// Mounts the volume for a container that is recorded as started, or finds it mounted by others.
+    pub(in crate::engine) fn mount_in_memory(&self, volume: &Volume, options: &[String], user: &ContainerId) -> Result<PathBuf> {
+        let roots = &self.privilege.roots;
+        let place = place(roots, &volume.name);
+        let _lock = lock(roots, &volume.name)?;
+        let shared = is_used(&self.db, &volume.name, user)?;
+        if shared && is_mounted(&place) {
+            return Ok(place);
+        }
+        take_down(&place)?;
+        create_dir_all(&place, 0o700)?;
+        let base = Base::FileSystem { kind: "tmpfs".to_owned(), device: "tmpfs".to_owned(), options: options.to_vec() };
+        let tree = BindSource { target: place.clone(), base, subpath: None }.open()?;
+        move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).on("mount on", &place)?;
+        Ok(place)
+    }
+}
+
+/// Takes down what only this container, which is at its end, still used, and notes when its volumes were used last.
+/// Idempotent; nothing without volumes.
+pub(in crate::engine) fn release(db: &Db, roots: &Roots, record: &Container) -> Result<()> {
+    for mount in &record.spec.mounts {
+        let MountKind::Volume { name, .. } = &mount.kind else { continue };
+        touch(&roots.volumes().join(name.as_str()));
+        let place = place(roots, name);
+        if !place.exists() {
+            continue;
+        }
+        let _lock = lock(roots, name)?;
+        if !is_used(db, name, &record.id)? {
+            take_down(&place)?;
+        }
+    }
+    Ok(())
+}
+
+/// The time of the last use is for `prune --filter unused-for` alone: nothing fails without it.
+fn touch(directory: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    if let Err(error) = utimensat(CWD, directory, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        tracing::debug!("cannot touch {}: {error}", directory.display());
+    }
+}
+
+/// Unmounts a volume that nobody refers to any more.
+pub(in crate::engine) fn take_down(place: &Path) -> Result<()> {
+    match unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(error) => return Ok(Err(error).on("unmount", place)?),
+    }
+    match rustix::fs::rmdir(place) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Ok(Err(error).on("remove", place)?),
+    }
+}
+
+/// Whether another container than this one is recorded as started with the volume.
+fn is_used(db: &Db, name: &VolumeName, except: &ContainerId) -> Result<bool> {
+    for id in db.volume_users(name)?.iter().filter(|id| *id != except) {
+        if db.container(id)?.is_some_and(|record| record.phase == Phase::Started) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_mounted(place: &Path) -> bool {
+    let device = |path: &Path| rustix::fs::stat(path).map(|status| status.st_dev);
+    match (device(place), place.parent().map(device)) {
+        (Ok(own), Some(Ok(parent))) => own != parent,
+        _ => false,
+    }
+}
+
+fn lock(roots: &Roots, name: &VolumeName) -> Result<OwnedFd> {
+    let directory = roots.volumes().join(name.as_str());
+    let held = copy_tree::open_directory(&directory)?;
+    flock(&held, FlockOperation::LockExclusive).on("lock", &directory)?;
+    Ok(held)
+}
