@@ -17,16 +17,16 @@ exec 3>&1 > >(tee "$log") 2>&1
 teed=$!
 for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
     echo "== $script"
-    timeout 900 bash "$here/$script.sh" || { status=1; echo "  FAIL  $script.sh ended with $?"; }
+    timeout 900 bash "$here/$script.sh" || { echo "  FAIL  $script.sh ended with $?"; status=1; }
 done
 echo "== build-corpus"
-timeout 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || { status=1; echo "  FAIL  build-corpus.py ended with $?"; }
+timeout 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || { echo "  FAIL  build-corpus.py ended with $?"; status=1; }
 echo "== cgroup2"
-timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || { status=1; echo "  FAIL  cgroup2/run.sh ended with $?"; }
+timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || { echo "  FAIL  cgroup2/run.sh ended with $?"; status=1; }
 guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "NAME: N passed, M failed" are counted
     echo "== $1 in the guest"
     local out summary
-    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || { status=1; out+=$'\n'"  FAIL  $1 ended with $?"; }
+    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || { out+=$'\n'"  FAIL  $1 ended with $?"; status=1; }
     echo "$out"
     summary=$(sed -n "s/^$1: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
     echo "${summary:-0 1}" >> "$RCON_TALLY"
@@ -35,9 +35,9 @@ guest conformance conformance/in-guest.sh own 1500
 guest groups.sh cgroup2/groups.sh own 600
 guest systemd.sh cgroup2/systemd.sh systemd 600
 echo "== reboot"
-timeout 1500 bash "$here/reboot.sh" || { status=1; echo "  FAIL  reboot.sh ended with $?"; }
+timeout 1500 bash "$here/reboot.sh" || { echo "  FAIL  reboot.sh ended with $?"; status=1; }
 echo "== security"
-timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || { status=1; echo "  FAIL  security/run.sh ended with $?"; }
+timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || { echo "  FAIL  security/run.sh ended with $?"; status=1; }
 exec >&3 3>&-
 for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0
