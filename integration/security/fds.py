@@ -27,48 +27,88 @@ def spied(text, what):
     return any(line.startswith(what) for line in text.splitlines())
 
 
+def watched(experiment):
+    """The log of a spy that looked on, made again until it saw some other process: on a busy machine it may not get to run beside one."""
+    log = ""
+    for _ in range(10):
+        log += experiment()
+        if spied(log, "exe "):
+            break
+    return log
+
+
 # CVE-2016-9962: a process of the container with CAP_SYS_PTRACE looks into the stages of exec.
-rcon("run", "-d", "--name", "spy", "--network", "none", *TRACER, "busybox", "probe", "spy", "6000")
-for _ in range(25):
-    rcon("exec", "spy", "true")
-rcon("wait", "spy")
-log = rcon("logs", "spy").out
-held("CVE-2016-9962", "a tracer in the container looks into exec's stages", not leaks(log), leaks(log))
+def exec_beside():
+    rcon("run", "-d", "--name", "spy", "--network", "none", *TRACER, "busybox", "probe", "spy", "6000")
+    for _ in range(25):
+        rcon("exec", "spy", "true")
+    rcon("wait", "spy")
+    log = rcon("logs", "spy").out
+    rcon("rm", "-f", "spy")
+    return log
+
+
+log = watched(exec_beside)
+held("CVE-2016-9962", "a tracer in the container looks into exec's stages", "sights" in log and not leaks(log), leaks(log))
 control("CVE-2016-9962", "the tracer did see other processes", spied(log, "exe "), log)
 
-bundle = Bundle("probe", "spy", "6000")
-bundle.trace()
-bundle.start()
-for _ in range(25):
-    bundle.execute("true")
-wait_for(lambda: "sights" in read(bundle.path + "/log"), 15)
-log = read(bundle.path + "/log")
+
+def exec_beside_bundle():
+    bundle = Bundle("probe", "spy", "6000")
+    bundle.trace()
+    bundle.start()
+    for _ in range(25):
+        bundle.execute("true")
+    wait_for(lambda: "sights" in read(bundle.path + "/log"), 60)
+    log = read(bundle.path + "/log")
+    bundle.delete()
+    return log
+
+
+log = watched(exec_beside_bundle)
 held("CVE-2016-9962", "the same with a bundle", "sights" in log and not leaks(log), leaks(log))
 control("CVE-2016-9962", "the tracer did see other processes", spied(log, "exe "), log)
-bundle.delete()
+
 
 # The same for a container that is started inside the pid namespace of another one.
-rcon("run", "-d", "--name", "host", "--network", "none", *TRACER, "busybox", "probe", "spy", "10000", WORK[1:])
-for _ in range(12):
-    run("--pid", "container:host", "busybox", "true")
-rcon("wait", "host")
-log = rcon("logs", "host").out
+def joined_by_a_container():
+    rcon("run", "-d", "--name", "host", "--network", "none", *TRACER, "busybox", "probe", "spy", "10000", WORK[1:])
+    for _ in range(12):
+        run("--pid", "container:host", "busybox", "true")
+    rcon("wait", "host")
+    log = rcon("logs", "host").out
+    rcon("rm", "-f", "host")
+    return log
+
+
+log = watched(joined_by_a_container)
 held("CVE-2016-9962", "--pid container:X: a tracer in X looks into the init stage", "sights" in log and not of_the_host(log), of_the_host(log))
 control("CVE-2016-9962", "the tracer did see other processes", spied(log, "exe "), log)
 
-first = Bundle("probe", "spy", "10000", WORK[1:])
-first.trace()
-first.start()
-state = json.loads(command(*first.words(), "state", first.id).out or "{}")
-for index in range(12):
-    second = Bundle("true")
-    second.linux["namespaces"][1]["path"] = f"/proc/{state.get('pid')}/ns/pid"
-    result = second.run()
-wait_for(lambda: "sights" in read(first.path + "/log"), 15)
-log = read(first.path + "/log")
-held("CVE-2016-9962", "a bundle that joins a pid namespace by path", result.code == 0 and "sights" in log and not of_the_host(log), f"{result} {of_the_host(log)}")
+results = []
+
+
+def joined_by_a_bundle():
+    first = Bundle("probe", "spy", "10000", WORK[1:])
+    first.trace()
+    first.start()
+    state = json.loads(command(*first.words(), "state", first.id).out or "{}")
+    for _ in range(12):
+        second = Bundle("true")
+        second.linux["namespaces"][1]["path"] = f"/proc/{state.get('pid')}/ns/pid"
+        result = second.run()
+        if "sights" in read(first.path + "/log"): # the spy's time was over, and its namespace with it
+            break
+        results.append(result)
+    wait_for(lambda: "sights" in read(first.path + "/log"), 60)
+    log = read(first.path + "/log")
+    first.delete()
+    return log
+
+
+log = watched(joined_by_a_bundle)
+held("CVE-2016-9962", "a bundle that joins a pid namespace by path", results and all(result.code == 0 for result in results) and "sights" in log and not of_the_host(log), f"{results[-1:]} {of_the_host(log)}")
 control("CVE-2016-9962", "the tracer did see other processes", spied(log, "exe "), log)
-first.delete()
 
 # The spy finds what is there to be found.
 result = run(*TRACER, "busybox", "sh", "-c", "(cd /etc; RCON_SECRET=x exec sleep 2 </etc/passwd) & probe spy 500")
