@@ -64,6 +64,7 @@
 
 mod archive;
 pub mod artifact;
+pub mod assembly;
 mod bytes;
 pub mod check;
 mod commit;
@@ -94,7 +95,7 @@ pub use compression::decompressor;
 pub use draft::{Draft, hold_layers, is_complete, record_image, stack, sync_behind, turn};
 pub use durable::sync_stage;
 pub use error::Error;
-pub use export::{Form, Output};
+pub use export::{Form, Output, Whole};
 pub use import::{Spool, add_layer, import};
 pub use limits::Limits;
 pub use push::compress::Format as CompressionFormat;
@@ -321,12 +322,12 @@ pub fn load(
     archive::load(roots, db, settings, archive, platform, progress)
 }
 
-/// Writes images in the form asked for.
+/// Writes images in the form asked for, and indexes over some of them.
 ///
 /// # Errors
 /// A layer is damaged, or the output cannot be written.
-pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], form: Form, out: Output<'_>) -> Result<(), Error> {
-    export::save(roots, db, images, form, out)
+pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], wholes: &[Whole], form: Form, out: Output<'_>) -> Result<(), Error> {
+    export::save(roots, db, (images, wholes), form, out)
 }
 
 /// Refuses an image that is for another platform.
