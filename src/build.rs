@@ -95,8 +95,11 @@ pub fn build(
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
     let begun = Begun::new(sink, &numbers, "exporting the result".to_owned());
-    let outcomes: Vec<output::Outcome<'_>> =
-        finished.iter().zip(&solvers).map(|(finished, solver)| output::Outcome { finished, materials: &solver.materials }).collect();
+    let outcomes: Vec<output::Outcome<'_>> = finished
+        .iter()
+        .zip(&solvers)
+        .map(|(finished, solver)| output::Outcome { finished, platform: solver.platform(), materials: &solver.materials })
+        .collect();
     let invocation = attest::Invocation {
         request,
         dockerfile: (&text.name, &text.text),

@@ -11,7 +11,7 @@ use super::{export, platform};
 use crate::base::Timestamp;
 use crate::engine::Engine;
 use crate::image;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::state::index::{ImageIndex, IndexMember};
 use crate::state::record::Image;
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub struct Built {
 /// What was built for one platform.
 pub struct Outcome<'a> {
     pub finished: &'a Finished,
+    /// The platform that was asked for; a stage may be for another.
+    pub platform: &'a Platform,
     pub materials: &'a Materials,
 }
 
@@ -62,7 +64,8 @@ pub fn deliver(
         if !known {
             made_here.push(image.id.clone());
         }
-        let platform = &outcome.finished.platform;
+        // Of several platforms each keeps its place, whatever the last stage is for.
+        let platform = if several { outcome.platform } else { &outcome.finished.platform };
         members.push(IndexMember { platform: platform.to_string(), image: image.id.clone(), attestations });
         product.images.push(Made { image, layers: &outcome.finished.layers, platform });
     }

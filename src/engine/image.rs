@@ -287,9 +287,17 @@ impl Engine {
         }
     }
 
+    /// Those that only an index names are shown with it.
     fn image_views(&self) -> Result<Vec<ImageView>> {
-        let names = self.db.names()?;
         let members = self.db.index_members()?;
+        let mut views = self.every_image()?;
+        views.retain(|view| !view.tags.is_empty() || !members.contains(&view.image.id));
+        Ok(views)
+    }
+
+    /// All images, also those that are known through an index alone; newest first.
+    pub(super) fn every_image(&self) -> Result<Vec<ImageView>> {
+        let names = self.db.names()?;
         let mut users: HashMap<String, usize> = HashMap::new();
         for container in self.db.containers()? {
             *users.entry(container.spec.image_id).or_default() += 1;
@@ -302,11 +310,7 @@ impl Engine {
         for image in self.db.images()? {
             let own = by_id.get(image.id.as_str()).map_or(&[][..], Vec::as_slice);
             let containers = users.get(&image.id).copied().unwrap_or(0);
-            let view = view_image(image, own, containers);
-            // Those that only an index names are shown with it.
-            if !view.tags.is_empty() || !members.contains(&view.image.id) {
-                views.push(view);
-            }
+            views.push(view_image(image, own, containers));
         }
         views.sort_by(|a, b| b.image.created.cmp(&a.image.created).then_with(|| a.image.id.cmp(&b.image.id)));
         Ok(views)

@@ -155,21 +155,16 @@ fn files_of_several_platforms_are_kept_apart() {
 
 #[test]
 fn a_program_of_another_platform_needs_a_handler() {
-    let other = if host() == "amd64" { "s390x" } else { "amd64" };
-    // The file says what it is; no kernel of this machine takes it without help.
+    // A program for a machine that there is not: no handler of this host takes it.
     let lab = Lab::new("FROM scratch\nCOPY program /program\nRUN [\"/program\"]\n");
-    let machine: [u8; 2] = if other == "s390x" { [0, 22] } else { [62, 0] };
-    let order: u8 = if other == "s390x" { 2 } else { 1 };
-    let mut program = vec![0x7f, b'E', b'L', b'F', 2, order, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    program.extend(if order == 2 { [0, 2] } else { [2, 0] });
-    program.extend(machine);
+    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xfe\xfe\x01\0\0\0".to_vec();
     program.resize(64, 0);
     let path = lab.0.root.join("context/program");
     fs::write(&path, program).unwrap();
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let done = lab.build(&["--platform", &format!("linux/{other}"), "-t", "x"]);
+    let done = lab.build(&["--platform", "linux/nonesuch", "-t", "x"]);
     assert_eq!(done.code, 1);
-    for words in [&format!("for linux/{other} on this host"), "binfmt_misc", "--platform=$BUILDPLATFORM", "RUN [\"/program\"]"] {
+    for words in ["for linux/nonesuch on this host", "binfmt_misc", "--platform=$BUILDPLATFORM", "RUN [\"/program\"]"] {
         assert!(done.err.contains(words), "{words}: {}", done.err);
     }
 }
