@@ -65,6 +65,7 @@ fn apart(trees: &[(BorrowedFd<'_>, &Platform)]) -> Result<()> {
     for (tree, platform) in trees {
         let mut paths = Vec::new();
         files(*tree, Path::new(""), 0, &mut paths)?;
+        paths.sort();
         for path in paths {
             if let Some(first) = owners.get(&path) {
                 let message = format!("{} is in the results for {first} and for {platform}: one would replace the other", path.display());
