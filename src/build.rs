@@ -15,6 +15,11 @@
 //!   all that follows in the cache, without a second look-up by content. Rejected: BuildKit's two phases, which it needs since
 //!   its snapshots have no name by content before they are exported.
 //! - The upper directory of a step's overlay becomes the layer itself: it is read once for its DiffID, and nothing is copied.
+//! - Each platform of a build is a solver of its own over the one cache: what is the same for all has the same key, so that it
+//!   is done once and found by the others, also with `--no-cache`. Rejected: one graph over all platforms, which would find the
+//!   same steps by the same keys, with a second kind of them.
+//! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
+//!   is known only when the layers are written somewhere.
 //! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
 //!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
 

@@ -35,6 +35,10 @@
 //!   pulled from; signatures name digests. Only otherwise it compresses anew: in blocks on all processors, as one gzip
 //!   member, into a file without a name that is sent while it grows. Rejected: compressing straight into the request
 //!   (a broken connection would cost all of it) and before the upload (the two take as long one after the other).
+//! - An index is a row beside a name that leads to one image, not an image of a second kind: what needs one image never meets
+//!   it. What is attested stands in it as BuildKit has it, under a manifest that names its image as its subject, so that one
+//!   manifest serves both who reads indexes and who asks for referrers. Rejected: artifacts beside the image alone, which
+//!   copies of the index would leave behind.
 //! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
 //! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
 //!   store that nothing but `artifact` could use.

@@ -161,7 +161,7 @@ impl Handler {
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let hex = hex.trim();
-    (hex.len() % 2 == 0).then_some(())?;
+    hex.len().is_multiple_of(2).then_some(())?;
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
 }
 

@@ -179,6 +179,11 @@ impl Args {
         Ok(())
     }
 
+    fn platforms(&self, context: &Context) -> Vec<String> {
+        let asked: Vec<String> = self.platform.iter().filter(|platform| !platform.is_empty()).cloned().collect();
+        if asked.is_empty() { context.platform(None).into_iter().collect() } else { asked }
+    }
+
     fn call(&self) -> Result<Call, Failure> {
         let call = Call::parse(&self.call)?;
         match (self.check, call.method) {
@@ -239,7 +244,7 @@ impl Args {
             target: self.target.clone(),
             arguments: arguments(&self.build_arg),
             labels: env::labels(&[], &self.label)?,
-            platforms: if self.platform.is_empty() { context.platform(None).into_iter().collect() } else { self.platform.clone() },
+            platforms: self.platforms(context),
             attest: attest(self)?,
             check: call.method == Method::Check,
             pull: self.pull,

@@ -80,6 +80,12 @@ fn each_platform_has_an_image_of_one_index() {
         assert_eq!((image["Architecture"].as_str(), image["Config"]["Labels"]["arch"].as_str()), (Some(arch), Some(arch)));
     }
     assert_eq!(lab.inspect(&[&id])["Architecture"], host(), "the index is known by its id");
+    for arch in ["amd64", "arm64"] {
+        lab.0.rcon(&["create", "--name", arch, "--pull", "never", "--platform", &format!("linux/{arch}"), "both", "/for"]).ok();
+        let used = lab.0.rcon(&["inspect", "-f", "{{.Image}}", arch]).ok();
+        assert_eq!(used, lab.inspect(&["--platform", &format!("linux/{arch}"), "both"])["Id"].as_str().unwrap());
+        lab.0.rcon(&["rm", arch]).ok();
+    }
     let tree = lab.0.rcon(&["images", "--tree", "both"]).ok();
     assert!(tree.contains("├─ linux/amd64") && tree.contains("└─ linux/arm64"), "{tree}");
     // What no platform differs in was done once, although nothing was taken from the cache.

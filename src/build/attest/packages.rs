@@ -296,15 +296,19 @@ impl Search<'_> {
         let modules = |path: &str| path.ends_with("/node_modules");
         // A module is in `node_modules`, or in the directory of a scope there.
         let scoped = parent.rsplit_once('/').is_some_and(|(above, scope)| scope.starts_with('@') && modules(above));
-        let (file, parse): (&str, fn(&str, &str) -> Option<Package>) = match () {
-            () if path.ends_with(".dist-info") => ("METADATA", python),
-            () if path.ends_with(".egg-info") => ("PKG-INFO", python),
-            () if modules(parent) || scoped => ("package.json", npm),
-            () => return,
+        let file = if path.ends_with(".dist-info") {
+            "METADATA"
+        } else if path.ends_with(".egg-info") {
+            "PKG-INFO"
+        } else if modules(parent) || scoped {
+            "package.json"
+        } else {
+            return;
         };
         let place = format!("{path}/{file}");
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let text = openat(directory.as_fd(), file, flags, Mode::empty()).ok().and_then(|fd| read(fd, DESCRIPTION));
+        let parse = if file == "package.json" { npm } else { python };
         self.found.packages.extend(text.and_then(|text| parse(&text, &place)));
     }
 }
