@@ -15,7 +15,7 @@ status=0
 log=$(mktemp)
 exec 3>&1 > >(tee "$log") 2>&1
 teed=$!
-for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
+for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
     echo "== $script"
     timeout 900 bash "$here/$script.sh" || { echo "  FAIL  $script.sh ended with $?"; status=1; }
 done

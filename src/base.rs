@@ -32,6 +32,7 @@ mod roots;
 pub mod settings;
 mod signal;
 mod size;
+mod staged;
 pub mod tar_entry;
 mod undo;
 pub mod xattr;
@@ -45,4 +46,5 @@ pub use process_table::{ContainerNames, ProcessTable, PsError, descriptors, user
 pub use roots::{Privilege, Roots};
 pub use signal::Signal;
 pub use size::ByteSize;
+pub use staged::Staged;
 pub use undo::Undo;

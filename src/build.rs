@@ -29,9 +29,9 @@ mod call;
 mod context;
 mod copy;
 mod dockerfile;
+mod epoch;
 mod error;
 mod exec;
-mod export;
 mod from;
 mod key;
 mod lint;
@@ -42,6 +42,7 @@ mod product;
 mod progress;
 mod remote;
 mod request;
+mod rewrite;
 mod running;
 mod shared;
 mod solve;
@@ -52,8 +53,7 @@ mod transfer;
 pub use attest::Attest;
 pub use call::{Lines, Outline, Parameter, Target, Targets, Wanted, outline, targets};
 pub use error::Error;
-pub use export::Output;
-pub use output::Built;
+pub use output::{Annotation, Built, Output};
 pub use progress::{Event, Stream, Warning};
 pub use request::{Allow, BuildRequest, SecretSource};
 pub use running::Cancel;
@@ -85,7 +85,9 @@ pub fn build(
     let platforms = platform::wanted(request)?;
     let shared = shared::Shared::new(engine, platforms.len() > 1);
     let solver = |platform: Platform| solve::Solver::new(request, (platform, &shared), (&file, &context), (sink, &numbers, cancel));
-    let solvers = platforms.into_iter().map(solver).collect::<Result<Vec<_>, _>>()?;
+    let has_index = platforms.len() > 1 || platform::always_index(request)? || !request.attest.is_empty();
+    let mut solvers = platforms.into_iter().map(solver).collect::<Result<Vec<_>, _>>()?;
+    solvers.iter_mut().try_for_each(|solver| solver.date(engine))?;
     let violated = solvers[0].lint()?;
     if request.check {
         return Ok(None);
@@ -94,7 +96,8 @@ pub fn build(
         let hint = Some("see the warnings, or drop error=true of the check directive".to_owned());
         return Err(Error::Invalid { message: format!("the Dockerfile violates {violated} of the rules that it asks to be errors"), hint });
     }
-    export::require_images(&request.outputs, &request.attest)?;
+    let epoch = solvers[0].epoch;
+    output::check(request, epoch, has_index)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
     let _held = crate::image::hold_layers(&engine.privilege.roots)?;
     let finished = solve::solve(engine, &solvers, target)?;
@@ -113,7 +116,7 @@ pub fn build(
         ended: Timestamp::now(),
         id: crate::base::random_hex(32),
     };
-    let delivered = output::deliver(engine, &outcomes, &invocation, out, &begun);
+    let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     begun.conclude(delivered).map(Some)
 }
 

@@ -4,8 +4,12 @@
 
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/build_outputs.rs"]
+mod build_outputs;
 #[path = "cli/build_platforms.rs"]
 mod build_platforms;
+#[path = "cli/build_reproducible.rs"]
+mod build_reproducible;
 #[path = "cli/changes.rs"]
 mod changes;
 #[path = "cli/cni.rs"]

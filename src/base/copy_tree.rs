@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Deeper trees do not fit into PATH_MAX with one-letter names; each level holds two descriptors.
 const DEPTH_LIMIT: usize = 256;
+/// Overlayfs' mark of a directory that hides what is below it.
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// One copy of a tree.
 struct Copy<'a> {
@@ -20,6 +22,8 @@ struct Copy<'a> {
     target_root: BorrowedFd<'a>,
     /// (device, inode) of files with several names → path below the target root of the first one copied.
     linked: HashMap<(u64, u64), PathBuf>,
+    /// Of a layer: marks of overlayfs are copied, and no file is younger than that many seconds after 1970.
+    latest: Option<i64>,
 }
 
 /// True when the directory has no entry.
@@ -47,9 +51,20 @@ pub fn copy(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
         Err(e) => return Err(e).on("open in the image", path),
     };
-    let mut copy = Copy { source: path, target_root: target, linked: HashMap::new() };
+    let mut copy = Copy { source: path, target_root: target, linked: HashMap::new(), latest: None };
     copy.directory(&source, target, Path::new(""), 0)?;
     Ok(true)
+}
+
+/// Copies the directory of a layer (in overlayfs form) into the empty directory `target`; what was changed later than
+/// `latest` (seconds since 1970) gets that time.
+///
+/// # Errors
+/// The entry that cannot be read or written.
+pub fn copy_layer(layer: &Path, target: &Path, latest: i64) -> Result<(), FsError> {
+    let (source, target) = (open_directory(layer)?, open_directory(target)?);
+    let mut copy = Copy { source: layer, target_root: target.as_fd(), linked: HashMap::new(), latest: Some(latest) };
+    copy.directory(&source, target.as_fd(), Path::new(""), 0)
 }
 
 fn is_dot(name: &CStr) -> bool {
@@ -72,7 +87,7 @@ impl Copy<'_> {
             self.entry(source, target, name, &path, depth)?;
         }
         let stat = rustix::fs::fstat(source).on("stat", &shown)?;
-        attributes(source.as_fd(), target, &stat).on("copy the attributes of", &shown)
+        self.attributes(source.as_fd(), target, &stat).on("copy the attributes of", &shown)
     }
 
     fn entry(&mut self, source: &OwnedFd, target: BorrowedFd<'_>, name: &CStr, path: &Path, depth: usize) -> Result<(), FsError> {
@@ -94,16 +109,16 @@ impl Copy<'_> {
                 let to = rustix::fs::openat(target, name, flags, Mode::empty()).on("open", &shown)?;
                 self.directory(&from, to.as_fd(), path, depth + 1)
             }
-            FileType::RegularFile => file(source, target, name).on("copy", &shown),
+            FileType::RegularFile => self.file(source, target, name).on("copy", &shown),
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(source, name, Vec::new()).on("read link", &shown)?;
                 rustix::fs::symlinkat(&*text, target, name).on("create", &shown)?;
-                special(target, name, &stat, false).on("copy the attributes of", &shown)
+                self.special(target, name, &stat, false).on("copy the attributes of", &shown)
             }
             kind => {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
                 rustix::fs::mknodat(target, name, kind, mode, stat.st_rdev).on("create", &shown)?;
-                special(target, name, &stat, true).on("copy the attributes of", &shown)
+                self.special(target, name, &stat, true).on("copy the attributes of", &shown)
             }
         }
     }
@@ -114,49 +129,50 @@ impl Copy<'_> {
         let directory = rooted::open_plain(self.target_root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
         rustix::fs::linkat(&directory, file, target, name, AtFlags::empty())
     }
-}
 
-fn file(source: &OwnedFd, target: BorrowedFd<'_>, name: &CStr) -> std::io::Result<()> {
-    // NONBLOCK: should the name be a fifo by now, the open must not hang.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut from = std::fs::File::from(rustix::fs::openat(source, name, flags, Mode::empty())?);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut to = std::fs::File::from(rustix::fs::openat(target, name, flags, Mode::from_raw_mode(0o600))?);
-    let stat = rustix::fs::fstat(&from)?;
-    std::io::copy(&mut from, &mut to)?;
-    Ok(attributes(from.as_fd(), to.as_fd(), &stat)?)
-}
-
-fn times(stat: &rustix::fs::Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or(0) },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) },
+    fn file(&self, source: &OwnedFd, target: BorrowedFd<'_>, name: &CStr) -> std::io::Result<()> {
+        // NONBLOCK: should the name be a fifo by now, the open must not hang.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut from = std::fs::File::from(rustix::fs::openat(source, name, flags, Mode::empty())?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut to = std::fs::File::from(rustix::fs::openat(target, name, flags, Mode::from_raw_mode(0o600))?);
+        let stat = rustix::fs::fstat(&from)?;
+        std::io::copy(&mut from, &mut to)?;
+        Ok(self.attributes(from.as_fd(), to.as_fd(), &stat)?)
     }
-}
 
-/// Owner first (it clears set-id bits and file capabilities), then mode, extended attributes, times.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &rustix::fs::Stat) -> rustix::io::Result<()> {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-    rustix::fs::fchown(to, Some(uid), Some(gid))?;
-    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    extended(from, to)?;
-    rustix::fs::futimens(to, &times(stat))
-}
-
-/// Owner, mode and times of something that is not opened (link, device, fifo, socket).
-fn special(target: BorrowedFd<'_>, name: &CStr, stat: &rustix::fs::Stat, mode: bool) -> rustix::io::Result<()> {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-    rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if mode {
-        // The node was made a moment ago in a directory that only we write to; mknod(2) applied the umask.
-        rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+    fn times(&self, stat: &rustix::fs::Stat) -> Timestamps {
+        let mut modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+        if let Some(latest) = self.latest
+            && (modified.tv_sec > latest || modified.tv_sec == latest && modified.tv_nsec > 0)
+        {
+            modified = Timespec { tv_sec: latest, tv_nsec: 0 };
+        }
+        let accessed = Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or(0) };
+        Timestamps { last_access: accessed, last_modification: modified }
     }
-    rustix::fs::utimensat(target, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
-}
 
-fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    // Overlay's own marks and labels of the host mean nothing in a volume.
-    xattr::copy(from, to, |name| !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") && name != b"security.selinux")
+    /// Owner first (it clears set-id bits and file capabilities), then mode, extended attributes, times.
+    fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &rustix::fs::Stat) -> rustix::io::Result<()> {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        rustix::fs::fchown(to, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        // Overlay's own marks and labels of the host mean nothing in a volume.
+        let is_mark = |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+        xattr::copy(from, to, |name| (!is_mark(name) && name != b"security.selinux") || (self.latest.is_some() && name == OPAQUE))?;
+        rustix::fs::futimens(to, &self.times(stat))
+    }
+
+    /// Owner, mode and times of something that is not opened (link, device, fifo, socket).
+    fn special(&self, target: BorrowedFd<'_>, name: &CStr, stat: &rustix::fs::Stat, mode: bool) -> rustix::io::Result<()> {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if mode {
+            // The node was made a moment ago in a directory that only we write to; mknod(2) applied the umask.
+            rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+        }
+        rustix::fs::utimensat(target, name, &self.times(stat), AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 /// Opens a directory of ours for reading.
@@ -171,6 +187,33 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd, FsError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_layer_is_copied_with_its_marks_and_no_file_is_younger() {
+        let base = std::env::temp_dir().join(format!("rcon-copylayer-{}", crate::base::random_hex(8)));
+        let (layer, target) = (base.join("layer"), base.join("target"));
+        std::fs::create_dir_all(layer.join("dir")).unwrap();
+        std::fs::create_dir_all(&target).unwrap();
+        std::fs::write(layer.join("dir/new"), b"x").unwrap();
+        std::fs::hard_link(layer.join("dir/new"), layer.join("link")).unwrap();
+        std::fs::write(layer.join("old"), b"y").unwrap();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::new(999, 7);
+        std::fs::File::options().write(true).open(layer.join("old")).unwrap().set_modified(old).unwrap();
+        symlink("nowhere", layer.join("soft")).unwrap();
+        rustix::fs::mknodat(CWD, layer.join("gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        rustix::fs::setxattr(layer.join("dir"), "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+        copy_layer(&layer, &target, 1000).unwrap();
+        let time = |name: &str| {
+            let meta = std::fs::symlink_metadata(target.join(name)).unwrap();
+            (meta.mtime(), meta.mtime_nsec())
+        };
+        assert_eq!(["dir", "dir/new", "link", "soft", "gone"].map(time), [(1000, 0); 5]);
+        assert_eq!(time("old"), (999, 7));
+        assert_eq!(std::fs::metadata(target.join("link")).unwrap().ino(), std::fs::metadata(target.join("dir/new")).unwrap().ino());
+        assert_eq!(std::fs::symlink_metadata(target.join("gone")).unwrap().rdev(), 0);
+        assert_eq!(rustix::fs::getxattr(target.join("dir"), "trusted.overlay.opaque", &mut [0u8; 4][..]), Ok(1));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn links_modes_and_times_survive_and_escapes_stay_inside() {

@@ -125,6 +125,7 @@ pub struct Context {
     place: String,
     /// Of a git repository.
     commit: Option<String>,
+    time: Option<i64>,
     _tree: Option<Temporary>,
 }
 
@@ -135,6 +136,8 @@ struct Found {
     place: String,
     local: bool,
     commit: Option<String>,
+    /// Seconds since 1970: of the commit, `Last-Modified`, or the newest entry of an archive.
+    time: Option<i64>,
     tree: Option<Temporary>,
     /// The context was a Dockerfile itself.
     text: Option<Dockerfile>,
@@ -158,7 +161,10 @@ impl Context {
             Some(ignore) => ignore,
             None => top_ignore(found.root.as_fd())?,
         };
-        Ok((Context { root: found.root, ignore, place: "the build context".to_owned(), commit: found.commit, _tree: found.tree }, dockerfile))
+        Ok((
+            Context { root: found.root, ignore, place: "the build context".to_owned(), commit: found.commit, time: found.time, _tree: found.tree },
+            dockerfile,
+        ))
     }
 
     /// Opens a context that has a name (`--build-context name=…`): no Dockerfile is looked for.
@@ -168,7 +174,14 @@ impl Context {
     pub fn named(name: &str, request: &Request<'_>) -> Result<Self> {
         let found = find(request, &mut std::io::empty())?;
         let ignore = top_ignore(found.root.as_fd())?;
-        Ok(Context { root: found.root, ignore, place: format!("build context \"{name}\""), commit: found.commit, _tree: found.tree })
+        Ok(Context {
+            root: found.root,
+            ignore,
+            place: format!("build context \"{name}\""),
+            commit: found.commit,
+            time: found.time,
+            _tree: found.tree,
+        })
     }
 
     #[cfg(test)]
@@ -183,6 +196,12 @@ impl Context {
     /// The commit that was checked out, of a git repository.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref()
+    }
+
+    /// When it was made, in seconds since 1970: the commit's time, what the server said (`Last-Modified`), or that of the newest
+    /// entry of an archive. None: a local directory has no time of its own.
+    pub fn time(&self) -> Option<i64> {
+        self.time
     }
 
     /// Selects for a COPY or ADD.
@@ -216,11 +235,21 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
             let checkout = url.checkout(area, url.keep_git_dir.unwrap_or(request.keep_git_dir))?;
             let root = checkout.open(&url)?;
             let place = redacted(spec);
-            return Ok(Found { root, place, local: false, commit: Some(checkout.commit), tree: Some(checkout.tree), text: None });
+            return Ok(Found {
+                root,
+                place,
+                local: false,
+                commit: Some(checkout.commit),
+                time: checkout.time,
+                tree: Some(checkout.tree),
+                text: None,
+            });
         }
         if spec.starts_with("http://") || spec.starts_with("https://") {
-            let body = crate::image::open_url(spec)?;
-            let found = unpacked(BufReader::with_capacity(PIECE, body), area, spec, &redacted(spec))?;
+            let answer = crate::image::open_url(spec)?;
+            let modified = answer.header("last-modified").and_then(super::remote::seconds);
+            let mut found = unpacked(BufReader::with_capacity(PIECE, answer.body), area, spec, &redacted(spec))?;
+            found.time = modified.or(found.time);
             let text = found.text.as_ref().map(|file| file.text.trim_ascii_start());
             // A server's page of excuses is no Dockerfile.
             return if text.is_some_and(|text| text.starts_with(b"<")) { Err(Error::NoContext { url: redacted(spec) }) } else { Ok(found) };
@@ -228,7 +257,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(spec, flags, Mode::empty()).map_err(|e| Error::Directory { path: spec.to_owned(), source: e.into() })?;
-    Ok(Found { root, place: format!("\"{spec}\""), local: true, commit: None, tree: None, text: None })
+    Ok(Found { root, place: format!("\"{spec}\""), local: true, commit: None, time: None, tree: None, text: None })
 }
 
 /// A tar becomes a tree; anything else is the text of a Dockerfile with an empty context.
@@ -239,11 +268,11 @@ fn unpacked(mut input: impl BufRead, area: &Path, name: &str, place: &str) -> Re
     // Enough of the beginning to see through its compression, which then is read again.
     let mut head = Vec::new();
     input.by_ref().take(PIECE as u64).read_to_end(&mut head).map_err(failed)?;
-    let mut text = None;
+    let (mut text, mut time) = (None, None);
     if transfer::archive::begins_as_tar(head.as_slice()) {
         let whole = BufReader::with_capacity(PIECE, head.as_slice().chain(input));
         let mut archive = crate::image::decompressor(whole).map_err(failed)?;
-        crate::engine::unpack_archive(tree.as_fd(), &mut archive).map_err(|error| Error::Unpack(Box::new(error)))?;
+        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive).map_err(|error| Error::Unpack(Box::new(error)))?;
     } else {
         input.take(TEXT_LIMIT).read_to_end(&mut head).map_err(failed)?;
         if head.len() as u64 > TEXT_LIMIT {
@@ -251,7 +280,7 @@ fn unpacked(mut input: impl BufRead, area: &Path, name: &str, place: &str) -> Re
         }
         text = Some(Dockerfile { name: redacted(name), text: head });
     }
-    Ok(Found { root, place: place.to_owned(), local: false, commit: None, tree: Some(tree), text })
+    Ok(Found { root, place: place.to_owned(), local: false, commit: None, time, tree: Some(tree), text })
 }
 
 /// The Dockerfile, and the ignore file beside it if there is one.
@@ -411,6 +440,7 @@ mod tests {
         let tar = tar_of(&[("Dockerfile", "FROM x"), ("./a", "1"), (".dockerignore", "b"), ("b", "2")]);
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut packed, &tar).unwrap();
+        assert_eq!(bench.open("-", None, &tar).unwrap().0.time(), Some(0), "the newest entry's");
         for bytes in [tar.clone(), packed.finish().unwrap(), zstd::encode_all(tar.as_slice(), 1).unwrap()] {
             let (context, dockerfile) = bench.open("-", None, &bytes).unwrap();
             assert_eq!(dockerfile.text, b"FROM x");

@@ -50,7 +50,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     for address in &addresses {
         begun.say(&format!("fetching {}", super::context::redacted(address)));
         let area = super::area(stage.engine);
-        let headers = authorization(stage, address)?;
+        let headers = remote::authorization(stage.solver.request, address)?;
         let wanted = remote::Request {
             url: address,
             area: &area,
@@ -87,18 +87,6 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     })?;
     drop((tree, fetched));
     Ok(solved)
-}
-
-/// The header that a secret named after the server holds (`HTTP_AUTH_TOKEN_host`, `HTTP_AUTH_HEADER_host`).
-fn authorization(stage: &StageRun<'_, '_>, address: &str) -> Result<Vec<(String, String)>> {
-    let host = address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    for (name, prefix) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
-        let Some(secret) = stage.solver.request.secrets.get(&format!("{name}{host}")) else { continue };
-        let value = String::from_utf8(secret.read()?).map_err(|_| super::Error::invalid(format!("secret {name}{host} is not text")))?;
-        return Ok(vec![("Authorization".to_owned(), format!("{prefix}{}", value.trim()))]);
-    }
-    Ok(Vec::new())
 }
 
 fn put(

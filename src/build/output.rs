@@ -1,31 +1,51 @@
-//! What becomes of the stages that were built: images of the store, and the index over them.
+//! What becomes of the stages that were built: images in the store and in registries, archives, files.
+//!
+//! Invariant: an image is recorded only for an output that wants it in the store; the others are written from the layers
+//! alone, which the build holds until it ends.
+
+mod annotation;
+mod archive;
+mod config;
+mod files;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use annotation::Annotation;
+pub use spec::Output;
 
 use super::attest::{self, Invocation, Materials};
-use super::error::Result;
-use super::product::{Made, Product};
+use super::cache::Layers;
+use super::epoch::{Asked, Epoch};
+use super::error::{Error, Result};
 use super::progress::Begun;
 use super::request::BuildRequest;
+use super::rewrite::rewrite;
 use super::stage::Finished;
-use super::state::ImageState;
-use super::{export, platform};
-use crate::base::Timestamp;
+use super::{platform, product};
 use crate::engine::Engine;
-use crate::image;
-use crate::oci::{Digest, Platform, Reference};
-use crate::state::index::{ImageIndex, IndexMember};
+use crate::image::{self, ManifestForm, PushOptions, assembly};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::state::index::{Attestation, ImageIndex, IndexMember};
 use crate::state::record::Image;
-use serde_json::{Value, json};
+use annotation::Place;
+use spec::{ImageOutput, Shape};
 use std::io::Write;
+use std::rc::Rc;
 
-/// The image that came out.
-#[derive(Debug, Clone)]
+/// What came out.
+#[derive(Debug, Clone, Default)]
 pub struct Built {
-    /// Its id: the digest of its configuration; of several platforms that of their index.
+    /// Id of the image, the digest of its configuration; of several platforms that of their index, or a line for each image
+    /// where the store has no name for all of them.
     pub image: String,
+    /// When it was made, as its configuration says.
+    pub created: String,
+    /// Names that images and archives have.
     pub names: Vec<Reference>,
-    /// Of the manifest or index that was pushed, or of the index that the names stand for.
-    pub digest: Option<String>,
-    /// It is an index over images of several platforms.
+    /// Of the manifest or index as it was pushed, or else written to an archive, or else recorded; None: no output is an image.
+    pub manifest: Option<Descriptor>,
+    /// There are images of several platforms.
     pub several: bool,
 }
 
@@ -37,124 +57,281 @@ pub struct Outcome<'a> {
     pub materials: &'a Materials,
 }
 
-/// Records the images under their names, and writes what else is wanted.
+/// What makes no sense together, told before anything is built. `has_index`: the result is an index.
+///
+/// # Errors
+/// The option that is wrong.
+pub fn check(request: &BuildRequest, epoch: Asked, has_index: bool) -> Result<()> {
+    let hinted = |message: String, hint: &str| Err(Error::Invalid { message, hint: Some(hint.to_owned()) });
+    for output in &request.outputs {
+        let Some(shape) = output.shape() else {
+            if *output != Output::Nothing && !request.attest.is_empty() {
+                let message = "--sbom and --provenance are for images, not for files (--output type=local or tar)".to_owned();
+                return hinted(message, "write an image with --output type=oci,dest=FILE");
+            }
+            continue;
+        };
+        let of_index = |one: &&Annotation| matches!(one.place, Place::Index | Place::IndexDescriptor);
+        if let Some(annotation) = shape.annotations.iter().find(of_index).filter(|_| !has_index) {
+            let message = format!("annotation-{}.{}: an image of one platform has no index", annotation.place.name(), annotation.key);
+            return hinted(message, "annotate its manifest or its manifest-descriptor");
+        }
+        if shape.docker_types && has_index {
+            return hinted("oci-mediatypes=false: an index is written with OCI media types".to_owned(), "leave it out");
+        }
+        if shape.rewrite && epoch == Asked::No {
+            let hint = "give it a time with --build-arg SOURCE_DATE_EPOCH=SECONDS";
+            return hinted("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned(), hint);
+        }
+        let Output::Image(image) = output else { continue };
+        if image.by_digest && !request.tags.is_empty() {
+            return hinted("push-by-digest: what is pushed has no tag".to_owned(), "leave --tag out, and name the repository with name=");
+        }
+        if image.push && image.names.is_empty() && request.tags.is_empty() {
+            return hinted("an image without a name cannot be pushed".to_owned(), "name it with --tag");
+        }
+    }
+    Ok(())
+}
+
+/// Records the images, and writes and pushes what is wanted.
 ///
 /// # Errors
 /// The store, the database, a destination, a registry.
 pub fn deliver(
     engine: &Engine,
     outcomes: &[Outcome<'_>],
-    invocation: &Invocation<'_>,
+    (invocation, epoch): (&Invocation<'_>, Option<Epoch>),
     out: &mut (dyn Write + Send),
     begun: &Begun<'_>,
 ) -> Result<Built> {
     let request = invocation.request;
     let several = outcomes.len() > 1 || platform::always_index(request)?;
-    let has_index = several || !request.attest.is_empty();
-    let names = export::names(&request.outputs, &request.tags);
-    let stored = names.as_deref().unwrap_or_default();
-    let own = if has_index { &[] } else { stored };
-    let (mut product, mut made_here) = (Product { images: Vec::new(), index: None }, Vec::new());
-    let mut members = Vec::new();
-    for outcome in outcomes {
-        let config = config(engine, request, outcome.finished)?;
-        let known = engine.db.image(Digest::of(&config).as_str())?.is_some();
-        let attestations = attest::attest(engine, &request.attest, (outcome.finished, outcome.materials, invocation), &config, begun)?;
-        let image = record(engine, outcome.finished, config, own, begun)?;
-        if !known {
-            made_here.push(image.id.clone());
+    let mut delivery = Delivery { engine, outcomes, invocation, epoch, begun, several, variants: [None, None], built: Built::default() };
+    delivery.built.several = several;
+    // Without an output an image in the store is wanted.
+    let usual = [Output::store()];
+    let outputs = if request.outputs.is_empty() { &usual } else { request.outputs.as_slice() };
+    delivery.identify(outputs)?;
+    for output in outputs {
+        match output {
+            Output::Image(image) => delivery.image(image)?,
+            Output::Archive(archive) => delivery.archive(archive, out)?,
+            Output::Local(local) => delivery.local(local)?,
+            Output::Tar { to, split } => delivery.tar(to, *split, out)?,
+            Output::Nothing => {}
         }
-        // Of several platforms each keeps its place, whatever the last stage is for.
-        let platform = if several { outcome.platform } else { &outcome.finished.platform };
-        members.push(IndexMember { platform: platform.to_string(), image: image.id.clone(), attestations });
-        product.images.push(Made { image, layers: &outcome.finished.layers, platform });
     }
-    if has_index {
-        product.index = Some(engine.put_index(stored, ImageIndex { members, ..ImageIndex::default() })?);
-    }
+    // Steps of this build may be all that it leaves.
     image::sync_behind(&engine.privilege.roots, &engine.db)?;
-    engine.built(&product.default().image, stored);
-    stored.iter().for_each(|name| begun.say(&format!("naming to {name}")));
-    let write = |output| export::write(engine, output, (&product, &request.tags), out, begun);
-    let written = request.outputs.iter().try_for_each(write);
-    if names.is_none() {
-        // They were recorded only to be written somewhere else.
-        made_here.iter().try_for_each(|image| forget(engine, image))?;
+    Ok(delivery.built)
+}
+
+/// One result on its way to its outputs.
+struct Delivery<'a> {
+    engine: &'a Engine,
+    outcomes: &'a [Outcome<'a>],
+    invocation: &'a Invocation<'a>,
+    epoch: Option<Epoch>,
+    begun: &'a Begun<'a>,
+    several: bool,
+    /// With the times that files have, and with rewritten ones; each made when the first output asks for it.
+    variants: [Option<Rc<Vec<Part>>>; 2],
+    built: Built,
+}
+
+/// The image of one platform, but for its manifest.
+struct Part {
+    layers: Layers,
+    config: Vec<u8>,
+    attestations: Vec<Attestation>,
+}
+
+/// Images as an output wants them, recorded nowhere.
+struct Composed {
+    images: Vec<Image>,
+    index: Option<ImageIndex>,
+}
+
+impl Delivery<'_> {
+    /// The platform under which a result is known. Of several each keeps its place, whatever the last stage is for.
+    fn platform(&self, at: usize) -> &Platform {
+        let outcome = &self.outcomes[at];
+        if self.several { outcome.platform } else { &outcome.finished.platform }
     }
-    written?;
-    let pushed = export::push(engine, &request.outputs, &request.tags, begun)?;
-    Ok(built(&product, several, (names.is_some(), stored), pushed))
-}
 
-fn record(engine: &Engine, finished: &Finished, config: Vec<u8>, names: &[Reference], begun: &Begun<'_>) -> Result<Image> {
-    let made = image::record_image(&engine.privilege.roots, &engine.db, &engine.registry, &finished.layers, config, names)?;
-    begun.say(&format!("image {}", made.id));
-    Ok(made)
-}
-
-fn forget(engine: &Engine, image: &str) -> Result<()> {
-    match engine.db.write(false, |tx| tx.delete_image(image)) {
-        // Somebody has named it meanwhile.
-        Ok(()) | Err(crate::state::Error::ImageInUse { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+    /// The image that fits this host best, or else the first.
+    fn default(&self) -> usize {
+        let host = Platform::host();
+        let ranked = (0..self.outcomes.len()).filter_map(|at| Some((host.rank(self.platform(at))?, at)));
+        ranked.min().map_or(0, |(_, at)| at)
     }
-}
 
-/// What the user is told. An index in the store is found by its name: without one the images are told.
-fn built(product: &Product<'_>, several: bool, (is_stored, names): (bool, &[Reference]), pushed: Option<String>) -> Built {
-    let index = product.index.as_ref().map(|index| index.id.clone());
-    let image = match &index {
-        Some(index) if several && !(is_stored && names.is_empty()) => index.clone(),
-        _ if several => product.images.iter().map(|made| made.image.id.as_str()).collect::<Vec<_>>().join("\n"),
-        _ => product.default().image.id.clone(),
-    };
-    Built { image, digest: pushed.or(index), names: names.to_vec(), several }
-}
-
-fn config(engine: &Engine, request: &BuildRequest, finished: &Finished) -> Result<Vec<u8>> {
-    let mut state = finished.state.clone();
-    request.labels.iter().for_each(|(key, value)| state.label(key, value));
-    let rows = engine.db.layers(&finished.layers)?;
-    let diff_ids: Vec<String> = rows.into_iter().map(|row| row.diff_id).collect();
-    Ok(document(&state, finished, &diff_ids))
-}
-
-/// The configuration of the image. Unknown fields of the base's stay; everything that tells how it was made is ours.
-/// Instructions that made no files have the time of what was before them, so that an unchanged build is the same image.
-fn document(state: &ImageState, finished: &Finished, diff_ids: &[String]) -> Vec<u8> {
-    let base = finished.history.base.as_ref().and_then(|base| serde_json::from_slice::<Value>(base).ok());
-    let mut document = base.filter(Value::is_object).unwrap_or_else(|| json!({}));
-    let object = document.as_object_mut().expect("invariant: an object, as just made sure");
-    for key in ["container", "container_config", "docker_version", "id", "parent", "parent_id", "author"] {
-        object.remove(key);
+    /// Layers of a base that stay as they are in every image.
+    fn base_layers(&self) -> usize {
+        self.outcomes.iter().map(|outcome| outcome.finished.history.base_layers).min().unwrap_or(0)
     }
-    let mut history = object.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut created = object.get("created").and_then(Value::as_str).and_then(Timestamp::parse_rfc3339).unwrap_or(Timestamp::NEVER);
-    // The first time of a build on nothing is that of its first files.
-    let first = finished.history.entries.iter().find_map(|entry| entry.created);
-    if created.is_never() {
-        created = first.unwrap_or(created);
+
+    /// Says what the result is called by its content.
+    fn identify(&mut self, outputs: &[Output]) -> Result<()> {
+        let shape = outputs.iter().find_map(Output::shape).cloned().unwrap_or_default();
+        let parts = self.variant(shape.rewrite)?;
+        let ids: Vec<String> = parts.iter().map(|part| Digest::of(&part.config).to_string()).collect();
+        ids.iter().for_each(|id| self.begun.say(&format!("image {id}")));
+        let default = self.default();
+        self.built.created = created(&parts[default].config);
+        // An index in the store is found by its name: without one the images are told.
+        let unnamed = |output: &Output| matches!(output, Output::Image(image) if image.store && image.names.is_empty());
+        let is_unnamed = self.invocation.request.tags.is_empty() && outputs.iter().any(unnamed);
+        self.built.image = match self.several {
+            false => ids[default].clone(),
+            true if is_unnamed => ids.join("\n"),
+            true => {
+                let composed = self.compose(&shape)?;
+                self.top(&composed, &self.invocation.request.tags)?.digest.to_string()
+            }
+        };
+        Ok(())
     }
-    for entry in &finished.history.entries {
-        created = entry.created.unwrap_or(created);
-        let mut step = json!({ "created": created.to_string(), "created_by": entry.created_by, "comment": "buildkit.dockerfile.v0" });
-        if entry.empty {
-            step["empty_layer"] = json!(true);
+
+    /// The images with the times that files have, or with rewritten ones.
+    fn variant(&mut self, rewritten: bool) -> Result<Rc<Vec<Part>>> {
+        if rewritten && self.epoch.is_none() {
+            self.begun.say("times of layers are not rewritten: the source that SOURCE_DATE_EPOCH names has no time");
         }
-        history.push(step);
+        let latest = self.epoch.filter(|_| rewritten);
+        let slot = usize::from(latest.is_some());
+        if let Some(made) = &self.variants[slot] {
+            return Ok(made.clone());
+        }
+        let parts = self.outcomes.iter().map(|outcome| self.part(outcome, latest)).collect::<Result<Vec<_>>>()?;
+        Ok(self.variants[slot].insert(Rc::new(parts)).clone())
     }
-    object.insert("created".to_owned(), json!(created.to_string()));
-    if let Some(author) = &state.author {
-        object.insert("author".to_owned(), json!(author));
+
+    fn part(&self, outcome: &Outcome<'_>, latest: Option<Epoch>) -> Result<Part> {
+        let (engine, request, finished) = (self.engine, self.invocation.request, outcome.finished);
+        let mut state = finished.state.clone();
+        request.labels.iter().for_each(|(key, value)| state.label(key, value));
+        let layers = match latest {
+            None => finished.layers.clone(),
+            Some(latest) => {
+                self.begun.say("rewriting times of layers");
+                rewrite(engine, &finished.layers, finished.history.base_layers, latest)?
+            }
+        };
+        let diff_ids: Vec<String> = engine.db.layers(&layers)?.into_iter().map(|row| row.diff_id).collect();
+        let config = config::document(&state, finished, &diff_ids, self.epoch);
+        let attestations = attest::attest(engine, &request.attest, (finished, outcome.materials, self.invocation), &config, self.begun)?;
+        Ok(Part { layers, config, attestations })
     }
-    object.insert("architecture".to_owned(), json!(finished.platform.arch));
-    object.insert("os".to_owned(), json!(finished.platform.os));
-    match &finished.platform.variant {
-        Some(variant) => drop(object.insert("variant".to_owned(), json!(variant))),
-        None => drop(object.remove("variant")),
+
+    fn compose(&mut self, shape: &Shape) -> Result<Composed> {
+        let parts = self.variant(shape.rewrite)?;
+        let (engine, mut images, mut members) = (self.engine, Vec::new(), Vec::new());
+        for (at, part) in parts.iter().enumerate() {
+            let platform = self.platform(at);
+            let form = ManifestForm { docker: shape.docker_types, annotations: annotation::of(&shape.annotations, Place::Manifest, platform) };
+            let config = part.config.clone();
+            let image = image::compose(&engine.privilege.roots, &engine.db, &engine.registry, &part.layers, config, &form)?;
+            let annotations = annotation::of(&shape.annotations, Place::ManifestDescriptor, platform);
+            let (platform, attestations) = (platform.to_string(), part.attestations.clone());
+            members.push(IndexMember { platform, image: image.id.clone(), attestations, annotations });
+            images.push(image);
+        }
+        let has_index = self.several || !self.invocation.request.attest.is_empty();
+        let annotations = annotation::of(&shape.annotations, Place::Index, self.platform(0));
+        let index = has_index.then(|| ImageIndex { members, annotations, ..ImageIndex::default() });
+        Ok(Composed { images, index })
     }
-    object.insert("config".to_owned(), serde_json::to_value(state.config()).expect("invariant: an image's defaults are plain data"));
-    object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
-    object.insert("history".to_owned(), Value::Array(history));
-    serde_json::to_vec(&document).expect("invariant: a config document is JSON")
+
+    /// The descriptor of the one manifest, or of the index.
+    fn top(&self, composed: &Composed, names: &[Reference]) -> Result<Descriptor> {
+        let manifests = composed.images.iter().map(image::descriptor).collect::<std::result::Result<Vec<_>, _>>()?;
+        match (&composed.index, manifests.as_slice()) {
+            (Some(index), _) => Ok(assembly::assemble(index, &manifests, names)?.descriptor()),
+            (None, [manifest, ..]) => Ok(manifest.clone()),
+            (None, []) => Err(Error::invalid("nothing was built")),
+        }
+    }
+
+    /// The tags and these names, each once.
+    fn names(&mut self, own: &[Reference]) -> Vec<Reference> {
+        let names = distinct(self.invocation.request.tags.iter().chain(own));
+        self.built.names = distinct(self.built.names.iter().chain(&names));
+        names
+    }
+
+    fn image(&mut self, output: &ImageOutput) -> Result<()> {
+        let composed = self.compose(&output.shape)?;
+        let names = self.names(&output.names);
+        if output.store {
+            self.record(&composed, if output.by_digest { &[] } else { &names })?;
+        }
+        let mut top = self.top(&composed, &names)?;
+        if output.push {
+            let pushed = self.push(output, &composed, &names)?;
+            (top.media_type, top.digest, top.size) = (pushed.media_type, pushed.digest, pushed.size);
+        } else if self.built.manifest.is_some() {
+            return Ok(());
+        }
+        top.annotations = self.descriptor_annotations(&output.shape, composed.index.is_some());
+        self.built.manifest = Some(top);
+        Ok(())
+    }
+
+    fn record(&self, composed: &Composed, names: &[Reference]) -> Result<()> {
+        let (engine, roots) = (self.engine, &self.engine.privilege.roots);
+        // The names of an index lead to it.
+        let own = if composed.index.is_some() { &[] } else { names };
+        for image in &composed.images {
+            image::record_image(roots, &engine.db, &engine.registry, image, own)?;
+        }
+        if let Some(index) = &composed.index {
+            engine.put_index(names, index.clone())?;
+        }
+        engine.built(&composed.images[self.default()], names);
+        names.iter().for_each(|name| self.begun.say(&format!("naming to {name}")));
+        Ok(())
+    }
+
+    fn push(&self, output: &ImageOutput, composed: &Composed, names: &[Reference]) -> Result<image::Pushed> {
+        let setting = output.shape.compression;
+        let any_form = if output.shape.force { 0 } else { self.base_layers() };
+        let format = setting.map(|setting| setting.format).or(output.shape.force.then_some(image::CompressionFormat::Gzip));
+        let options = PushOptions { format, level: output.shape.level, any_form, by_digest: output.by_digest };
+        let begun = self.begun;
+        let progress = |event: image::Progress| {
+            if let image::Progress::Retrying { id, seconds, why } = event {
+                begun.say(&format!("{id}: retrying in {seconds} seconds: {why}"));
+            }
+        };
+        let mut last = None;
+        for name in names {
+            self.begun.say(&format!("pushing {name}"));
+            let pushed = match &composed.index {
+                Some(index) => self.engine.push_index(index, &composed.images, name, &options, &progress)?,
+                None => self.engine.push_image(&composed.images[0], name, &options, &progress)?,
+            };
+            self.begun.say(&format!("pushed {name}@{}", pushed.digest));
+            last = Some(pushed);
+        }
+        last.ok_or_else(|| Error::invalid("an image without a name cannot be pushed"))
+    }
+
+    /// The trees of files, each with the directory that it is put into.
+    fn trees(&self, split: Option<bool>) -> Result<Vec<(String, std::os::fd::OwnedFd)>> {
+        let results: Vec<_> = self.outcomes.iter().enumerate().map(|(at, outcome)| (&outcome.finished.layers, self.platform(at))).collect();
+        product::trees(self.engine, &results, split)
+    }
+}
+
+/// The time in a configuration.
+fn created(config: &[u8]) -> String {
+    let document = serde_json::from_slice::<crate::oci::ImageDocument>(config).unwrap_or_default();
+    document.created.unwrap_or_default()
+}
+
+fn distinct<'r>(names: impl Iterator<Item = &'r Reference>) -> Vec<Reference> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.filter(|name| seen.insert(name.to_string())).cloned().collect()
 }

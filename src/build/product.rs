@@ -1,4 +1,4 @@
-//! What a build comes to: an image for each platform, and the trees of their files.
+//! The trees of files that a build comes to, one for each platform.
 
 use super::cache::Layers;
 use super::error::{Error, Result};
@@ -6,8 +6,6 @@ use super::{from, platform};
 use crate::base::fs::Context as _;
 use crate::engine::Engine;
 use crate::oci::Platform;
-use crate::state::index::ImageIndex;
-use crate::state::record::Image;
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -17,43 +15,20 @@ use std::path::{Path, PathBuf};
 /// Directories deeper than this are not compared.
 const DEPTH: usize = 500;
 
-/// Images, and the index over them, if there is one.
-pub struct Product<'a> {
-    pub images: Vec<Made<'a>>,
-    pub index: Option<ImageIndex>,
-}
-
-/// One image.
-pub struct Made<'a> {
-    pub image: Image,
-    pub layers: &'a Layers,
-    pub platform: &'a Platform,
-}
-
-impl Product<'_> {
-    /// The image that fits this host best, or else the first.
-    pub fn default(&self) -> &Made<'_> {
-        let host = Platform::host();
-        let ranked = self.images.iter().filter_map(|made| Some((host.rank(made.platform)?, made)));
-        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, made)| made);
-        best.or(self.images.first()).expect("invariant: a build is for one platform at least")
-    }
-}
-
 /// The trees that are written, each with the directory that it is put into. `split`: whether each has one of its own; by
 /// default those of several platforms have.
 ///
 /// # Errors
 /// A layer is gone; two results that are not split have a file of the same name.
-pub fn trees(engine: &Engine, product: &Product<'_>, split: Option<bool>) -> Result<Vec<(String, OwnedFd)>> {
-    let split = split.unwrap_or(product.images.len() > 1);
-    let named = product.images.iter().map(|made| {
-        let below = if split { platform::directory(made.platform) } else { String::new() };
-        Ok((below, from::mount(engine, made.layers)?))
+pub fn trees(engine: &Engine, results: &[(&Layers, &Platform)], split: Option<bool>) -> Result<Vec<(String, OwnedFd)>> {
+    let split = split.unwrap_or(results.len() > 1);
+    let named = results.iter().map(|(layers, platform)| {
+        let below = if split { platform::directory(platform) } else { String::new() };
+        Ok((below, from::mount(engine, layers)?))
     });
     let trees = named.collect::<Result<Vec<_>>>()?;
     if !split && trees.len() > 1 {
-        let platforms = product.images.iter().map(|made| made.platform);
+        let platforms = results.iter().map(|(_, platform)| *platform);
         apart(&trees.iter().map(|(_, tree)| tree.as_fd()).zip(platforms).collect::<Vec<_>>())?;
     }
     Ok(trees)

@@ -78,6 +78,8 @@ pub struct Fetched {
     url: String,
     /// Of a git repository.
     pub commit: Option<String>,
+    /// The commit's time, or `Last-Modified`, in seconds since 1970.
+    pub time: Option<i64>,
     /// Of a file.
     pub digest: Option<Digest>,
 }
@@ -99,6 +101,21 @@ pub fn is_remote(source: &[u8]) -> bool {
     text.starts_with("http://") || text.starts_with("https://") || !matches!(GitUrl::parse(text, false), Ok(None))
 }
 
+/// The header that a secret named after the server holds (`HTTP_AUTH_TOKEN_host`, `HTTP_AUTH_HEADER_host`).
+///
+/// # Errors
+/// The secret cannot be read, or is not text.
+pub fn authorization(request: &super::BuildRequest, address: &str) -> super::error::Result<Vec<(String, String)>> {
+    let host = address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    for (name, prefix) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
+        let Some(secret) = request.secrets.get(&format!("{name}{host}")) else { continue };
+        let value = String::from_utf8(secret.read()?).map_err(|_| super::error::Error::invalid(format!("secret {name}{host} is not text")))?;
+        return Ok(vec![("Authorization".to_owned(), format!("{prefix}{}", value.trim()))]);
+    }
+    Ok(Vec::new())
+}
+
 /// Fetches a URL.
 ///
 /// # Errors
@@ -115,16 +132,17 @@ pub fn fetch(request: &Request<'_>) -> Result<Fetched, Error> {
         }
         let checkout = git.checkout(request.area, git.keep_git_dir.unwrap_or(request.keep_git_dir))?;
         let root = checkout.open(&git)?;
-        return Ok(Fetched { _tree: checkout.tree, root, source: b".".to_vec(), exclude, url, commit: Some(checkout.commit), digest: None });
+        let (commit, time) = (Some(checkout.commit), checkout.time);
+        return Ok(Fetched { _tree: checkout.tree, root, source: b".".to_vec(), exclude, url, commit, time, digest: None });
     }
     let wanted = request.checksum.map(|text| text.parse::<Digest>().map_err(|_| Error::NoChecksum { url: url.clone(), text: text.to_owned() }));
     let wanted = wanted.transpose()?;
     let tree = Temporary::new(request.area)?;
     let store = request.area.join("downloads");
     fs::create_dir_all(&store, 0o700)?;
-    let (name, digest) = download(request, &store, wanted.as_ref(), &tree)?;
+    let (kept, time) = download(request, &store, wanted.as_ref(), &tree)?;
     let root = rustix::io::fcntl_dupfd_cloexec(tree.as_fd(), 3).on("open", tree.path())?;
-    Ok(Fetched { _tree: tree, root, source: name.into_bytes(), exclude, url, commit: None, digest: Some(digest) })
+    Ok(Fetched { _tree: tree, root, source: kept.name.into_bytes(), exclude, url, commit: None, time, digest: Some(kept.digest) })
 }
 
 impl Fetched {
@@ -142,8 +160,8 @@ impl Fetched {
     }
 }
 
-/// Puts the file into the tree, from the store if the server says that it is unchanged. Returns its name.
-fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: &Temporary) -> Result<(String, Digest), Error> {
+/// Puts the file into the tree, from the store if the server says that it is unchanged. What is kept of it, and its time.
+fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: &Temporary) -> Result<(Kept, Option<i64>), Error> {
     let key = Digest::of(request.url.as_bytes());
     let record = store.join(format!("{}.json", key.hex()));
     let kept: Option<Kept> = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -177,7 +195,8 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
     }
     let place = tree.path().join(&kept.name);
     std::fs::hard_link(store.join(&kept.body), &place).on("link", &place)?;
-    Ok((kept.name, kept.digest))
+    let time = kept.last_modified.as_deref().and_then(seconds);
+    Ok((kept, time))
 }
 
 fn digest(path: &Path, algorithm: Algorithm) -> Result<Digest, FsError> {
@@ -209,7 +228,7 @@ fn receive(request: &Request<'_>, answer: &mut crate::image::Answer, body: Strin
 }
 
 /// `Wed, 21 Oct 2015 07:28:00 GMT` in seconds.
-fn seconds(date: &str) -> Option<i64> {
+pub fn seconds(date: &str) -> Option<i64> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok().map(jiff::Timestamp::as_second)
 }
 
@@ -296,7 +315,7 @@ mod tests {
         assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o600, 1_445_412_480));
         let good = Digest::of(b"hello").to_string();
         let second = fetch(&Request { checksum: Some(&good), ..request }).unwrap();
-        assert_eq!((second.selected().unwrap().size(), second.commit.as_deref()), (5, None));
+        assert_eq!((second.selected().unwrap().size(), second.commit.as_deref(), second.time), (5, None, Some(1_445_412_480)));
         let bad = Digest::of(b"other").to_string();
         let error = fetch(&Request { checksum: Some(&bad), ..request }).unwrap_err();
         assert!(matches!((&error, error.kind()), (Error::Checksum { .. }, ErrorKind::Invalid)), "{error}");

@@ -1,7 +1,7 @@
 //! What a build is asked for.
 
 use super::attest::Attest;
-use super::export::Output;
+use super::output::Output;
 use crate::base::fs::{self, FsError};
 use crate::oci::Reference;
 use crate::state::record::HostSpec;

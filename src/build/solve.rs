@@ -4,6 +4,7 @@
 use super::attest::Materials;
 use super::context::{self, Context};
 use super::dockerfile::{self, Dockerfile, Fault, Instruction, Stage};
+use super::epoch::{self, Asked};
 use super::error::{Error, Result};
 use super::lint;
 use super::progress::{Event, Numbers, Sink, Warning};
@@ -26,6 +27,8 @@ pub struct Solver<'a> {
     pub file: &'a Dockerfile,
     pub context: &'a Arc<Context>,
     pub arguments: Arc<Arguments>,
+    /// What SOURCE_DATE_EPOCH came to.
+    pub epoch: Asked,
     /// What it is built for.
     platform: Platform,
     pub shared: &'a Shared,
@@ -153,6 +156,7 @@ impl<'a> Solver<'a> {
             file,
             context,
             arguments,
+            epoch: Asked::No,
             platform,
             shared,
             materials: Materials::default(),
@@ -163,6 +167,20 @@ impl<'a> Solver<'a> {
             slots: Mutex::new(slots),
             changed: Condvar::new(),
         })
+    }
+
+    /// Finds out what SOURCE_DATE_EPOCH comes to.
+    ///
+    /// # Errors
+    /// It is neither a time nor the name of a source.
+    pub fn date(&mut self, engine: &Engine) -> Result<()> {
+        let mut arguments = (*self.arguments).clone();
+        let area = super::area(engine);
+        let named = |name: &str| self.named_context(engine, name);
+        let sources = epoch::Sources { request: self.request, file: self.file, context: self.context, area: &area, named: &named };
+        self.epoch = epoch::resolve(&mut arguments, &sources)?;
+        self.arguments = Arc::new(arguments);
+        Ok(())
     }
 
     /// Builds the stage and all that it needs.

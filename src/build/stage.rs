@@ -34,6 +34,8 @@ pub struct Finished {
 pub struct History {
     /// The config document of the base image; None: there is none.
     pub base: Option<Arc<Vec<u8>>>,
+    /// So many of the lowest layers are the base image's.
+    pub base_layers: usize,
     pub entries: Vec<Entry>,
 }
 
@@ -142,6 +144,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
                 solver.warn(vec![super::lint::base_platform(self.stage, name, &self.platform, &wanted)]);
             }
             self.layers = image.layers;
+            self.history.base_layers = self.layers.len();
             self.history.base = Some(Arc::new(image.config));
             self.state = ImageState::new(document.config.unwrap_or_default(), document.author, solver.arguments.clone());
         }

@@ -9,7 +9,7 @@ use super::options::Limits;
 use super::options::request::{all, client_variable, usage};
 use super::output;
 use crate::base::csv;
-use crate::build::{Allow, Attest, BuildRequest, Built, Cancel, Output, SecretSource};
+use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, Cancel, Output, SecretSource};
 use crate::engine::request::{FlagError, add_host, env, network};
 use crate::oci::Reference;
 use crate::state::record::HostSpec;
@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use view::{Mode, View};
+
+/// The time of a reproducible build.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Build an image from a Dockerfile
 #[derive(clap::Parser, Debug)]
@@ -80,9 +83,14 @@ pub struct Args {
     /// What the Dockerfile may ask for: network.host, security.insecure
     #[arg(long, value_name = "RIGHT")]
     pub allow: Vec<String>,
-    /// What becomes of the result: DIR, - (a tar), type=image|registry|local|tar|oci|docker|cacheonly[,dest=,name=,push=]
+    /// What becomes of the result: DIR, - (a tar), type=image|registry|local|tar|oci|docker|cacheonly[,KEY=VALUE…]: all: dest=;
+    /// images: name= push= push-by-digest= store= compression=uncompressed|gzip|zstd compression-level= force-compression=
+    /// oci-mediatypes= rewrite-timestamp= annotation.KEY=; oci, docker: tar=; local, tar: platform-split=; local: mode=copy|delete
     #[arg(short = 'o', long, value_name = "SPEC")]
     pub output: Vec<String>,
+    /// Annotation of the image: [manifest|manifest-descriptor][[PLATFORM]]:KEY=VALUE
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
+    pub annotation: Vec<String>,
     /// Push the image: as --output type=registry
     #[arg(long)]
     pub push: bool,
@@ -209,15 +217,32 @@ impl Args {
     fn outputs(&self) -> Result<Vec<Output>, Failure> {
         let mut outputs = all(&self.output, |text| Output::parse(text).map_err(|why| FlagError::new("--output", text, why)))?;
         if self.push {
-            outputs.push(Output::Image { names: Vec::new(), push: true });
+            outputs.push(Output::registry());
         }
         if self.load {
-            outputs.push(Output::Image { names: Vec::new(), push: false });
+            outputs.push(Output::store());
         }
         if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
             return Err(usage("--output: only one of them can go to standard output"));
         }
+        self.annotate(&mut outputs)?;
         Ok(outputs)
+    }
+
+    fn annotate(&self, outputs: &mut Vec<Output>) -> Result<(), Failure> {
+        let parse = |text: &String| Annotation::parse(text).map_err(|why| Failure::from(FlagError::new("--annotation", text, why)));
+        let annotations: Vec<Annotation> = self.annotation.iter().map(parse).collect::<Result<Vec<_>, _>>()?.concat();
+        if annotations.is_empty() {
+            return Ok(());
+        }
+        if outputs.is_empty() {
+            outputs.push(Output::store());
+        }
+        let mut any = false;
+        for output in outputs {
+            any |= output.annotate(&annotations).map_err(|why| usage(format!("--annotation: {why}")))?;
+        }
+        if any { Ok(()) } else { Err(usage("--annotation: no --output is an image")) }
     }
 
     fn request(&self, context: &Context, call: Call) -> Result<BuildRequest, Failure> {
@@ -258,14 +283,18 @@ impl Args {
     }
 }
 
-/// As buildx has it, the fields that exist here.
+/// As buildx has it, the fields that exist here: no history of builds is kept that `buildx.build.ref` could name.
 fn metadata(built: &Built) -> serde_json::Value {
     let mut metadata = serde_json::json!({});
     if !built.several {
         metadata["containerimage.config.digest"] = serde_json::json!(built.image);
     }
-    if let Some(digest) = &built.digest {
-        metadata["containerimage.digest"] = serde_json::json!(digest);
+    if let Some(manifest) = &built.manifest {
+        metadata["containerimage.digest"] = serde_json::json!(manifest.digest);
+        metadata["containerimage.descriptor"] = serde_json::json!(manifest);
+        if manifest.platform.is_some() {
+            metadata["containerimage.descriptor"]["annotations"]["config.digest"] = serde_json::json!(built.image);
+        }
     }
     if !built.names.is_empty() {
         let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
@@ -282,6 +311,12 @@ fn arguments(values: &[String]) -> BTreeMap<String, String> {
             Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
             None => drop(client_variable(text).map(|value| arguments.insert(text.clone(), value))),
         }
+    }
+    // As buildx does: whoever sets it for a build means all of it.
+    if !values.iter().any(|text| text.split('=').next() == Some(EPOCH))
+        && let Some(value) = client_variable(EPOCH).filter(|value| !value.is_empty())
+    {
+        arguments.insert(EPOCH.to_owned(), value);
     }
     arguments
 }

@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
     let references = engine.push_references(&args.image, args.all_tags)?;
-    let options = PushOptions { format: args.compression_format, level: args.compression_level };
+    let options = PushOptions { format: args.compression_format, level: args.compression_level, ..PushOptions::default() };
     let Some(first) = references.first() else { return Ok(ExitCode::SUCCESS) };
     if !args.quiet {
         if !args.all_tags && default_tag(&args.image, first) {

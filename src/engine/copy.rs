@@ -289,14 +289,16 @@ fn pack<W: Write>(
     packer.finish()
 }
 
-/// Writes all that is beneath directories as one tar, with the owners that the files have; what has a name is put there.
+/// Writes all that is beneath directories as one tar, with the owners that the files have; what has a name is put there. With
+/// a `time` (seconds since 1970) all files have that.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn pack_trees(roots: &[(String, OwnedFd)], out: &mut dyn Write) -> Result<()> {
+pub fn pack_trees(roots: &[(String, OwnedFd)], time: Option<i64>, out: &mut dyn Write) -> Result<()> {
     let same = |uid, gid| (uid, gid);
     let pack = || {
         let mut packer = Packer::new(BufWriter::with_capacity(BUFFER, out), None, &same)?;
+        packer.set_time(time);
         for (name, root) in roots {
             match name.as_bytes() {
                 b"" => packer.add_contents(root)?,
@@ -309,10 +311,11 @@ pub fn pack_trees(roots: &[(String, OwnedFd)], out: &mut dyn Write) -> Result<()
 }
 
 /// Unpacks a tar beneath a directory (`ADD` of an archive): owners are kept, links lead within the directory at most.
+/// The latest time of an entry, in seconds since 1970; None: it has none.
 ///
 /// # Errors
 /// A malformed or hostile archive; what cannot be written.
-pub fn unpack_archive(directory: BorrowedFd<'_>, archive: &mut dyn Read) -> Result<()> {
+pub fn unpack_archive(directory: BorrowedFd<'_>, archive: &mut dyn Read) -> Result<Option<i64>> {
     let keep = |uid, gid| (uid, gid);
     let scope = Scope::InRoot { root: directory, base: Vec::new() };
     Unpacker::new(scope, Owner::Keep(&keep)).unpack(archive).map_err(|e| e.about("unpack the archive"))
@@ -337,7 +340,7 @@ fn unpack(side: &Side<'_>, into: &[u8], archive: &mut dyn Read, keep_ids: bool) 
         Side::Container { .. } => Owner::Fixed(uid, gid),
         Side::Host => Owner::Fixed(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
-    Unpacker::new(scope, owner).unpack(archive)
+    Unpacker::new(scope, owner).unpack(archive).map(drop)
 }
 
 /// Opens what is to be copied.

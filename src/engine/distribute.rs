@@ -85,9 +85,8 @@ impl Engine {
         let mut view = self.image(&reference.to_string())?;
         let index = self.db.index_named(&reference.to_string())?;
         if let Some(index) = index.as_ref().filter(|_| platform.is_none()) {
-            let pushed = crate::image::assembly::push(&self.privilege.roots, &self.db, &self.registry, index, reference, options, progress)?;
-            self.emit([super::events::of_image(&view.image, "push", &reference.familiar(), &reference.familiar_name())]);
-            return Ok(pushed);
+            let images = crate::image::assembly::members(&self.db, index)?;
+            return self.push_index(index, &images, reference, options, progress);
         }
         if let Some(text) = platform {
             let wanted: Platform = text.parse().map_err(Error::invalid)?;
@@ -102,8 +101,41 @@ impl Engine {
                 return Err(Error::Invalid { message, hint: Some(format!("pull it with --platform {wanted} first")) });
             }
         }
-        let pushed = crate::image::push(&self.privilege.roots, &self.db, &self.registry, &view.image, reference, options, progress)?;
-        self.emit([super::events::of_image(&view.image, "push", &reference.familiar(), &reference.familiar_name())]);
+        self.push_image(&view.image, reference, options, progress)
+    }
+
+    /// Pushes an image, recorded or not, to where `reference` says.
+    ///
+    /// # Errors
+    /// The registry's refusal; a layer is gone.
+    pub fn push_image(
+        &self,
+        image: &crate::state::record::Image,
+        reference: &Reference,
+        options: &PushOptions,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Pushed> {
+        let pushed = crate::image::push(&self.privilege.roots, &self.db, &self.registry, image, reference, options, progress)?;
+        self.emit([super::events::of_image(image, "push", &reference.familiar(), &reference.familiar_name())]);
+        Ok(pushed)
+    }
+
+    /// Pushes an index and these images of it, recorded or not, to where `reference` says.
+    ///
+    /// # Errors
+    /// The registry's refusal; a layer is gone.
+    pub fn push_index(
+        &self,
+        index: &crate::state::index::ImageIndex,
+        images: &[crate::state::record::Image],
+        reference: &Reference,
+        options: &PushOptions,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Pushed> {
+        let (roots, registry) = (&self.privilege.roots, &self.registry);
+        let pushed = crate::image::assembly::push(roots, &self.db, registry, (index, images), reference, options, progress)?;
+        let told = images.iter().map(|image| super::events::of_image(image, "push", &reference.familiar(), &reference.familiar_name()));
+        self.emit(told.take(1));
         Ok(pushed)
     }
 

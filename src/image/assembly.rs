@@ -29,6 +29,15 @@ pub struct Assembled {
     pub attached: Vec<Attached>,
 }
 
+impl Assembled {
+    /// Of the index.
+    pub fn descriptor(&self) -> Descriptor {
+        let size = self.bytes.len() as u64;
+        let media_type = media::OCI_INDEX.to_owned();
+        Descriptor { media_type, digest: self.digest.clone(), size, platform: None, annotations: BTreeMap::new() }
+    }
+}
+
 /// The manifest of what is attested of one image, with the blobs that it names.
 pub struct Attached {
     /// The image's manifest.
@@ -50,7 +59,7 @@ pub fn assemble(index: &ImageIndex, manifests: &[Descriptor], names: &[Reference
     let (mut entries, mut attached) = (Vec::new(), Vec::new());
     for (member, manifest) in index.members.iter().zip(manifests) {
         let platform = spec(&member.platform);
-        entries.push(Descriptor { platform: Some(platform), annotations: BTreeMap::new(), ..manifest.clone() });
+        entries.push(Descriptor { platform: Some(platform), annotations: member.annotations.clone(), ..manifest.clone() });
         if !member.attestations.is_empty() {
             attached.push(attestations(&member.attestations, manifest, &subjects(names, &member.platform, &manifest.digest))?);
         }
@@ -140,7 +149,7 @@ pub fn members(db: &Db, index: &ImageIndex) -> Result<Vec<record::Image>, Error>
     index.members.iter().map(|member| db.image(&member.image)?.ok_or_else(|| Error::Vanished(member.image.clone()))).collect()
 }
 
-/// Pushes all images of an index, what is attested of them, and the index under the tag.
+/// Pushes the images of an index, recorded or not, what is attested of them, and the index under the tag.
 ///
 /// # Errors
 /// As of [`super::push`].
@@ -148,16 +157,16 @@ pub fn push(
     roots: &Roots,
     db: &Db,
     config: &RegistryConfig,
-    index: &ImageIndex,
+    (index, images): (&ImageIndex, &[record::Image]),
     reference: &Reference,
     options: &PushOptions,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pushed, Error> {
     let mut manifests = Vec::new();
-    for image in members(db, index)? {
+    for image in images {
         // A reference without a tag: the manifest gets no name but its digest.
         let target = reference.with_digest(&image.id);
-        let pushed = push::push(roots, db, config, &image, &target, options, progress)?;
+        let pushed = push::push(roots, db, config, image, &target, options, progress)?;
         manifests.push(Descriptor {
             media_type: pushed.media_type,
             digest: pushed.digest,
@@ -172,7 +181,7 @@ pub fn push(
         for attached in &assembled.attached {
             refer(&registry, attached).await?;
         }
-        let name = reference.tag().unwrap_or(assembled.digest.as_str());
+        let name = reference.tag().filter(|_| !options.by_digest).unwrap_or(assembled.digest.as_str());
         registry.put_manifest(name, media::OCI_INDEX, &assembled.bytes).await
     })?;
     remember(db, reference, &manifests, &assembled.digest);
@@ -231,7 +240,7 @@ mod tests {
         };
         let attestation = Attestation { predicate_type: "https://spdx.dev/Document".to_owned(), predicate: json!({ "spdxVersion": "SPDX-2.3" }) };
         let member =
-            |platform: &str, attestations: Vec<Attestation>| IndexMember { platform: platform.to_owned(), image: String::new(), attestations };
+            |platform: &str, attestations: Vec<Attestation>| IndexMember { platform: platform.to_owned(), attestations, ..IndexMember::default() };
         let index = ImageIndex {
             version: 1,
             members: vec![member("linux/amd64", vec![attestation]), member("linux/arm/v7", Vec::new())],

@@ -4,7 +4,7 @@
 //! a directory that was changed behind our back shows as an error at the end, never as another layer.
 
 use super::layer::split;
-use super::{Error, content};
+use super::{Error, content, stream};
 use crate::base::Roots;
 use crate::base::fs::Context;
 use crate::oci::{Digest, DigestHasher, Manifest, media};
@@ -69,12 +69,7 @@ pub fn outline(roots: &Roots, db: &Db, image: &record::Image, index: usize) -> R
     if let Some(kept) = kept(roots, image, index, &row) {
         return Ok(kept);
     }
-    let digest = diff_id(image, &row)?;
-    let size = match row.tar_size {
-        0 => measure(roots, image, &row, &digest)?,
-        known => known,
-    };
-    Ok(Outline { media_type: media::OCI_LAYER.to_owned(), digest, size, compressed: false })
+    plain_outline(roots, db, image, index)
 }
 
 /// The blob, if it is kept: the one of the image's own manifest before that of the layer's record (two images may
@@ -110,6 +105,40 @@ fn tar_of(roots: &Roots, image: &record::Image, row: &record::Layer) -> Result<B
 fn measure(roots: &Roots, image: &record::Image, row: &record::Layer, digest: &Digest) -> Result<u64, Error> {
     let mut reader = Verified::new(tar_of(roots, image, row)?, digest, image);
     io::copy(&mut reader, &mut io::sink()).map_err(|e| unwrapped(e, image, digest))
+}
+
+/// The uncompressed tar of layer `index` (base first), whatever is kept of it.
+///
+/// # Errors
+/// As [`layer_bytes`].
+pub fn plain_bytes(roots: &Roots, db: &Db, image: &record::Image, index: usize) -> Result<(Outline, Box<dyn Read>), Error> {
+    let outline = plain_outline(roots, db, image, index)?;
+    let row = row(db, image, index)?;
+    let kept = kept(roots, image, index, &row).filter(|_| !can_reassemble(&roots.layers().join(&row.dir)));
+    let input: Box<dyn Read> = match kept {
+        Some(kept) => {
+            let path = content::blob_path(roots, &kept.digest);
+            let file = io::BufReader::new(std::fs::File::open(&path).on("open", &path)?);
+            stream::decompressor(file).on("decompress", &path)?
+        }
+        None => tar_of(roots, image, &row)?,
+    };
+    let reader = Box::new(Verified::new(input, &outline.digest, image));
+    Ok((outline, reader))
+}
+
+/// What [`plain_bytes`] will give.
+///
+/// # Errors
+/// As [`layer_bytes`].
+pub fn plain_outline(roots: &Roots, db: &Db, image: &record::Image, index: usize) -> Result<Outline, Error> {
+    let row = row(db, image, index)?;
+    let digest = diff_id(image, &row)?;
+    let size = match row.tar_size {
+        0 => measure(roots, image, &row, &digest)?,
+        known => known,
+    };
+    Ok(Outline { media_type: media::OCI_LAYER.to_owned(), digest, size, compressed: false })
 }
 
 /// Opens what `outline` promised.

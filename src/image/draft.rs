@@ -6,10 +6,10 @@
 use super::content::{self, LayerDir};
 use super::durable::Behind;
 use super::lock::Lock;
-use super::{Error, RegistryConfig, commit, garbage, import, layer, space};
+use super::{Error, commit, garbage, layer};
 use crate::base::Roots;
 use crate::base::fs;
-use crate::oci::{Digest, Reference, chain_ids, media};
+use crate::oci::{Digest, chain_ids, media};
 use crate::runtime::{Overlay, Upper};
 use crate::state::{Db, Tx, record};
 use std::path::PathBuf;
@@ -183,31 +183,4 @@ pub fn is_complete(roots: &Roots, db: &Db, layers: &[String]) -> Result<bool, Er
         }
     }
     Ok(true)
-}
-
-/// Records an image of layers that are there (chain ids, base first), under all these names.
-///
-/// # Errors
-/// The config does not fit the layers, or one of them is gone.
-pub fn record_image(
-    roots: &Roots,
-    db: &Db,
-    settings: &RegistryConfig,
-    layers: &[String],
-    config: Vec<u8>,
-    names: &[Reference],
-) -> Result<record::Image, Error> {
-    settings.usable()?;
-    let shown = names.first().map_or_else(|| "the image".to_owned(), Reference::familiar);
-    let blobs = import::blobs_of(db, layers)?;
-    let (document, planned) = commit::plan(settings.limits, &shown, &config, blobs)?;
-    let candidate = commit::Candidate {
-        id: Digest::of(&config),
-        config,
-        document,
-        manifest: None,
-        layers: planned,
-        names: names.iter().map(ToString::to_string).collect(),
-    };
-    commit::commit(roots, db, &candidate, Vec::new(), None).map_err(|error| space::explain(roots, "the image", &[], error))
 }

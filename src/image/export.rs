@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, Digest, ImageDocument, Index, Manifest, Platform, P
 use crate::state::index::ImageIndex;
 use crate::state::{Db, record};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -37,19 +37,36 @@ pub enum Output<'a> {
 }
 
 /// A file of the layout.
-enum Blob {
+pub(super) enum Blob {
     Bytes(Vec<u8>),
     /// Layer of an image (positions in their lists).
     Layer(usize, usize, Outline),
+    /// A file of ours and its size.
+    File(std::fs::File, u64),
 }
 
 /// One entry of docker's `manifest.json`.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerImage {
+pub(super) struct DockerImage {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
+}
+
+impl DockerImage {
+    pub(super) fn new(manifest: &Manifest, names: &[&Reference]) -> Self {
+        DockerImage {
+            config: blob_name(&manifest.config.digest),
+            repo_tags: names.iter().filter(|name| name.tag().is_some()).map(|name| name.familiar()).collect(),
+            layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+        }
+    }
+}
+
+/// Where a blob is in a layout.
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
 type Images<'a> = &'a [(Vec<Reference>, record::Image)];
@@ -82,7 +99,6 @@ fn save_layout(roots: &Roots, db: &Db, (images, wholes): (Images<'_>, &[Whole]),
     let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
     let mut entries: Vec<Descriptor> = Vec::new();
     let mut list = Vec::new();
-    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
     let mut manifests: BTreeMap<&str, Descriptor> = BTreeMap::new();
     for (position, (names, image)) in images.iter().enumerate() {
         let (descriptor, manifest) = describe(roots, db, position, image, &mut blobs)?;
@@ -100,49 +116,64 @@ fn save_layout(roots: &Roots, db: &Db, (images, wholes): (Images<'_>, &[Whole]),
         }
         manifests.insert(&image.id, descriptor);
         if alone || !tags.is_empty() || wholes.iter().any(|whole| whole.default == image.id) {
-            list.push(DockerImage {
-                config: path(&manifest.config.digest),
-                repo_tags: tags.into_iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect(),
-                layers: manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
-            });
+            list.push(DockerImage::new(&manifest, &tags));
         }
     }
     for whole in wholes {
         entries.extend(put_whole(whole, &manifests, &mut blobs)?);
     }
+    let open = |image: usize, layer: usize| bytes::layer_bytes(roots, db, &images[image].1, layer);
+    write_layout(&blobs, entries, docker.then_some(list), &open, sink)
+}
+
+/// Opens a layer of an image by the positions of both.
+pub(super) type Open<'a> = &'a dyn Fn(usize, usize) -> Result<bytes::LayerBytes, Error>;
+
+/// Writes a whole layout: blobs by their digests, then what names them.
+pub(super) fn write_layout(
+    blobs: &BTreeMap<Digest, Blob>,
+    entries: Vec<Descriptor>,
+    docker: Option<Vec<DockerImage>>,
+    open: Open<'_>,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
     let algorithms: BTreeSet<String> = blobs.keys().map(|digest| format!("blobs/{}/", digest.algorithm().as_str())).collect();
     for directory in std::iter::once("blobs/".to_owned()).chain(algorithms) {
         sink.directory(&directory)?;
     }
-    for (digest, blob) in &blobs {
-        put(roots, db, images, digest, blob, &path(digest), sink)?;
+    for (digest, blob) in blobs {
+        put(open, digest, blob, &blob_name(digest), sink)?;
     }
     let index = Index { schema_version: 2, media_type: Some(media::OCI_INDEX.to_owned()), manifests: entries, annotations: BTreeMap::new() };
     put_bytes(sink, "index.json", &json(&index)?)?;
-    if docker {
+    if let Some(list) = docker {
         put_bytes(sink, "manifest.json", &json(&list)?)?;
     }
     put_bytes(sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
 }
 
-/// Adds an index and what is attested of its members to the blobs; its entries of `index.json`.
+/// Adds a saved index to the blobs; its entries of `index.json`.
 fn put_whole(whole: &Whole, manifests: &BTreeMap<&str, Descriptor>, blobs: &mut BTreeMap<Digest, Blob>) -> Result<Vec<Descriptor>, Error> {
     let member = |image: &str| manifests.get(image).cloned().ok_or_else(|| Error::Vanished(image.to_owned()));
     let members = whole.index.members.iter().map(|entry| member(&entry.image)).collect::<Result<Vec<_>, _>>()?;
-    let made = assembly::assemble(&whole.index, &members, &whole.names)?;
+    Ok(named_entries(&put_index(&whole.index, &members, &whole.names, blobs)?, &whole.names))
+}
+
+/// Adds an index and what is attested of its members to the blobs. Its descriptor.
+pub(super) fn put_index(
+    index: &ImageIndex,
+    members: &[Descriptor],
+    names: &[Reference],
+    blobs: &mut BTreeMap<Digest, Blob>,
+) -> Result<Descriptor, Error> {
+    let made = assembly::assemble(index, members, names)?;
+    let descriptor = made.descriptor();
     for attached in made.attached {
         blobs.extend(attached.blobs.into_iter().map(|blob| (Digest::of(&blob), Blob::Bytes(blob))));
         blobs.insert(attached.digest, Blob::Bytes(attached.manifest));
     }
-    let descriptor = Descriptor {
-        media_type: media::OCI_INDEX.to_owned(),
-        digest: made.digest.clone(),
-        size: made.bytes.len() as u64,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
     blobs.insert(made.digest, Blob::Bytes(made.bytes));
-    Ok(named_entries(&descriptor, &whole.names))
+    Ok(descriptor)
 }
 
 /// The descriptor of an image's manifest as it would be saved.
@@ -156,19 +187,25 @@ fn save_dir(roots: &Roots, db: &Db, images: Images<'_>, sink: &mut dyn Sink) -> 
     for (position, (_, image)) in images.iter().enumerate().take(1) {
         let (descriptor, _) = describe(roots, db, position, image, &mut blobs)?;
         let Some(Blob::Bytes(manifest)) = blobs.remove(&descriptor.digest) else { continue };
+        let open = |image: usize, layer: usize| bytes::layer_bytes(roots, db, &images[image].1, layer);
         for (digest, blob) in &blobs {
-            put(roots, db, images, digest, blob, digest.hex(), sink)?;
+            put(&open, digest, blob, digest.hex(), sink)?;
         }
         put_bytes(sink, "manifest.json", &manifest)?;
     }
     put_bytes(sink, "version", b"Directory Transport Version: 1.1\n")
 }
 
-fn put(roots: &Roots, db: &Db, images: Images<'_>, digest: &Digest, blob: &Blob, name: &str, sink: &mut dyn Sink) -> Result<(), Error> {
+fn put(open: Open<'_>, digest: &Digest, blob: &Blob, name: &str, sink: &mut dyn Sink) -> Result<(), Error> {
     match blob {
         Blob::Bytes(bytes) => put_bytes(sink, name, bytes),
+        Blob::File(file, size) => {
+            let mut file = file;
+            file.rewind().map_err(Error::ArchiveWrite)?;
+            sink.file(name, *size, &mut file)
+        }
         Blob::Layer(image, layer, outline) => {
-            let mut layer = bytes::layer_bytes(roots, db, &images[*image].1, *layer)?;
+            let mut layer = open(*image, *layer)?;
             if layer.outline != *outline {
                 return Err(Error::Vanished(digest.to_string()));
             }
@@ -181,23 +218,23 @@ fn put_bytes(sink: &mut dyn Sink, name: &str, bytes: &[u8]) -> Result<(), Error>
     sink.file(name, bytes.len() as u64, &mut &*bytes)
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|e| Error::ArchiveWrite(e.into()))
 }
 
 /// The layer's own failure, if the reader had one; else the output's.
-fn unwritten(error: std::io::Error) -> Error {
+pub(super) fn unwritten(error: std::io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(Error::ArchiveWrite)
 }
 
 /// What takes the files.
-trait Sink {
+pub(super) trait Sink {
     fn directory(&mut self, name: &str) -> Result<(), Error>;
     fn file(&mut self, name: &str, size: u64, data: &mut dyn Read) -> Result<(), Error>;
     fn finish(self: Box<Self>) -> Result<(), Error>;
 }
 
-struct TarSink<W: Write>(tar::Builder<W>);
+pub(super) struct TarSink<W: Write>(pub(super) tar::Builder<W>);
 
 impl<W: Write> TarSink<W> {
     fn append(&mut self, name: &str, kind: tar::EntryType, size: u64, data: &mut dyn Read) -> Result<(), Error> {
@@ -261,7 +298,6 @@ fn describe(
     image: &record::Image,
     blobs: &mut BTreeMap<Digest, Blob>,
 ) -> Result<(Descriptor, Manifest), Error> {
-    let corrupt = |why: String| Error::Config { reference: image.id.clone(), why };
     let outlines = (0..image.layers.len()).map(|index| bytes::outline(roots, db, image, index)).collect::<Result<Vec<_>, _>>()?;
     let original = image.manifest.as_ref().and_then(|bytes| {
         let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
@@ -279,13 +315,19 @@ fn describe(
     for (index, outline) in outlines.into_iter().enumerate() {
         blobs.entry(outline.digest.clone()).or_insert(Blob::Layer(position, index, outline));
     }
-    let document: ImageDocument = serde_json::from_slice(&image.config).map_err(|e| corrupt(e.to_string()))?;
+    let descriptor = manifest_descriptor(image, &bytes, &kind)?;
+    blobs.insert(descriptor.digest.clone(), Blob::Bytes(bytes));
+    Ok((descriptor, manifest))
+}
+
+/// Of the manifest of an image, with its platform.
+pub(super) fn manifest_descriptor(image: &record::Image, manifest: &[u8], kind: &str) -> Result<Descriptor, Error> {
+    let corrupt = |e: serde_json::Error| Error::Config { reference: image.id.clone(), why: e.to_string() };
+    let document: ImageDocument = serde_json::from_slice(&image.config).map_err(corrupt)?;
     let platform = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
     let platform = PlatformSpec { architecture: platform.arch, os: platform.os, os_version: None, variant: platform.variant };
-    let digest = Digest::of(&bytes);
-    let size = bytes.len() as u64;
-    blobs.insert(digest.clone(), Blob::Bytes(bytes));
-    Ok((Descriptor { media_type: kind, digest, size, platform: Some(platform), annotations: BTreeMap::new() }, manifest))
+    let (digest, size) = (Digest::of(manifest), manifest.len() as u64);
+    Ok(Descriptor { media_type: kind.to_owned(), digest, size, platform: Some(platform), annotations: BTreeMap::new() })
 }
 
 /// An OCI manifest over the layers as they can be had.
@@ -309,11 +351,13 @@ fn assemble(image: &record::Image, outlines: &[Outline]) -> Result<Manifest, Err
     let id = image.id.parse::<Digest>().map_err(|e| Error::Config { reference: image.id.clone(), why: e.to_string() })?;
     let config = describe(media::OCI_CONFIG, &id, image.config.len() as u64);
     let layers = outlines.iter().map(layer).collect();
-    Ok(Manifest { schema_version: 2, media_type: Some(media::OCI_MANIFEST.to_owned()), config, layers, annotations: BTreeMap::new() })
+    let own: Option<Manifest> = image.manifest.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let annotations = own.map(|own| own.annotations).unwrap_or_default();
+    Ok(Manifest { schema_version: 2, media_type: Some(media::OCI_MANIFEST.to_owned()), config, layers, annotations })
 }
 
 /// One index entry a name, or one without a name.
-fn named_entries(descriptor: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
+pub(super) fn named_entries(descriptor: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     let tagged = names.iter().filter_map(|name| Some((name, name.tag()?)));
     let entries: Vec<Descriptor> = tagged
         .map(|(name, tag)| {

@@ -7,7 +7,7 @@
 
 pub mod compress;
 mod locate;
-mod manifest;
+pub mod manifest;
 
 use self::compress::{Format, Setting};
 use self::locate::{Layer, Place};
@@ -15,7 +15,7 @@ use super::registry::{Fetched, Grown, Outgoing, Registry};
 use super::{Error, Progress, RegistryConfig, content, space, stream};
 use crate::base::Roots;
 use crate::base::fs::{Context, FsError};
-use crate::oci::{Descriptor, Digest, DigestHasher, Reference, media};
+use crate::oci::{Descriptor, Digest, DigestHasher, Reference};
 use crate::state::sources::BlobSource;
 use crate::state::{Db, record};
 use bytes::Bytes;
@@ -43,6 +43,10 @@ pub struct PushOptions {
     pub format: Option<Format>,
     /// Compress all layers anew with this level.
     pub level: Option<i32>,
+    /// So many of the lowest layers may stay in any form that can be had: neither format nor level is meant for them.
+    pub any_form: usize,
+    /// Push the manifest under its digest, and no tag.
+    pub by_digest: bool,
 }
 
 impl PushOptions {
@@ -150,7 +154,7 @@ impl Job<'_> {
         };
         crate::base::failpoint::hit("image.push.before_manifest").map_err(|e| Error::Start { what: "the manifest", source: Box::new(e) })?;
         let digest = Digest::of(&bytes);
-        let name = reference.tag().unwrap_or(digest.as_str());
+        let name = reference.tag().filter(|_| !options.by_digest).unwrap_or(digest.as_str());
         self.registry.put_manifest(name, &kind, &bytes).await?;
         remember(db, image, reference, &digest, &layers, &descriptors);
         Ok(Pushed { digest, size: bytes.len() as u64, media_type: kind })
@@ -214,11 +218,13 @@ impl Job<'_> {
                 _ => return Err(error),
             },
         };
-        let media_type = match self.setting.format {
-            Format::Gzip => media::OCI_LAYER_GZIP,
-            Format::Zstd => media::OCI_LAYER_ZSTD,
-        };
-        Ok(Descriptor { media_type: media_type.to_owned(), digest: sent.1, size: sent.0, platform: None, annotations: Default::default() })
+        Ok(Descriptor {
+            media_type: self.setting.media_type().to_owned(),
+            digest: sent.1,
+            size: sent.0,
+            platform: None,
+            annotations: Default::default(),
+        })
     }
 }
 
@@ -402,7 +408,10 @@ impl Layer {
 }
 
 /// A file in the store that has no name, so that nothing of it outlives us.
-fn nameless(roots: &Roots) -> Result<File, FsError> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn nameless(roots: &Roots) -> Result<File, FsError> {
     let directory = roots.ingest();
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -428,7 +437,11 @@ fn remember(db: &Db, image: &record::Image, reference: &Reference, digest: &Dige
     let by_digest = reference.with_digest(digest.as_str()).to_string();
     let written = db.write(false, |tx| {
         tx.put_blob_sources(&sources)?;
-        tx.put_name(&by_digest, &image.id)
+        match tx.put_name(&by_digest, &image.id) {
+            // A build has pushed what it does not keep.
+            Err(crate::state::Error::ImageMissing { .. }) => Ok(()),
+            other => other,
+        }
     });
     if let Err(error) = written {
         tracing::warn!("the image was pushed, but what was pushed could not be noted: {error}");

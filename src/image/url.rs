@@ -42,11 +42,11 @@ struct Head {
     headers: reqwest::header::HeaderMap,
 }
 
-/// Asks for a URL and returns its body once the server has answered with success.
+/// Asks for a URL and returns the answer once the server has answered with success.
 ///
 /// # Errors
 /// The server cannot be reached or refuses.
-pub fn open(url: &str) -> Result<Download, Error> {
+pub fn open(url: &str) -> Result<Answer, Error> {
     let answer = ask(url, &[])?;
     tracing::debug!(
         "a download of type {} and {} bytes",
@@ -56,7 +56,7 @@ pub fn open(url: &str) -> Result<Download, Error> {
     if answer.unchanged {
         return Err(Error::Download { url: url.to_owned(), source: io::Error::other("it answered with nothing (304)") });
     }
-    Ok(answer.body)
+    Ok(answer)
 }
 
 /// Asks for a URL with these headers besides our own.

@@ -32,6 +32,9 @@ pub struct IndexMember {
     pub image: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attestations: Vec<Attestation>,
+    /// Of its entry in the index.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What is attested of one image. Its statement is made when the digest of the image's manifest is known.
@@ -137,7 +140,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("rcon-index-{}", random_hex(8)));
         let db = Db::open(&Privilege::detect(Some(&path), Some(&path.join("run"))).roots).unwrap();
         let (a, b) = (image('a'), image('b'));
-        let member = |platform: &str, image: &Image| IndexMember { platform: platform.to_owned(), image: image.id.clone(), attestations: Vec::new() };
+        let member = |platform: &str, image: &Image| IndexMember { platform: platform.to_owned(), image: image.id.clone(), ..IndexMember::default() };
         let index = ImageIndex {
             version: ImageIndex::VERSION,
             id: format!("sha256:{}", "c".repeat(64)),

@@ -111,7 +111,8 @@ fn an_index_is_saved_whole_or_in_part() {
     let lab = Lab::new(CROSS);
     lab.build(&[BOTH, "-t", "both"]).ok();
     let id = lab.inspect(&["both"])["Descriptor"]["digest"].as_str().unwrap().to_owned();
-    lab.build(&["--platform", "linux/amd64", "--platform", "linux/arm64", "-t", "both", "-o", "type=oci,dest=built.tar"]).ok();
+    lab.build(&["--platform", "linux/amd64", "--platform", "linux/arm64", "-t", "both", "-o", "type=oci,dest=built.tar,compression=uncompressed"])
+        .ok();
     lab.0.rcon(&["save", "-o", "saved.tar", "--format", "oci-archive", "both"]).ok();
     lab.0.rcon(&["save", "-o", "docker.tar", "both"]).ok();
     for name in ["built.tar", "saved.tar", "docker.tar"] {

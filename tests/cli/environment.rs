@@ -42,6 +42,11 @@ impl Environment {
         environment
     }
 
+    /// The process whose network namespace is that of the engine.
+    pub fn host_pid(&self) -> u32 {
+        self.host.id()
+    }
+
     /// The command, ready to run inside the test's namespace.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.inside(env!("CARGO_BIN_EXE_rcon"));

@@ -32,6 +32,8 @@ pub struct GitUrl {
 pub struct Checkout {
     pub tree: Temporary,
     pub commit: String,
+    /// When it was committed, in seconds since 1970.
+    pub time: Option<i64>,
 }
 
 impl GitUrl {
@@ -107,11 +109,12 @@ impl GitUrl {
         if let Some(wanted) = self.checksum.as_ref().filter(|wanted| wanted.is_empty() || !commit.starts_with(wanted.as_str())) {
             return Err(Error::GitUrl { url: redacted(&self.remote), why: format!("its commit is {commit}, and not {wanted} as demanded") });
         }
+        let time = git.run("read the commit", &["log", "-1", "--no-show-signature", "--format=%ct", "HEAD"])?.parse().ok();
         if tree.path().join(".gitmodules").is_file() {
             git.run("fetch the submodules", &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
         }
         settle(tree.path(), keep_git_dir)?;
-        Ok(Checkout { tree, commit })
+        Ok(Checkout { tree, commit, time })
     }
 }
 

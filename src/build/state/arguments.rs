@@ -9,7 +9,7 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 const BUILDER: [&str; 2] = ["BUILDKIT_", "SOURCE_DATE_EPOCH"];
 
 /// Those of them that the builder heeds, or that change nothing (there is one syntax).
-const HEEDED: [&str; 7] = [
+const HEEDED: [&str; 8] = [
     "BUILDKIT_BUILD_NAME",
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
@@ -17,6 +17,7 @@ const HEEDED: [&str; 7] = [
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SYNTAX",
+    "SOURCE_DATE_EPOCH",
 ];
 
 pub fn is_proxy(name: &str) -> bool {
@@ -74,6 +75,15 @@ impl Arguments {
         self.given(name).or_else(|| self.globals.get(name).map(String::as_str))
     }
 
+    /// Another value for an argument that was given or is global; None takes it away.
+    pub fn set(&mut self, name: &str, value: Option<String>) {
+        let scope = if self.given.contains_key(name) { &mut self.given } else { &mut self.globals };
+        match value {
+            Some(value) => drop(scope.insert(name.to_owned(), value)),
+            None => drop((self.given.remove(name), self.globals.remove(name))),
+        }
+    }
+
     /// The global scope's names.
     pub fn globals(&self) -> impl Iterator<Item = &str> {
         self.globals.keys().map(String::as_str)
@@ -89,7 +99,7 @@ impl Arguments {
         let asks = |(name, value): &(&String, &String)| {
             BUILDER.iter().any(|prefix| name.starts_with(prefix))
                 && !HEEDED.contains(&name.as_str())
-                && (name.as_str() == "SOURCE_DATE_EPOCH" || !matches!(value.as_str(), "0" | "false"))
+                && !matches!(value.as_str(), "0" | "false")
                 && !value.is_empty()
         };
         self.given.iter().find(asks).map(|(name, _)| name.as_str())

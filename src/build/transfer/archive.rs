@@ -49,5 +49,7 @@ pub(super) fn unpack(source: &Source, into: &OwnedFd) -> Result<()> {
     let full = source.full(entry);
     let file = File::from(open_file(source, entry, &full)?);
     let mut archive = decompressor(BufReader::with_capacity(PIECE, file)).map_err(|e| Error::io("read", &full, e))?;
-    crate::engine::unpack_archive(into.as_fd(), &mut archive).map_err(|source| Error::Unpack { path: shown(&full), source: Box::new(source) })
+    crate::engine::unpack_archive(into.as_fd(), &mut archive)
+        .map(drop)
+        .map_err(|source| Error::Unpack { path: shown(&full), source: Box::new(source) })
 }

@@ -46,6 +46,8 @@ pub(super) struct Packer<'a, W: Write> {
     root: Option<(u64, u64)>,
     /// Owner ids as they are written (host side → as the container sees them, when ids are mapped).
     owner: &'a dyn Fn(u32, u32) -> (u32, u32),
+    /// Time of all files (seconds since 1970) instead of their own.
+    time: Option<i64>,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
@@ -58,7 +60,12 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             None => None,
         };
-        Ok(Packer { out, links: HashMap::new(), root, owner })
+        Ok(Packer { out, links: HashMap::new(), root, owner, time: None })
+    }
+
+    /// Gives all files that are added from now on this time (seconds since 1970).
+    pub(super) fn set_time(&mut self, time: Option<i64>) {
+        self.time = time;
     }
 
     /// Adds `node` (opened path-only) under `name`, with everything beneath it.
@@ -97,7 +104,9 @@ impl<'a, W: Write> Packer<'a, W> {
         // A socket means nothing without its process.
         let Some(mut header) = self.header(stat) else { return Ok(()) };
         let mut pax = attributes(node, kind, &name)?;
-        pax.extend(tar_entry::precise_time(stat));
+        if self.time.is_none() {
+            pax.extend(tar_entry::precise_time(stat));
+        }
         match kind {
             FileType::Directory => {
                 self.put(header, pax, &[&name, b"/".as_slice()].concat(), None)?;
@@ -168,7 +177,11 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn header(&self, stat: &Stat) -> Option<tar::Header> {
-        tar_entry::header(stat, (self.owner)(stat.st_uid, stat.st_gid))
+        let mut header = tar_entry::header(stat, (self.owner)(stat.st_uid, stat.st_gid))?;
+        if let Some(time) = self.time {
+            header.set_mtime(u64::try_from(time).unwrap_or(0));
+        }
+        Some(header)
     }
 
     /// Writes one entry; what the header has no room for goes before it as extended (PAX) records.

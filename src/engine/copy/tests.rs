@@ -38,12 +38,12 @@ fn in_root(root: &Path, base: &str, archive: &[u8]) -> std::result::Result<(), C
     let fd = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
     let keep = |u, g| (u, g);
     let scope = Scope::InRoot { root: fd.as_fd(), base: base.as_bytes().to_vec() };
-    Unpacker::new(scope, Owner::Keep(&keep)).unpack(&mut &archive[..])
+    Unpacker::new(scope, Owner::Keep(&keep)).unpack(&mut &archive[..]).map(drop)
 }
 
 fn beneath(dir: &Path, archive: &[u8], owner: Owner<'_>) -> std::result::Result<(), CopyError> {
     let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
-    Unpacker::new(Scope::Beneath { dir }, owner).unpack(&mut &archive[..])
+    Unpacker::new(Scope::Beneath { dir }, owner).unpack(&mut &archive[..]).map(drop)
 }
 
 /// An archive of our own making, with names that `tar` would refuse to write.

@@ -45,6 +45,8 @@ pub(super) struct Unpacker<'a> {
     directories: Vec<(Vec<u8>, Timestamps)>,
     /// Devices that were not made on the host.
     refused: Vec<String>,
+    /// Latest time of an entry, in seconds since 1970.
+    newest: Option<i64>,
 }
 
 /// What an entry says about its file.
@@ -58,11 +60,11 @@ struct Meta {
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(scope: Scope<'a>, owner: Owner<'a>) -> Self {
-        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new() }
+        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new(), newest: None }
     }
 
-    /// Unpacks the whole stream.
-    pub(super) fn unpack(mut self, archive: &mut dyn Read) -> Result<(), CopyError> {
+    /// Unpacks the whole stream. The latest time of an entry, in seconds since 1970.
+    pub(super) fn unpack(mut self, archive: &mut dyn Read) -> Result<Option<i64>, CopyError> {
         let stream = |source| CopyError::Stream { operation: "read", source };
         let mut archive = tar::Archive::new(archive);
         for entry in archive.entries().map_err(stream)? {
@@ -78,7 +80,7 @@ impl<'a> Unpacker<'a> {
         }
         // A tar may be padded to a record; whoever writes it must not meet a closed pipe.
         std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(stream)?;
-        if self.refused.is_empty() { Ok(()) } else { Err(CopyError::Devices { paths: self.refused.join(", ") }) }
+        if self.refused.is_empty() { Ok(self.newest) } else { Err(CopyError::Devices { paths: self.refused.join(", ") }) }
     }
 
     fn entry(&mut self, entry: &mut tar::Entry<'_, &mut dyn Read>) -> Result<(), CopyError> {
@@ -92,6 +94,7 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         let meta = meta(entry, &path)?;
+        self.newest = self.newest.max(Some(meta.times.last_modification.tv_sec));
         match kind {
             tar::EntryType::Directory => self.directory(&path, &meta),
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => self.file(&path, &meta, entry),

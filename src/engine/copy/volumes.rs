@@ -46,7 +46,7 @@ impl Engine {
         // As on the host, where whoever knows the way may open what is in a volume: no device files.
         let scope = Scope::Beneath { dir: root };
         let unpacked = Unpacker::new(scope, Owner::Keep(&same)).unpack(archive);
-        unpacked.map_err(|e| e.about(&format!("import into volume \"{name}\"")))
+        unpacked.map(drop).map_err(|e| e.about(&format!("import into volume \"{name}\"")))
     }
 
     /// Makes a volume with the files of another one, which share their blocks where the file system can do that

@@ -89,7 +89,7 @@ impl Engine {
         }
         // Nothing was pulled, or the tag means another index by now.
         let Some(by_digest) = by_digest else { return Ok(()) };
-        let member = |image: &Image| IndexMember { platform: platform_of(image).to_string(), image: image.id.clone(), attestations: Vec::new() };
+        let member = |image: &Image| IndexMember { platform: platform_of(image).to_string(), image: image.id.clone(), ..IndexMember::default() };
         let mut index = index.clone().unwrap_or_else(|| ImageIndex { members: vec![member(image)], ..ImageIndex::default() });
         index.members.retain(|old| old.image != pulled.id && old.platform != platform_of(pulled).to_string());
         index.members.push(member(pulled));

@@ -4,6 +4,7 @@
 //! it (as pigz does), so that any decoder reads them as one stream; zstd blocks are frames of their own, which RFC 8878
 //! lets follow each other.
 
+use crate::oci::media;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,11 +20,13 @@ const WORKERS: usize = 8;
 /// Blocks waiting for, and coming from, each thread.
 const DEPTH: usize = 1;
 
-/// The formats a layer can be pushed in.
+/// The formats a layer can be pushed, or written to an archive, in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Gzip,
     Zstd,
+    /// The tar as it is: only builds ask for it.
+    Plain,
 }
 
 impl FromStr for Format {
@@ -46,7 +49,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The level is the format's own: 1 to 9 for gzip (6 if None), 1 to 20 for zstd (3 if None).
+    /// The level is the format's own: 1 to 9 for gzip (6 if None), 1 to 20 for zstd (3 if None); what is not compressed has none.
     ///
     /// # Errors
     /// A level that the format does not have.
@@ -54,12 +57,23 @@ impl Setting {
         let (name, default, most) = match format {
             Format::Gzip => ("gzip", 6, 9),
             Format::Zstd => ("zstd", 3, 20),
+            Format::Plain if level.is_none() => return Ok(Setting { format, level: 0 }),
+            Format::Plain => return Err("invalid compression level: what is not compressed has none".to_owned()),
         };
         let level = level.unwrap_or(default);
         if !(1..=most).contains(&level) {
             return Err(format!("invalid compression level {level}: {name} has the levels 1 to {most}"));
         }
         Ok(Setting { format, level })
+    }
+
+    /// The OCI media type of a layer of this format.
+    pub fn media_type(self) -> &'static str {
+        match self.format {
+            Format::Gzip => media::OCI_LAYER_GZIP,
+            Format::Zstd => media::OCI_LAYER_ZSTD,
+            Format::Plain => media::OCI_LAYER,
+        }
     }
 }
 
@@ -79,6 +93,10 @@ struct Block {
 /// # Errors
 /// What reading, compressing or writing failed with.
 pub fn compress(setting: Setting, input: &mut dyn Read, out: &mut (dyn Write + Send)) -> io::Result<()> {
+    if setting.format == Format::Plain {
+        io::copy(input, out)?;
+        return out.flush();
+    }
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
     std::thread::scope(|scope| {
         let mut jobs = Vec::new();
@@ -106,7 +124,7 @@ pub fn compress(setting: Setting, input: &mut dyn Read, out: &mut (dyn Write + S
 fn cut(format: Format, input: &mut dyn Read, jobs: &[SyncSender<Job>]) -> io::Result<()> {
     let size = match format {
         Format::Gzip => GZIP_BLOCK,
-        Format::Zstd => ZSTD_BLOCK,
+        Format::Zstd | Format::Plain => ZSTD_BLOCK,
     };
     let mut before = Vec::new();
     for worker in jobs.iter().cycle() {
@@ -117,7 +135,7 @@ fn cut(format: Format, input: &mut dyn Read, jobs: &[SyncSender<Job>]) -> io::Re
         }
         let tail = match format {
             Format::Gzip => data[data.len().saturating_sub(WINDOW)..].to_vec(),
-            Format::Zstd => Vec::new(),
+            Format::Zstd | Format::Plain => Vec::new(),
         };
         if worker.send(Job { data, before: std::mem::replace(&mut before, tail) }).is_err() {
             break;
@@ -135,6 +153,7 @@ fn work(setting: Setting, jobs: &Receiver<Job>, blocks: &SyncSender<io::Result<B
                 deflate(setting.level, &job)
             }
             Format::Zstd => frame(setting.level, &job.data),
+            Format::Plain => Ok(job.data),
         };
         if blocks.send(bytes.map(|bytes| Block { bytes, checksum })).is_err() {
             break;
@@ -169,7 +188,7 @@ fn finish(setting: Setting, out: &mut dyn Write, checksum: &flate2::Crc, any: bo
             out.write_all(&checksum.amount().to_le_bytes())?;
         }
         Format::Zstd if !any => out.write_all(&frame(setting.level, &[])?)?,
-        Format::Zstd => {}
+        Format::Zstd | Format::Plain => {}
     }
     out.flush()
 }
@@ -215,7 +234,7 @@ mod tests {
 
     #[test]
     fn both_formats_come_back_and_repeat_themselves() {
-        for format in [Format::Gzip, Format::Zstd] {
+        for format in [Format::Gzip, Format::Zstd, Format::Plain] {
             for size in [0, 1, 1000, GZIP_BLOCK, GZIP_BLOCK + 1, 3 * GZIP_BLOCK + 17, ZSTD_BLOCK + 5] {
                 let data = sample(size);
                 let setting = Setting::new(format, None).unwrap();

@@ -80,7 +80,10 @@ pub fn layers(roots: &Roots, db: &Db, image: &record::Image, reference: &Referen
         let wrong = |_| Error::Config { reference: image.id.clone(), why: format!("layer {} has no valid DiffID", row.chain_id) };
         let diff_id: Digest = row.diff_id.parse().map_err(wrong)?;
         let (near, far) = db.blob_sources(&row.diff_id)?.into_iter().partition(|source| source.registry == reference.registry());
-        let original = originals.as_ref().map(|layers| layers[at].clone());
+        let (near, far): (Vec<BlobSource>, Vec<BlobSource>) = (near, far);
+        // The manifest of an image that was built names plain tars, which no registry has unless they were seen at one.
+        let seen = |blob: &Descriptor| blob.digest != diff_id || near.iter().chain(&far).any(|source| source.digest == blob.digest.as_str());
+        let original = originals.as_ref().map(|layers| layers[at].clone()).filter(seen);
         let held = row.blob.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
         let held = held.map(|digest| descriptor(&row.media_type, digest, row.blob_size));
         let held = original.iter().chain(held.iter()).find_map(|blob| {
@@ -127,7 +130,9 @@ pub async fn find(registry: &Registry, config: &RegistryConfig, roots: &Roots, l
         });
         return Ok(Places { places: each(others).await?, original: false });
     }
-    let places = each(layers.iter().map(|layer| variant(registry, roots, layer, options))).await?;
+    let any = PushOptions { format: None, level: None, ..*options };
+    let places = layers.iter().enumerate().map(|(at, layer)| variant(registry, roots, layer, if at < options.any_form { &any } else { options }));
+    let places = each(places).await?;
     // An image without layers has nothing but its manifest to keep.
     Ok(Places { places, original: options.is_default() && layers.is_empty() })
 }
@@ -201,7 +206,8 @@ async fn variant(registry: &Registry, roots: &Roots, layer: &Layer, options: &Pu
     let suits = |blob: &Descriptor| match media::layer(&blob.media_type) {
         Ok(media::Compression::Gzip) => options.format.is_none_or(|format| format == Format::Gzip),
         Ok(media::Compression::Zstd) => options.format.is_none_or(|format| format == Format::Zstd),
-        _ => false,
+        Ok(media::Compression::None) => options.format == Some(Format::Plain),
+        Err(_) => false,
     };
     let near = layer.near.iter().filter_map(|source| Some(descriptor(&source.media_type, source.digest.parse().ok()?, source.size)));
     let mut known: Vec<Descriptor> = layer.original.iter().cloned().chain(layer.held.iter().map(|(blob, _)| blob.clone())).chain(near).collect();
