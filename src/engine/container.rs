@@ -1,6 +1,8 @@
 //! The use cases of one container, a file each.
 
+mod accounts;
 mod attach;
+mod beneath;
 mod cdi;
 mod connect;
 mod create;
@@ -8,6 +10,7 @@ mod devices;
 mod duplicate;
 mod etc;
 mod exec;
+mod gate;
 mod health;
 mod host_mount;
 mod id_pool;
@@ -35,11 +38,13 @@ mod start;
 mod step;
 mod stop;
 mod sweep;
+mod systemd;
 mod update;
 mod validate;
 mod view;
 mod wait;
 
+pub(super) use beneath::Beneath;
 pub(super) use connect::{
     Joining, attach as attach_endpoint, connect as connect_endpoints, detach, detach_all, ensure as ensure_network, publish, route_by, unpublish,
 };

@@ -7,7 +7,6 @@
 use super::copy::portable_attributes;
 use super::{Engine, Error, Result};
 use crate::base::{ErrorKind, rooted};
-use crate::runtime::Overlay;
 use crate::state::record;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
@@ -79,9 +78,7 @@ impl Engine {
     }
 
     fn image_tree(&self, record: &record::Container) -> Result<OwnedFd> {
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
-        let overlay: Overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
-        Ok(overlay.mount_detached()?)
+        Ok(self.layers(record)?.mount_detached()?)
     }
 }
 
