@@ -54,7 +54,7 @@ pub use lifecycle::monitor_stage;
 pub(super) use locks::{OperationLock, lock, try_lock, try_lock_at};
 pub(super) use mounts::{merge as merge_mounts, prepare_binds};
 pub(super) use names::generate as generate_name;
-pub(super) use oci_config::PodInputs;
+pub(super) use oci_config::{NOTIFY_INSIDE, PodInputs};
 pub(super) use paths::{masked_everywhere, read_only};
 pub(super) use remove::failpoint_at;
 pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of};

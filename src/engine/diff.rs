@@ -93,7 +93,8 @@ fn mount_points(record: &record::Container) -> BTreeSet<PathBuf> {
         record::SecretTarget::Mount { path, .. } => Some(path.clone()),
         record::SecretTarget::Env { .. } => None,
     });
-    own.chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).chain(secrets).collect()
+    let notify = (record.spec.host.readiness == Some(record::Readiness::Container)).then(|| PathBuf::from(super::container::NOTIFY_INSIDE));
+    own.chain(notify).chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).chain(secrets).collect()
 }
 
 fn io(operation: &str, path: &Path, errno: Errno) -> Error {

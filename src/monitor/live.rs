@@ -38,6 +38,11 @@ impl Live {
         serde_json::from_slice(&text).ok()
     }
 
+    /// What the monitor published last, living or not: whether it waited at its gate.
+    pub fn was_waiting(live_dir: &Path) -> bool {
+        Live::read_own(live_dir).is_some_and(|live| live.waiting)
+    }
+
     /// What this monitor published last.
     pub(super) fn read_own(live_dir: &Path) -> Option<Live> {
         serde_json::from_slice(&std::fs::read(live_dir.join(FACTS)).ok()?).ok()

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// Where a container finds the socket, and what says so.
-pub(super) const NOTIFY_INSIDE: &str = "/run/notify/notify.sock";
+pub(in crate::engine) const NOTIFY_INSIDE: &str = "/run/notify/notify.sock";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A soft limit that `select(2)` can serve, a hard one that servers can raise to (the runtime caps it at its own).
 const NOFILE: (u64, u64) = (1024, 524_288);

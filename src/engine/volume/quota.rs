@@ -50,7 +50,7 @@ impl Kind {
         let first = match self {
             Kind::Ext4 if lacking => "this kernel is built without quotas for ext4 (CONFIG_QFMT_V2)".to_owned(),
             Kind::Xfs if lacking => "this kernel is built without quotas for XFS (CONFIG_XFS_QUOTA)".to_owned(),
-            Kind::Ext4 => "turn them on: tune2fs -O project,quota on the unmounted device, and the mount option prjquota".to_owned(),
+            Kind::Ext4 => "turn them on: tune2fs -O project,quota on the unmounted device, and the mount option prjquota (CONFIG_QFMT_V2)".to_owned(),
             Kind::Xfs => "turn them on with the mount option prjquota".to_owned(),
             Kind::Btrfs => format!("turn them on: btrfs quota enable {}", path.display()),
         };
@@ -76,8 +76,10 @@ pub(in crate::engine) fn limit(place: &Place, name: &VolumeName, data: &Path) ->
             hint: Some(format!("put the data root on ext4 or XFS with project quotas, or on btrfs; {ELSEWHERE}")),
         });
     };
+    // What stays when this volume is not made.
+    let volumes = data.ancestors().nth(2).unwrap_or(data);
     let refused = |error: io::Error| Error::Failed {
-        operation: format!("limit volume \"{name}\" by quotas of {} at {}: {}", kind.name(), data.display(), kind.advice(&error, data)),
+        operation: format!("limit volume \"{name}\" by quotas of {} at {}: {}", kind.name(), volumes.display(), kind.advice(&error, volumes)),
         kind: ErrorKind::Unsupported,
         source: Box::new(error),
     };
