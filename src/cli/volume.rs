@@ -32,7 +32,7 @@ pub struct CreateArgs {
     /// Set a label
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
-    /// Option of the driver: type=, device=, o= (as mount(8)); uid=, gid=, nocopy for a plain directory
+    /// Option of the driver: type=, device=, o= (as mount(8)); for a plain directory uid=, gid=, nocopy, size= and inodes= (quotas)
     #[arg(short = 'o', long = "opt", value_name = "K=V")]
     pub opt: Vec<String>,
     /// Say nothing when a volume of that name exists with other options
