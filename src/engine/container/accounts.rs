@@ -35,7 +35,7 @@ impl Engine {
             return Ok(());
         }
         let directory = self.privilege.roots.container(&record.id);
-        let root = self.beneath_with(record, image)?.to_write(&directory, true).open()?;
+        let root = self.beneath_with(record, image)?.for_writing(&directory, true).open()?;
         for want in &wanted {
             let path = Path::new(want.file);
             if !add(root.as_fd(), want, &fill(want.entry, record, want.id)).map_err(|e| failed(path, e))? {

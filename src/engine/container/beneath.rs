@@ -57,7 +57,7 @@ impl Engine {
 
 impl Beneath {
     /// With the container's own layer over it, where it has one.
-    pub(in crate::engine) fn to_write(self, container_dir: &Path, volatile: bool) -> Beneath {
+    pub(in crate::engine) fn for_writing(self, container_dir: &Path, volatile: bool) -> Beneath {
         match self {
             Beneath::Plain(path) => Beneath::Plain(path),
             Beneath::Layers(mut overlay) => {
@@ -80,7 +80,7 @@ impl Beneath {
 
     /// To be read only, with the container's own layer as the topmost; it may be in use as the upper of another overlay,
     /// and the kernel leaves two writers of one upper undefined.
-    pub(in crate::engine) fn to_read(self, container_dir: &Path) -> Beneath {
+    pub(in crate::engine) fn for_reading(self, container_dir: &Path) -> Beneath {
         match self {
             Beneath::Plain(path) => Beneath::Plain(path),
             Beneath::Layers(mut overlay) => {

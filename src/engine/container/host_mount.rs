@@ -86,7 +86,7 @@ impl Engine {
             let joined = std::thread::spawn(clone).join().unwrap_or_else(|_| Err(std::io::Error::other("the thread that copies the mount panicked")));
             return joined.map_err(|e| failed("copy the mount of the container for", directory, e));
         }
-        Ok(self.beneath(&view.record)?.to_write(directory, false).open()?)
+        Ok(self.beneath(&view.record)?.for_writing(directory, false).open()?)
     }
 
     /// Takes the mount down. False: there was none.

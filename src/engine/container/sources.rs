@@ -127,7 +127,7 @@ impl Engine {
 
     /// The container's user in numbers, as its own passwd file says now.
     fn account(&self, record: &Container) -> Result<(u32, u32)> {
-        let root = self.beneath(record)?.to_read(&self.privilege.roots.container(&record.id)).open()?;
+        let root = self.beneath(record)?.for_reading(&self.privilege.roots.container(&record.id)).open()?;
         Ok(crate::runtime::account(root.as_fd(), &User { name: record.spec.process.user.clone(), groups: Vec::new() })?)
     }
 

@@ -337,7 +337,7 @@ impl Engine {
             // A volatile overlay marks its work directory; the mark of an earlier run would refuse this one.
             crate::base::fs::remove_tree(&container_dir.join("work/work/incompat"))?;
         }
-        let beneath = self.beneath(record)?.to_write(&container_dir, volatile);
+        let beneath = self.beneath(record)?.for_writing(&container_dir, volatile);
         let sources = self.mount_sources(record)?;
         failpoint_at("engine.start.sources")?;
         inputs.sources = sources.shown;

@@ -40,7 +40,7 @@ impl Engine {
     pub(super) fn bare_root(&self, view: &View) -> Result<PrivateMounts> {
         let record = &view.record;
         let dir = self.privilege.roots.container(&record.id);
-        let beneath = self.beneath(record)?.to_read(&dir);
+        let beneath = self.beneath(record)?.for_reading(&dir);
         let mount = move || {
             let root = beneath.open()?;
             move_mount(root.as_fd(), c"", CWD, &dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)

@@ -112,7 +112,7 @@ impl Engine {
     fn assemble(&self, view: &View) -> Result<PrivateMounts> {
         let record = &view.record;
         let dir = self.privilege.roots.container(&record.id);
-        let beneath = self.beneath(record)?.to_write(&dir, false);
+        let beneath = self.beneath(record)?.for_writing(&dir, false);
         let mut mounts = Vec::new();
         for mount in &record.spec.mounts {
             let (base, subpath, mut read_only) = match &mount.kind {
