@@ -73,5 +73,45 @@ expect "--push" 0 "$(rcon build --push -t 127.0.0.1:5846/built:1 --metadata-file
 expect "the digest in --metadata-file" "$(skopeo inspect --tls-verify=false --raw docker://127.0.0.1:5846/built:1 | sha256sum | sed 's/ .*//; s/^/sha256:/')" "$(jq -r '."containerimage.digest"' "$work/meta.json")"
 rcon rmi -f 127.0.0.1:5846/built:1 > /dev/null
 expect "the image comes back" "one two 200" "$(rcon run --rm --network none --quiet 127.0.0.1:5846/built:1 cat all 2> /dev/null | paste -sd' ')"
+
+# Several platforms and what is attested of them, read back by another tool.
+cat > "$context/Cross" <<'EOF'
+FROM --platform=$BUILDPLATFORM busybox AS work
+ARG TARGETARCH
+RUN echo "$TARGETARCH" > /arch
+FROM scratch
+COPY --from=work /arch /arch
+EOF
+R=127.0.0.1:5846
+raw() { skopeo inspect --tls-verify=false --raw "docker://$1"; }
+expect "--push of two platforms with attestations" 0 "$(rcon build --push --platform linux/amd64,linux/arm64 --sbom --provenance=mode=max -f "$context/Cross" -t $R/both:1 --metadata-file "$work/meta.json" "$context" > "$work/out" 2>&1; echo $?)"
+raw $R/both:1 > "$work/index.json"
+expect "the index's digest" "sha256:$(sha256sum < "$work/index.json" | cut -d' ' -f1)" "$(jq -r '."containerimage.digest"' "$work/meta.json")"
+expect "its platforms" "linux/amd64 linux/arm64 unknown/unknown unknown/unknown" "$(jq -r '.manifests[].platform | .os + "/" + .architecture' "$work/index.json" | paste -sd' ')"
+expect "skopeo copies all of it" 0 "$(skopeo copy -q --all --src-tls-verify=false docker://$R/both:1 "oci:$work/copied:1" > "$work/out" 2>&1; echo $?)"
+for arch in amd64 arm64; do
+    digest=$(jq -r --arg arch $arch '.manifests[] | select(.platform.architecture == $arch) | .digest' "$work/index.json")
+    expect "the config of $arch" $arch "$(skopeo inspect --tls-verify=false --config --override-arch $arch docker://$R/both:1 | jq -r .architecture)"
+    attested=$(jq -r --arg digest "$digest" '.manifests[] | select(.annotations."vnd.docker.reference.digest" == $digest) | .digest' "$work/index.json")
+    expect "what is attested of $arch is a referrer" "$attested" "$(rcon manifest inspect --referrers "$R/both@$digest" | jq -r '.manifests[].digest')"
+    raw "$R/both@$attested" > "$work/attested.json"
+    expect "with the image as its subject" "$digest" "$(jq -r .subject.digest "$work/attested.json")"
+    for layer in $(jq -r '.layers[].digest' "$work/attested.json"); do
+        curl -sf "http://$R/v2/both/blobs/$layer" > "$work/statement.json"
+        expect "a statement's subject" "$digest" "sha256:$(jq -r '.subject[0].digest.sha256' "$work/statement.json")"
+    done
+done
+expect "both predicates" "https://spdx.dev/Document https://slsa.dev/provenance/v1" "$(jq -r '.layers[].annotations."in-toto.io/predicate-type"' "$work/attested.json" | paste -sd' ')"
+rcon rmi -f $R/both:1 > /dev/null
+expect "an attested image is pulled by its platform" arm64 "$(rcon pull -q --platform linux/arm64 $R/both:1 > /dev/null 2>&1; rcon image inspect -f '{{.Architecture}}' $R/both:1)"
+rcon rmi -f $R/both:1 > /dev/null
+expect "one platform for itself" 0 "$(rcon build -q --platform linux/amd64,linux/arm64 -f "$context/Cross" -t $R/both:2 "$context" > /dev/null 2>&1 && rcon push -q --platform linux/arm64 $R/both:2 > "$work/out" 2>&1; echo $?)"
+expect "is no index" arm64 "$(raw $R/both:2 | jq -e 'has("layers")' > /dev/null && skopeo inspect --tls-verify=false --config --override-arch arm64 docker://$R/both:2 | jq -r .architecture)"
+expect "then all of it" 2 "$(rcon push -q $R/both:2 > "$work/out" 2>&1; raw $R/both:2 | jq '.manifests | length')"
+# A base of two platforms keeps its name for both.
+printf 'FROM %s/both:2\nLABEL a=b\n' $R > "$context/Based"
+rcon rmi -f $R/both:2 > /dev/null
+expect "a base for each platform" 0 "$(rcon build -q --platform linux/arm64,linux/amd64 -f "$context/Based" -t based "$context" > "$work/out" 2>&1; echo $?)"
+expect "the base's name is for both" "amd64 arm64" "$(rcon image inspect $R/both:2 | jq -r '.[0].Manifests[].ImageData.Platform.architecture' | sort | paste -sd' ')"
 stop_registry
 finish

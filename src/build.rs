@@ -15,10 +15,17 @@
 //!   all that follows in the cache, without a second look-up by content. Rejected: BuildKit's two phases, which it needs since
 //!   its snapshots have no name by content before they are exported.
 //! - The upper directory of a step's overlay becomes the layer itself: it is read once for its DiffID, and nothing is copied.
+//! - Each platform of a build is a solver of its own over the one cache: what is the same for all has the same key, so that it
+//!   is done once and found by the others, also with `--no-cache`. Rejected: one graph over all platforms, which would find the
+//!   same steps by the same keys, with a second kind of them.
+//! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
+//!   is known only when the layers are written somewhere.
 //! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
 //!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
 
+mod attest;
 mod cache;
+mod call;
 mod context;
 mod copy;
 mod dockerfile;
@@ -30,15 +37,20 @@ mod key;
 mod lint;
 mod mounts;
 mod output;
+mod platform;
+mod product;
 mod progress;
 mod remote;
 mod request;
 mod running;
+mod shared;
 mod solve;
 mod stage;
 mod state;
 mod transfer;
 
+pub use attest::Attest;
+pub use call::{Lines, Outline, Parameter, Target, Targets, Wanted, outline, targets};
 pub use error::Error;
 pub use export::Output;
 pub use output::Built;
@@ -46,7 +58,9 @@ pub use progress::{Event, Stream, Warning};
 pub use request::{Allow, BuildRequest, SecretSource};
 pub use running::Cancel;
 
+use crate::base::Timestamp;
 use crate::engine::Engine;
+use crate::oci::Platform;
 use progress::{Begun, Numbers, Sink};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,13 +76,17 @@ pub fn build(
     cancel: &Cancel,
     out: &mut (dyn std::io::Write + Send),
 ) -> Result<Option<Built>, Error> {
+    let began = Timestamp::now();
     let numbers = Numbers::default();
     let begun = Begun::new(sink, &numbers, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
-    let (file, context) = begun.conclude(loaded)?;
+    let (file, context, text) = begun.conclude(loaded)?;
     let target = solve::target(&file, request.target.as_deref())?;
-    let solver = solve::Solver::new(engine, request, (&file, &context), (sink, &numbers, cancel))?;
-    let violated = solver.lint()?;
+    let platforms = platform::wanted(request)?;
+    let shared = shared::Shared::new(engine, platforms.len() > 1);
+    let solver = |platform: Platform| solve::Solver::new(request, (platform, &shared), (&file, &context), (sink, &numbers, cancel));
+    let solvers = platforms.into_iter().map(solver).collect::<Result<Vec<_>, _>>()?;
+    let violated = solvers[0].lint()?;
     if request.check {
         return Ok(None);
     }
@@ -76,12 +94,26 @@ pub fn build(
         let hint = Some("see the warnings, or drop error=true of the check directive".to_owned());
         return Err(Error::Invalid { message: format!("the Dockerfile violates {violated} of the rules that it asks to be errors"), hint });
     }
+    export::require_images(&request.outputs, &request.attest)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
     let _held = crate::image::hold_layers(&engine.privilege.roots)?;
-    let finished = solver.solve(engine, target)?;
-    solver.remember();
+    let finished = solve::solve(engine, &solvers, target)?;
+    shared.remember();
     let begun = Begun::new(sink, &numbers, "exporting the result".to_owned());
-    let delivered = output::deliver(engine, request, &finished, out, &begun);
+    let outcomes: Vec<output::Outcome<'_>> = finished
+        .iter()
+        .zip(&solvers)
+        .map(|(finished, solver)| output::Outcome { finished, platform: solver.platform(), materials: &solver.materials })
+        .collect();
+    let invocation = attest::Invocation {
+        request,
+        dockerfile: (&text.name, &text.text),
+        commit: context.commit(),
+        began,
+        ended: Timestamp::now(),
+        id: crate::base::random_hex(32),
+    };
+    let delivered = output::deliver(engine, &outcomes, &invocation, out, &begun);
     begun.conclude(delivered).map(Some)
 }
 
@@ -90,13 +122,25 @@ fn area(engine: &Engine) -> PathBuf {
     engine.privilege.roots.data.join("build")
 }
 
+/// What a build begins with.
+type Loaded = (dockerfile::Dockerfile, Arc<context::Context>, context::Dockerfile);
+
 /// The Dockerfile, read, and the context.
-fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<(dockerfile::Dockerfile, Arc<context::Context>), Error> {
+fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Loaded, Error> {
     let area = area(engine);
-    let keep_git_dir = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+    let argument = |name: &str| request.arguments.get(name).filter(|value| !value.is_empty());
+    if let Some(name) = argument("BUILDKIT_BUILD_NAME") {
+        begun.say(&format!("this build is called {name}"));
+    }
+    let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir };
     let (context, text) = context::Context::open(&wanted, &mut std::io::stdin().lock())?;
     begun.say(&format!("read {} ({} bytes)", text.name, text.text.len()));
     context.commit().into_iter().for_each(|commit| begun.say(&format!("commit {commit}")));
-    Ok((dockerfile::parse(&text.text, &text.name)?, Arc::new(context)))
+    let mut file = dockerfile::parse(&text.text, &text.name)?;
+    if let Some(checks) = argument("BUILDKIT_DOCKERFILE_CHECK") {
+        let parsed = dockerfile::Checks::parse(checks);
+        file.directives.check = parsed.map_err(|why| Error::invalid(format!("--build-arg BUILDKIT_DOCKERFILE_CHECK={checks}: {why}")))?;
+    }
+    Ok((file, Arc::new(context), text))
 }

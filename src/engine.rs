@@ -114,7 +114,7 @@ pub use cni::CniSettings;
 pub use commit::CommitOptions;
 pub use container::Revived;
 pub use container::{CloneContainer, Condition, Sandbox, Step as BuildStep, StepMount, StepSource};
-pub use copy::{pack_tree, unpack_archive};
+pub use copy::{pack_trees, unpack_archive};
 pub use defaults::Defaults;
 pub use diff::ChangeKind;
 pub use distribute::{ArtifactRequest, ListAnnotation, ManifestView};

@@ -35,6 +35,10 @@
 //!   pulled from; signatures name digests. Only otherwise it compresses anew: in blocks on all processors, as one gzip
 //!   member, into a file without a name that is sent while it grows. Rejected: compressing straight into the request
 //!   (a broken connection would cost all of it) and before the upload (the two take as long one after the other).
+//! - An index is a row beside a name that leads to one image, not an image of a second kind: what needs one image never meets
+//!   it. What is attested stands in it as BuildKit has it, under a manifest that names its image as its subject, so that one
+//!   manifest serves both who reads indexes and who asks for referrers. Rejected: artifacts beside the image alone, which
+//!   copies of the index would leave behind.
 //! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
 //! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
 //!   store that nothing but `artifact` could use.
@@ -64,6 +68,7 @@
 
 mod archive;
 pub mod artifact;
+pub mod assembly;
 mod bytes;
 pub mod check;
 mod commit;
@@ -94,7 +99,7 @@ pub use compression::decompressor;
 pub use draft::{Draft, hold_layers, is_complete, record_image, stack, sync_behind, turn};
 pub use durable::sync_stage;
 pub use error::Error;
-pub use export::{Form, Output};
+pub use export::{Form, Output, Whole};
 pub use import::{Spool, add_layer, import};
 pub use limits::Limits;
 pub use push::compress::Format as CompressionFormat;
@@ -321,12 +326,12 @@ pub fn load(
     archive::load(roots, db, settings, archive, platform, progress)
 }
 
-/// Writes images in the form asked for.
+/// Writes images in the form asked for, and indexes over some of them.
 ///
 /// # Errors
 /// A layer is damaged, or the output cannot be written.
-pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], form: Form, out: Output<'_>) -> Result<(), Error> {
-    export::save(roots, db, images, form, out)
+pub fn save(roots: &Roots, db: &Db, images: &[(Vec<Reference>, record::Image)], wholes: &[Whole], form: Form, out: Output<'_>) -> Result<(), Error> {
+    export::save(roots, db, (images, wholes), form, out)
 }
 
 /// Refuses an image that is for another platform.

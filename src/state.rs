@@ -24,6 +24,7 @@
 pub mod build;
 mod error;
 pub mod events;
+pub mod index;
 mod lease;
 mod open;
 pub mod pod;

@@ -4,6 +4,8 @@
 
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/build_platforms.rs"]
+mod build_platforms;
 #[path = "cli/changes.rs"]
 mod changes;
 #[path = "cli/cni.rs"]

@@ -4,6 +4,7 @@
 //! it while the other waits.
 
 use super::error::{Error, Result};
+use super::shared::Shared;
 use crate::base::Timestamp;
 use crate::engine::Engine;
 use crate::image::{self, Draft};
@@ -30,8 +31,9 @@ pub struct Work<'a> {
     /// For people: `RUN make`.
     pub description: &'a str,
     pub below: &'a [String],
-    /// A result that is there is not looked for (`--no-cache`).
+    /// A result that is there is not looked for (`--no-cache`), unless this build has made it.
     pub anew: bool,
+    pub shared: &'a Shared,
 }
 
 /// The result of a step that changes files. `make` writes into the draft and says whether there is a layer at all.
@@ -50,6 +52,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
     }
     let draft = Draft::new(roots, &engine.db)?;
     let changed = make(&draft)?;
+    let made = || work.shared.note_made(&work.key);
     let now = Timestamp::now();
     let record = |chain_id: Option<String>| CacheRecord {
         key: work.key.to_string(),
@@ -62,16 +65,18 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
     };
     if !changed {
         engine.db.write(false, |tx| tx.put_cache(&record(None)))?;
+        made();
         return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
     let sealed = draft.seal(work.below, &engine.db)?;
     let row = sealed.record(roots, &engine.db, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
+    made();
     Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
 }
 
 /// A recorded result whose layers are all there.
 fn find(engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
-    if work.anew {
+    if work.anew && !work.shared.has_made(&work.key) {
         return Ok(None);
     }
     let key = work.key.to_string();

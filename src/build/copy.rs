@@ -60,7 +60,11 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
             headers: &headers,
         };
         let source = remote::fetch(&wanted)?;
-        source.commit.iter().for_each(|commit| begun.say(&format!("commit {commit}")));
+        source.commit.iter().for_each(|commit| {
+            begun.say(&format!("commit {commit}"));
+            stage.solver.materials.commit(address, commit);
+        });
+        source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
         selected = selected.and(source.selected()?);
         fetched.push(source);
     }
@@ -70,13 +74,13 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     let destination = absolute(step);
     let unpack = step.unpack.unwrap_or(step.add && addresses.is_empty());
     let mut key = Key::new(instruction, stage.below());
-    key.field("files", stage.solver.digest(&selected)?.as_str());
+    key.field("files", stage.solver.shared.digest(&selected)?.as_str());
     key.field("destination", &destination);
     key.field("chown", step.chown.as_deref().unwrap_or_default());
     key.field("chmod", step.chmod.as_deref().unwrap_or_default());
     key.field("how", format!("{:?}", (step.link, step.parents, unpack)));
     let below = stage.layers.clone();
-    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew };
+    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared };
     let solved = cache::solve(stage.engine, &work, |draft| {
         put(stage, draft, &selected, &destination, step, chmod.as_ref(), unpack)?;
         Ok(true)

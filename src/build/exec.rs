@@ -5,6 +5,7 @@ use super::dockerfile::{Handed, RunNetwork, Security};
 use super::error::{Error, Result};
 use super::key::Key;
 use super::mounts::{self, Mounts};
+use super::platform;
 use super::progress::Begun;
 use super::running::relay;
 use super::stage::StageRun;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the host that steps believe to be on, as BuildKit calls it.
 const HOSTNAME: &str = "buildkitsandbox";
+/// Longest name of a host (sethostname(2)).
+const HOSTNAME_LIMIT: usize = 64;
 
 /// Runs the instruction, or finds what it did.
 ///
@@ -31,6 +34,7 @@ pub fn run(stage: &mut StageRun<'_, '_>, description: &str, run: &RunStep, begun
         let hint = Some("allow it with --allow security.insecure".to_owned());
         return Err(Error::Invalid { message: "RUN --security=insecure is not allowed".to_owned(), hint });
     }
+    let hostname = hostname(stage)?;
     let mounts = mounts::resolve(stage, &run.mounts, &run.directory)?;
     let mut key = Key::new("run", stage.below());
     key.list("argv", run.argv.iter());
@@ -41,11 +45,14 @@ pub fn run(stage: &mut StageRun<'_, '_>, description: &str, run: &RunStep, begun
     key.field("platform", stage.platform.to_string());
     key.field("network", format!("{network:?}"));
     key.field("security", format!("{:?}", run.security));
+    if hostname != HOSTNAME {
+        key.field("hostname", &hostname);
+    }
     mounts.add_to(&mut key);
     let below = stage.layers.clone();
-    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew };
+    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared };
     cache::solve(stage.engine, &work, |draft| {
-        execute(stage, draft, run, &mounts, network, begun)?;
+        execute(stage, draft, run, &mounts, (network, &hostname), begun)?;
         Ok(true)
     })
 }
@@ -63,13 +70,33 @@ fn network(stage: &StageRun<'_, '_>, asked: RunNetwork) -> Result<NetworkMode> {
     }
 }
 
-fn execute(stage: &mut StageRun<'_, '_>, draft: &Draft, run: &RunStep, mounts: &Mounts, network: NetworkMode, begun: &Begun<'_>) -> Result<()> {
+/// `BUILDKIT_SANDBOX_HOSTNAME`, or the usual name.
+fn hostname(stage: &StageRun<'_, '_>) -> Result<String> {
+    let Some(name) = stage.solver.request.arguments.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()) else {
+        return Ok(HOSTNAME.to_owned());
+    };
+    // As hostname(7) and sethostname(2) have it.
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.len() > HOSTNAME_LIMIT || !name.bytes().all(fine) {
+        return Err(Error::invalid(format!("--build-arg BUILDKIT_SANDBOX_HOSTNAME={name}: this is no name of a host")));
+    }
+    Ok(name.clone())
+}
+
+fn execute(
+    stage: &mut StageRun<'_, '_>,
+    draft: &Draft,
+    run: &RunStep,
+    mounts: &Mounts,
+    (network, hostname): (NetworkMode, &str),
+    begun: &Begun<'_>,
+) -> Result<()> {
     let roots = &stage.engine.privilege.roots;
     let root = draft.overlay(roots, &stage.engine.db, &stage.layers)?;
     let host = HostSpec { network: network.clone(), ..stage.solver.request.host.clone() };
     let request = stage.solver.request;
     let cancel = stage.solver.cancel;
-    let sandbox = sandbox(&mut stage.sandboxes, stage.engine, network, host)?;
+    let sandbox = sandbox(&mut stage.sandboxes, stage.engine, hostname, network, host)?;
     let mut given = Given { directory: sandbox.private(), files: Vec::new(), mounts: Vec::new() };
     let mut env: Vec<String> = run.proxies.iter().chain(&run.environment).cloned().collect();
     if let Some((name, script)) = &run.script {
@@ -105,7 +132,7 @@ fn execute(stage: &mut StageRun<'_, '_>, draft: &Draft, run: &RunStep, mounts: &
     drop(given);
     let end = match end {
         _ if cancel.is_cancelled() => return Err(Error::Cancelled),
-        other => other?,
+        other => other.map_err(|error| platform::explain(error, &stage.platform, &run.argv.join(" ")))?,
     };
     if end.code == 0 {
         return Ok(());
@@ -120,13 +147,14 @@ fn pipe() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
 fn sandbox<'l, 'e>(
     all: &'l mut Vec<(NetworkMode, Sandbox<'e>)>,
     engine: &'e crate::engine::Engine,
+    hostname: &str,
     network: NetworkMode,
     host: HostSpec,
 ) -> Result<&'l mut Sandbox<'e>> {
     let at = match all.iter().position(|(mode, _)| *mode == network) {
         Some(at) => at,
         None => {
-            all.push((network, engine.sandbox(HOSTNAME, host)?));
+            all.push((network, engine.sandbox(hostname, host)?));
             all.len() - 1
         }
     };

@@ -1,17 +1,18 @@
 //! `--output`: what becomes of the result besides, or instead of, an image in the store.
 
-use super::cache::Layers;
+use super::attest::Attest;
 use super::error::{Error, Result};
-use super::{from, progress::Begun};
+use super::product::{Made, Product, trees};
+use super::progress::Begun;
 use crate::base::csv;
 use crate::base::fs::Context as _;
-use crate::engine::{Engine, pack_tree, unpack_archive};
+use crate::engine::{Engine, pack_trees, unpack_archive};
 use crate::image::{self, Form};
 use crate::oci::Reference;
-use crate::state::record::Image;
+use crate::state::index::ImageIndex;
 use rustix::fs::{Mode, OFlags};
 use std::io::{BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -23,10 +24,10 @@ const PIECE: usize = 256 << 10;
 pub enum Output {
     /// An image in the store, under these names besides those of `--tag`; pushed under them and those of `--tag`.
     Image { names: Vec<Reference>, push: bool },
-    /// The files of the result in a directory.
-    Local(PathBuf),
+    /// The files of the result in a directory; of several platforms in one for each, unless `split` says otherwise.
+    Local { directory: PathBuf, split: Option<bool> },
     /// The files of the result as a tar.
-    Tar(Destination),
+    Tar { to: Destination, split: Option<bool> },
     /// The image as an archive.
     Archive(Form, Destination),
     /// Nothing: only the cache is filled.
@@ -48,7 +49,7 @@ impl Destination {
 impl Output {
     /// It takes standard output for itself.
     pub fn is_stdout(&self) -> bool {
-        matches!(self, Output::Tar(Destination::Stdout) | Output::Archive(_, Destination::Stdout))
+        matches!(self, Output::Tar { to: Destination::Stdout, .. } | Output::Archive(_, Destination::Stdout))
     }
 
     /// `type=…,key=value`, or a directory, or `-` for a tar on standard output.
@@ -59,12 +60,12 @@ impl Output {
         if !text.contains('=') {
             return match text {
                 "" => Err("expected a directory, - or type=…".to_owned()),
-                "-" => Ok(Output::Tar(Destination::Stdout)),
-                directory => Ok(Output::Local(directory.into())),
+                "-" => Ok(Output::Tar { to: Destination::Stdout, split: None }),
+                directory => Ok(Output::Local { directory: directory.into(), split: None }),
             };
         }
         let fields = csv::split(text)?;
-        let (mut kind, mut destination, mut names, mut push) = (None, None, Vec::new(), None);
+        let (mut kind, mut destination, mut names, mut push, mut split) = (None, None, Vec::new(), None, None);
         for field in &fields {
             let (key, value) = field.split_once('=').unwrap_or((field, "true"));
             match key.trim() {
@@ -72,15 +73,16 @@ impl Output {
                 "dest" | "destination" | "out" if !value.is_empty() => destination = Some(value),
                 "name" => names.push(value.parse::<Reference>()?),
                 "push" => push = Some(crate::engine::request::parse_bool(value)?),
+                "platform-split" => split = Some(crate::engine::request::parse_bool(value)?),
                 // What is so anyway.
                 "store" | "unpack" if matches!(value, "true" | "1") => {}
                 "compression" if value == "uncompressed" => {}
                 other => return Err(format!("the option {other}={value} is not supported")),
             }
         }
-        let files = |output: fn(Destination) -> Output| Ok(output(destination.map_or(Destination::Stdout, Destination::new)));
+        let to = || destination.map_or(Destination::Stdout, Destination::new);
         let takes = |allowed: &[&str]| {
-            let given = [(destination.is_some(), "dest"), (!names.is_empty(), "name"), (push.is_some(), "push")];
+            let given = [(destination.is_some(), "dest"), (!names.is_empty(), "name"), (push.is_some(), "push"), (split.is_some(), "platform-split")];
             let wrong = given.into_iter().find(|(given, key)| *given && !allowed.contains(key));
             wrong.map_or(Ok(()), |(_, key)| Err(format!("{key} is no option of type={}", kind.unwrap_or_default())))
         };
@@ -90,15 +92,15 @@ impl Output {
             Some("registry") => takes(&["name", "push"]).map(|()| Output::Image { names, push: push.unwrap_or(true) }),
             Some("docker") if destination.is_none() => takes(&["name"]).map(|()| Output::Image { names, push: false }),
             Some("local") => {
-                takes(&["dest"])?;
+                takes(&["dest", "platform-split"])?;
                 match destination.ok_or("dest is missing")? {
                     "-" => Err("a directory cannot be written to standard output: use type=tar".to_owned()),
-                    directory => Ok(Output::Local(directory.into())),
+                    directory => Ok(Output::Local { directory: directory.into(), split }),
                 }
             }
-            Some("tar") => takes(&["dest"]).and_then(|()| files(Output::Tar)),
-            Some("docker") => takes(&["dest"]).and_then(|()| files(|to| Output::Archive(Form::Docker, to))),
-            Some("oci") => takes(&["dest"]).and_then(|()| files(|to| Output::Archive(Form::Oci, to))),
+            Some("tar") => takes(&["dest", "platform-split"]).map(|()| Output::Tar { to: to(), split }),
+            Some("docker") => takes(&["dest"]).map(|()| Output::Archive(Form::Docker, to())),
+            Some("oci") => takes(&["dest"]).map(|()| Output::Archive(Form::Oci, to())),
             Some("cacheonly") => takes(&[]).map(|()| Output::Nothing),
             Some(other) => Err(format!("the type {other} is not supported: expected image, registry, local, tar, oci, docker or cacheonly")),
         }
@@ -112,34 +114,53 @@ impl Output {
 pub fn write(
     engine: &Engine,
     output: &Output,
-    (layers, image, names): (&Layers, &Image, &[Reference]),
+    (result, names): (&Product<'_>, &[Reference]),
     out: &mut (dyn Write + Send),
     begun: &Begun<'_>,
 ) -> Result<()> {
     match output {
         Output::Image { .. } | Output::Nothing => Ok(()),
-        Output::Local(directory) => {
-            begun.say(&format!("copying files to {}", directory.display()));
-            local(engine, layers, directory)
+        Output::Local { directory, split } => {
+            for (below, tree) in trees(engine, result, *split)? {
+                let directory = directory.join(below);
+                begun.say(&format!("copying files to {}", directory.display()));
+                local(tree, &directory)?;
+            }
+            Ok(())
         }
-        Output::Tar(to) => {
-            let tree = from::mount(engine, layers)?;
-            to_destination(to, out, &mut |out| Ok(pack_tree(&tree, out)?))
+        Output::Tar { to, split } => {
+            let trees = trees(engine, result, *split)?;
+            to_destination(to, out, &mut |out| Ok(pack_trees(&trees, out)?))
         }
         Output::Archive(form, to) => to_destination(to, out, &mut |out| {
-            let images = [(names.to_vec(), image.clone())];
-            Ok(image::save(&engine.privilege.roots, &engine.db, &images, *form, image::Output::Stream(out))?)
+            let own = |made: &Made<'_>| (if result.index.is_some() { Vec::new() } else { names.to_vec() }, made.image.clone());
+            let images: Vec<_> = result.images.iter().map(own).collect();
+            let whole = |index: &ImageIndex| image::Whole { names: names.to_vec(), index: index.clone(), default: result.default().image.id.clone() };
+            let wholes: Vec<_> = result.index.iter().map(whole).collect();
+            Ok(image::save(&engine.privilege.roots, &engine.db, &images, &wholes, *form, image::Output::Stream(out))?)
         }),
     }
 }
 
-fn local(engine: &Engine, layers: &Layers, directory: &Path) -> Result<()> {
-    let tree = from::mount(engine, layers)?;
+/// Attestations are of images: files have no manifest that could carry them.
+///
+/// # Errors
+/// They are asked for, and an output is files.
+pub fn require_images(outputs: &[Output], attest: &Attest) -> Result<()> {
+    let files = outputs.iter().any(|output| matches!(output, Output::Local { .. } | Output::Tar { .. }));
+    if attest.is_empty() || !files {
+        return Ok(());
+    }
+    let message = "--sbom and --provenance are for images, not for files (--output type=local or tar)".to_owned();
+    Err(Error::Invalid { message, hint: Some("write an image with --output type=oci,dest=FILE".to_owned()) })
+}
+
+fn local(tree: OwnedFd, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).on("create", directory)?;
     let target = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("open", directory)?;
     let (mut sender, receiver) = UnixStream::pair().on("make", Path::new("a socket"))?;
     std::thread::scope(|scope| {
-        let packing = scope.spawn(move || pack_tree(&tree, &mut sender));
+        let packing = scope.spawn(move || pack_trees(&[(String::new(), tree)], &mut sender));
         let unpacked = unpack_archive(target.as_fd(), &mut BufReader::with_capacity(PIECE, &receiver));
         drop(receiver);
         // Whoever unpacks knows the cause if it goes away first.
@@ -218,19 +239,23 @@ mod tests {
     #[test]
     fn outputs_are_read() {
         let file = |path: &str| Destination::File(path.into());
+        let local = |path: &str, split| Output::Local { directory: path.into(), split };
+        let tar = |to, split| Output::Tar { to, split };
         for (text, expected) in [
-            ("out", Output::Local("out".into())),
-            ("-", Output::Tar(Destination::Stdout)),
-            ("type=local,dest=a/b", Output::Local("a/b".into())),
-            ("type=tar,dest=x.tar", Output::Tar(file("x.tar"))),
-            ("type=tar", Output::Tar(Destination::Stdout)),
+            ("out", local("out", None)),
+            ("-", tar(Destination::Stdout, None)),
+            ("type=local,dest=a/b", local("a/b", None)),
+            ("type=tar,dest=x.tar", tar(file("x.tar"), None)),
+            ("type=tar", tar(Destination::Stdout, None)),
+            ("type=local,dest=a,platform-split=false", local("a", Some(false))),
+            ("type=tar,dest=a,platform-split=true", tar(file("a"), Some(true))),
             ("type=oci,dest=x", Output::Archive(Form::Oci, file("x"))),
             ("type=docker,dest=-", Output::Archive(Form::Docker, Destination::Stdout)),
             ("type=docker", Output::Image { names: Vec::new(), push: false }),
             ("type=image,push=true", Output::Image { names: Vec::new(), push: true }),
             ("type=registry,name=r/x", Output::Image { names: vec!["r/x".parse().unwrap()], push: true }),
             ("type=registry,push=false", Output::Image { names: Vec::new(), push: false }),
-            ("type=tar,\"dest=a,b\"", Output::Tar(file("a,b"))),
+            ("type=tar,\"dest=a,b\"", tar(file("a,b"), None)),
             ("type=cacheonly", Output::Nothing),
         ] {
             assert_eq!(Output::parse(text), Ok(expected), "{text}");
@@ -243,6 +268,7 @@ mod tests {
             ("type=s3,x=y", "x=y is not supported"),
             ("type=s3", "the type s3"),
             ("type=tar,push=true", "push is no option of type=tar"),
+            ("type=oci,platform-split=true", "platform-split is no option of type=oci"),
             ("type=image,compression=zstd", "compression=zstd is not supported"),
         ] {
             assert!(Output::parse(text).unwrap_err().contains(words), "{text}");

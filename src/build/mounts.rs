@@ -71,6 +71,7 @@ pub struct Held {
 /// A source that is not there; a target that cannot be mounted on.
 pub fn resolve(stage: &StageRun<'_, '_>, list: &[Mount], directory: &str) -> Result<Mounts> {
     let mut mounts = Mounts::default();
+    let namespace = stage.solver.request.arguments.get("BUILDKIT_CACHE_MOUNT_NS").filter(|namespace| !namespace.is_empty());
     for mount in list {
         match mount.clone() {
             Mount::Secret(handed) => mounts.secrets.push(handed),
@@ -80,7 +81,12 @@ pub fn resolve(stage: &StageRun<'_, '_>, list: &[Mount], directory: &str) -> Res
                 let from = source_of(stage, from.as_deref(), source.as_deref().unwrap_or("/"))?;
                 mounts.add(directory, &target, !writable, from)?;
             }
-            Mount::Cache(cache) => {
+            Mount::Cache(mut cache) => {
+                if let Some(namespace) = namespace {
+                    // As BuildKit puts the two together.
+                    let id = cache.id.take().unwrap_or_else(|| joined(directory, &cache.target));
+                    cache.id = Some(format!("{namespace}/{}", id.trim_start_matches('/')));
+                }
                 let source = |from: &String| source_of(stage, Some(from), cache.source.as_deref().unwrap_or("/")).map(Box::new);
                 let first = cache.from.as_ref().map(source).transpose()?;
                 let (target, read_only) = (cache.target.clone(), cache.read_only);
@@ -97,7 +103,7 @@ fn source_of(stage: &StageRun<'_, '_>, from: Option<&str>, path: &str) -> Result
         From::Context(context) => {
             let path = path.as_bytes().to_vec();
             let selected = context.select("RUN --mount", &[path], false, &[])?;
-            let digest = stage.solver.digest(&selected)?;
+            let digest = stage.solver.shared.digest(&selected)?;
             Ok(Source::Files { selected, digest })
         }
     }

@@ -1,60 +1,122 @@
-//! What becomes of the stage that was built: an image of the store.
+//! What becomes of the stages that were built: images of the store, and the index over them.
 
+use super::attest::{self, Invocation, Materials};
 use super::error::Result;
-use super::export;
+use super::product::{Made, Product};
 use super::progress::Begun;
 use super::request::BuildRequest;
 use super::stage::Finished;
 use super::state::ImageState;
+use super::{export, platform};
 use crate::base::Timestamp;
 use crate::engine::Engine;
 use crate::image;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Platform, Reference};
+use crate::state::index::{ImageIndex, IndexMember};
+use crate::state::record::Image;
 use serde_json::{Value, json};
 use std::io::Write;
 
 /// The image that came out.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// Its id: the digest of its configuration.
+    /// Its id: the digest of its configuration; of several platforms that of their index.
     pub image: String,
     pub names: Vec<Reference>,
-    /// Of the manifest that was pushed.
+    /// Of the manifest or index that was pushed, or of the index that the names stand for.
     pub digest: Option<String>,
+    /// It is an index over images of several platforms.
+    pub several: bool,
 }
 
-/// Records the image under its names, and writes what else is wanted.
+/// What was built for one platform.
+pub struct Outcome<'a> {
+    pub finished: &'a Finished,
+    /// The platform that was asked for; a stage may be for another.
+    pub platform: &'a Platform,
+    pub materials: &'a Materials,
+}
+
+/// Records the images under their names, and writes what else is wanted.
 ///
 /// # Errors
 /// The store, the database, a destination, a registry.
-pub fn deliver(engine: &Engine, request: &BuildRequest, finished: &Finished, out: &mut (dyn Write + Send), begun: &Begun<'_>) -> Result<Built> {
+pub fn deliver(
+    engine: &Engine,
+    outcomes: &[Outcome<'_>],
+    invocation: &Invocation<'_>,
+    out: &mut (dyn Write + Send),
+    begun: &Begun<'_>,
+) -> Result<Built> {
+    let request = invocation.request;
+    let several = outcomes.len() > 1 || platform::always_index(request)?;
+    let has_index = several || !request.attest.is_empty();
+    let names = export::names(&request.outputs, &request.tags);
+    let stored = names.as_deref().unwrap_or_default();
+    let own = if has_index { &[] } else { stored };
+    let (mut product, mut made_here) = (Product { images: Vec::new(), index: None }, Vec::new());
+    let mut members = Vec::new();
+    for outcome in outcomes {
+        let config = config(engine, request, outcome.finished)?;
+        let known = engine.db.image(Digest::of(&config).as_str())?.is_some();
+        let attestations = attest::attest(engine, &request.attest, (outcome.finished, outcome.materials, invocation), &config, begun)?;
+        let image = record(engine, outcome.finished, config, own, begun)?;
+        if !known {
+            made_here.push(image.id.clone());
+        }
+        // Of several platforms each keeps its place, whatever the last stage is for.
+        let platform = if several { outcome.platform } else { &outcome.finished.platform };
+        members.push(IndexMember { platform: platform.to_string(), image: image.id.clone(), attestations });
+        product.images.push(Made { image, layers: &outcome.finished.layers, platform });
+    }
+    if has_index {
+        product.index = Some(engine.put_index(stored, ImageIndex { members, ..ImageIndex::default() })?);
+    }
+    image::sync_behind(&engine.privilege.roots, &engine.db)?;
+    engine.built(&product.default().image, stored);
+    stored.iter().for_each(|name| begun.say(&format!("naming to {name}")));
+    let write = |output| export::write(engine, output, (&product, &request.tags), out, begun);
+    let written = request.outputs.iter().try_for_each(write);
+    if names.is_none() {
+        // They were recorded only to be written somewhere else.
+        made_here.iter().try_for_each(|image| forget(engine, image))?;
+    }
+    written?;
+    let pushed = export::push(engine, &request.outputs, &request.tags, begun)?;
+    Ok(built(&product, several, (names.is_some(), stored), pushed))
+}
+
+fn record(engine: &Engine, finished: &Finished, config: Vec<u8>, names: &[Reference], begun: &Begun<'_>) -> Result<Image> {
+    let made = image::record_image(&engine.privilege.roots, &engine.db, &engine.registry, &finished.layers, config, names)?;
+    begun.say(&format!("image {}", made.id));
+    Ok(made)
+}
+
+fn forget(engine: &Engine, image: &str) -> Result<()> {
+    match engine.db.write(false, |tx| tx.delete_image(image)) {
+        // Somebody has named it meanwhile.
+        Ok(()) | Err(crate::state::Error::ImageInUse { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the user is told. An index in the store is found by its name: without one the images are told.
+fn built(product: &Product<'_>, several: bool, (is_stored, names): (bool, &[Reference]), pushed: Option<String>) -> Built {
+    let index = product.index.as_ref().map(|index| index.id.clone());
+    let image = match &index {
+        Some(index) if several && !(is_stored && names.is_empty()) => index.clone(),
+        _ if several => product.images.iter().map(|made| made.image.id.as_str()).collect::<Vec<_>>().join("\n"),
+        _ => product.default().image.id.clone(),
+    };
+    Built { image, digest: pushed.or(index), names: names.to_vec(), several }
+}
+
+fn config(engine: &Engine, request: &BuildRequest, finished: &Finished) -> Result<Vec<u8>> {
     let mut state = finished.state.clone();
     request.labels.iter().for_each(|(key, value)| state.label(key, value));
     let rows = engine.db.layers(&finished.layers)?;
     let diff_ids: Vec<String> = rows.into_iter().map(|row| row.diff_id).collect();
-    let config = document(&state, finished, &diff_ids);
-    let roots = &engine.privilege.roots;
-    let names = export::names(&request.outputs, &request.tags);
-    let known = engine.db.image(Digest::of(&config).as_str())?.is_some();
-    let stored = names.as_deref().unwrap_or_default();
-    let made = image::record_image(roots, &engine.db, &engine.registry, &finished.layers, config, stored)?;
-    image::sync_behind(roots, &engine.db)?;
-    engine.built(&made, stored);
-    begun.say(&format!("image {}", made.id));
-    stored.iter().for_each(|name| begun.say(&format!("naming to {name}")));
-    let write = |output| export::write(engine, output, (&finished.layers, &made, &request.tags), out, begun);
-    let written = request.outputs.iter().try_for_each(write);
-    if names.is_none() && !known {
-        // It was recorded only to be written somewhere else.
-        match engine.db.write(false, |tx| tx.delete_image(&made.id)) {
-            // Somebody has named it meanwhile.
-            Ok(()) | Err(crate::state::Error::ImageInUse { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    written?;
-    let digest = export::push(engine, &request.outputs, &request.tags, begun)?;
-    Ok(Built { image: made.id, digest, names: stored.to_vec() })
+    Ok(document(&state, finished, &diff_ids))
 }
 
 /// The configuration of the image. Unknown fields of the base's stay; everything that tells how it was made is ours.

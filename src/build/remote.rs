@@ -78,6 +78,8 @@ pub struct Fetched {
     url: String,
     /// Of a git repository.
     pub commit: Option<String>,
+    /// Of a file.
+    pub digest: Option<Digest>,
 }
 
 /// What is remembered of a file that was fetched.
@@ -113,16 +115,16 @@ pub fn fetch(request: &Request<'_>) -> Result<Fetched, Error> {
         }
         let checkout = git.checkout(request.area, git.keep_git_dir.unwrap_or(request.keep_git_dir))?;
         let root = checkout.open(&git)?;
-        return Ok(Fetched { _tree: checkout.tree, root, source: b".".to_vec(), exclude, url, commit: Some(checkout.commit) });
+        return Ok(Fetched { _tree: checkout.tree, root, source: b".".to_vec(), exclude, url, commit: Some(checkout.commit), digest: None });
     }
     let wanted = request.checksum.map(|text| text.parse::<Digest>().map_err(|_| Error::NoChecksum { url: url.clone(), text: text.to_owned() }));
     let wanted = wanted.transpose()?;
     let tree = Temporary::new(request.area)?;
     let store = request.area.join("downloads");
     fs::create_dir_all(&store, 0o700)?;
-    let name = download(request, &store, wanted.as_ref(), &tree)?;
+    let (name, digest) = download(request, &store, wanted.as_ref(), &tree)?;
     let root = rustix::io::fcntl_dupfd_cloexec(tree.as_fd(), 3).on("open", tree.path())?;
-    Ok(Fetched { _tree: tree, root, source: name.into_bytes(), exclude, url, commit: None })
+    Ok(Fetched { _tree: tree, root, source: name.into_bytes(), exclude, url, commit: None, digest: Some(digest) })
 }
 
 impl Fetched {
@@ -141,7 +143,7 @@ impl Fetched {
 }
 
 /// Puts the file into the tree, from the store if the server says that it is unchanged. Returns its name.
-fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: &Temporary) -> Result<String, Error> {
+fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: &Temporary) -> Result<(String, Digest), Error> {
     let key = Digest::of(request.url.as_bytes());
     let record = store.join(format!("{}.json", key.hex()));
     let kept: Option<Kept> = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -175,7 +177,7 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
     }
     let place = tree.path().join(&kept.name);
     std::fs::hard_link(store.join(&kept.body), &place).on("link", &place)?;
-    Ok(kept.name)
+    Ok((kept.name, kept.digest))
 }
 
 fn digest(path: &Path, algorithm: Algorithm) -> Result<Digest, FsError> {

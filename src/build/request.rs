@@ -1,5 +1,6 @@
 //! What a build is asked for.
 
+use super::attest::Attest;
 use super::export::Output;
 use crate::base::fs::{self, FsError};
 use crate::oci::Reference;
@@ -24,8 +25,10 @@ pub struct BuildRequest {
     /// Arguments with their values; those without one were looked up by the caller.
     pub arguments: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// `os/arch[/variant]`; None: the host's.
-    pub platform: Option<String>,
+    /// `os/arch[/variant]`, each; none: the host's.
+    pub platforms: Vec<String>,
+    /// What is to be attested of the result.
+    pub attest: Attest,
     /// Only look for likely mistakes in the Dockerfile; nothing is built.
     pub check: bool,
     /// Ask the registries for newer images.

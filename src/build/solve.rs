@@ -1,6 +1,7 @@
 //! From a Dockerfile to the stage that is wanted: which stages it needs, each in a thread of its own, each waiting only for
 //! those that it takes something from.
 
+use super::attest::Materials;
 use super::context::{self, Context};
 use super::dockerfile::{self, Dockerfile, Fault, Instruction, Stage};
 use super::error::{Error, Result};
@@ -8,11 +9,11 @@ use super::lint;
 use super::progress::{Event, Numbers, Sink, Warning};
 use super::request::BuildRequest;
 use super::running::Cancel;
+use super::shared::Shared;
 use super::stage::{self, Finished};
 use super::state::Arguments;
-use super::transfer::{Memo, Selected};
 use crate::engine::Engine;
-use crate::oci::{Digest, Platform};
+use crate::oci::Platform;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -25,15 +26,16 @@ pub struct Solver<'a> {
     pub file: &'a Dockerfile,
     pub context: &'a Arc<Context>,
     pub arguments: Arc<Arguments>,
+    /// What it is built for.
     platform: Platform,
+    pub shared: &'a Shared,
+    /// What the result was made of.
+    pub materials: Materials,
     pub sink: Sink<'a>,
     pub numbers: &'a Numbers,
     pub cancel: &'a Cancel,
-    memo: Mutex<Memo>,
     /// Which stages are built; set before the first of them begins.
     needed: OnceLock<Vec<bool>>,
-    /// Named contexts that were opened.
-    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
     slots: Mutex<Slots>,
     changed: Condvar,
 }
@@ -101,32 +103,63 @@ fn later(file: &Dockerfile, span: dockerfile::Span, name: &str) -> Fault {
     file.fault(span, format!("stage {name} is not there yet: files can only be taken from stages that come before")).hint("move that stage up")
 }
 
+/// Builds the stage for each platform at once, with all that it needs.
+///
+/// # Errors
+/// The first error of any of them; the others are ended.
+pub fn solve(engine: &Engine, solvers: &[Solver<'_>], target: usize) -> Result<Vec<Arc<Finished>>> {
+    let Some((first, others)) = solvers.split_first() else { return Ok(Vec::new()) };
+    let others = others.iter().map(|solver| Ok((solver, engine.again()?))).collect::<Result<Vec<_>>>()?;
+    let solve = |solver: &Solver<'_>, engine: &Engine| {
+        let solved = solver.solve(engine, target);
+        if solved.is_err() {
+            solver.cancel.cancel();
+        }
+        solved
+    };
+    let solved: Vec<Result<Arc<Finished>>> = std::thread::scope(|scope| {
+        let running: Vec<_> = others.into_iter().map(|(solver, engine)| scope.spawn(move || solve(solver, &engine))).collect();
+        let own = solve(first, engine);
+        let rest = running.into_iter().map(|running| running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(rest).collect()
+    });
+    let mut finished = Vec::new();
+    let mut failed = None;
+    for solved in solved {
+        match solved {
+            Ok(solved) => finished.push(solved),
+            // A cancelled platform is the consequence of another's error.
+            Err(error) if matches!(failed, None | Some(Error::Cancelled)) => failed = Some(error),
+            Err(_) => {}
+        }
+    }
+    failed.map_or(Ok(finished), Err)
+}
+
 impl<'a> Solver<'a> {
     pub fn new(
-        engine: &'a Engine,
         request: &'a BuildRequest,
+        (platform, shared): (Platform, &'a Shared),
         (file, context): (&'a Dockerfile, &'a Arc<Context>),
         (sink, numbers, cancel): (Sink<'a>, &'a Numbers, &'a Cancel),
     ) -> Result<Self> {
-        let platform = request.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse).map_err(Error::invalid)?;
         let arguments = Arc::new(Arguments::new(file, request.arguments.clone(), automatic(request, &platform))?);
         if let Some(name) = arguments.unheeded() {
             return Err(Error::invalid(format!("--build-arg {name}: the builder does not support what it asks for")));
         }
         let slots = Slots { finished: file.stages.iter().map(|_| None).collect(), failed: None };
-        let memo = Memo::open(&engine.privilege.roots.data.join("build").join("digests"));
         Ok(Solver {
             request,
             file,
             context,
             arguments,
             platform,
+            shared,
+            materials: Materials::default(),
             sink,
             numbers,
             cancel,
-            memo: Mutex::new(memo),
             needed: OnceLock::new(),
-            contexts: Mutex::default(),
             slots: Mutex::new(slots),
             changed: Condvar::new(),
         })
@@ -136,7 +169,7 @@ impl<'a> Solver<'a> {
     ///
     /// # Errors
     /// The first error of any of them; the others are ended.
-    pub fn solve(&self, engine: &Engine, target: usize) -> Result<Arc<Finished>> {
+    fn solve(&self, engine: &Engine, target: usize) -> Result<Arc<Finished>> {
         let needed = needed(self, target)?;
         let needed = self.needed.get_or_init(|| needed);
         let all: Vec<usize> = (0..=target).filter(|index| needed[*index]).collect();
@@ -153,6 +186,19 @@ impl<'a> Solver<'a> {
             Some(error) => Err(error),
             None => slots.finished[target].clone().ok_or(Error::Cancelled),
         }
+    }
+
+    /// Whether each stage is needed for a target.
+    ///
+    /// # Errors
+    /// A stage takes files from one that comes later, or from itself.
+    pub fn needed_for(&self, target: usize) -> Result<Vec<bool>> {
+        needed(self, target)
+    }
+
+    /// The builder itself sets an argument of this name.
+    pub fn is_automatic(&self, name: &str) -> bool {
+        automatic(self.request, &self.platform).contains_key(name)
     }
 
     fn run(&self, engine: &Engine, index: usize) {
@@ -193,6 +239,11 @@ impl<'a> Solver<'a> {
             }
             slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The platform that is built for.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     /// What stands after `FROM`, with its variables.
@@ -257,12 +308,11 @@ impl<'a> Solver<'a> {
 
     fn tell(&self, warning: &dockerfile::Warning) {
         let fault = self.file.fault(warning.span, "");
-        (self.sink)(Event::Warning(Warning {
-            rule: warning.rule,
-            text: warning.text.clone(),
-            place: format!("{}:{}", self.file.source.name(), fault.place().line),
-            excerpt: fault.excerpt().to_owned(),
-        }));
+        let place = format!("{}:{}", self.file.source.name(), fault.place().line);
+        let warning = Warning { rule: warning.rule, text: warning.text.clone(), place, excerpt: fault.excerpt().to_owned() };
+        if self.shared.is_new(&warning) {
+            (self.sink)(Event::Warning(warning));
+        }
     }
 
     /// The stage that a name means to stage number `before`, unless a named context takes its place.
@@ -270,38 +320,13 @@ impl<'a> Solver<'a> {
         if self.request.contexts.contains_key(&name.to_ascii_lowercase()) { None } else { self.file.stage(name, before) }
     }
 
-    /// The content key of what was selected.
-    ///
-    /// # Errors
-    /// A file cannot be read, or changed meanwhile.
-    pub fn digest(&self, selected: &Selected) -> Result<Digest> {
-        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(selected.digest(&mut memo)?)
-    }
-
-    /// Keeps the digests that were made, for the next build.
-    pub fn remember(&self) {
-        if let Err(error) = self.memo.lock().unwrap_or_else(PoisonError::into_inner).save() {
-            tracing::debug!("{error}: {}", error.source);
-        }
-    }
-
     /// The directory of a named context; None: there is none of that name, or it is an image.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn named_context(&self, engine: &Engine, name: &str) -> Result<Option<Arc<Context>>> {
-        let key = name.to_ascii_lowercase();
-        let Some(text) = self.request.contexts.get(&key).filter(|text| !text.starts_with(IMAGE)) else { return Ok(None) };
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = contexts.get(&key) {
-            return Ok(Some(open.clone()));
-        }
-        let area = super::area(engine);
-        let wanted = context::Request { spec: text, file: None, area: &area, keep_git_dir: false };
-        let context = Arc::new(Context::named(name, &wanted)?);
-        contexts.insert(key, context.clone());
-        Ok(Some(context))
+        let Some(text) = self.request.contexts.get(&name.to_ascii_lowercase()) else { return Ok(None) };
+        self.shared.context(engine, name, text)
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

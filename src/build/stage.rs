@@ -7,7 +7,7 @@ use super::key::Key;
 use super::progress::Begun;
 use super::solve::{IMAGE, Solver};
 use super::state::{Effect, ImageState, Site, Step};
-use super::{copy, exec};
+use super::{copy, exec, platform};
 use crate::base::{Timestamp, rooted};
 use crate::engine::request::PullPolicy;
 use crate::engine::{Engine, Sandbox};
@@ -158,7 +158,8 @@ impl<'s, 'e> StageRun<'s, 'e> {
         };
         let policy = if self.solver.request.pull { PullPolicy::Always } else { PullPolicy::Missing };
         let mut warnings = Vec::new();
-        let asked = self.platform != Platform::host() || self.solver.request.platform.is_some();
+        let asked = self.platform != Platform::host() || !self.solver.request.platforms.is_empty();
+        let _turn = self.solver.shared.image_turn();
         let platform = asked.then(|| self.platform.to_string());
         let progress = |event: image::Progress| {
             if let Some(line) = pull_line(&event) {
@@ -167,6 +168,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
         };
         let image = self.engine.stage_image(name, platform.as_deref(), policy, &mut warnings, &progress)?;
         warnings.iter().for_each(|warning| begun.say(warning));
+        self.solver.materials.image(self.engine, name, &self.platform, &image)?;
         Ok(image)
     }
 
@@ -178,9 +180,10 @@ impl<'s, 'e> StageRun<'s, 'e> {
             None if self.solver.file.stages.len() > 1 => format!("stage-{} ", self.index),
             None => String::new(),
         };
+        let platform = if self.solver.shared.several { platform::step(&self.platform, self.solver.platform()) } else { String::new() };
         let (at, total) = self.position;
         // Triggers of a base image are steps more than the stage has.
-        Begun::new(self.solver.sink, self.solver.numbers, format!("[{stage}{at}/{}] {what}", total.max(at)))
+        Begun::new(self.solver.sink, self.solver.numbers, format!("[{platform}{stage}{at}/{}] {what}", total.max(at)))
     }
 
     /// Ends a step; its error points to the place in the Dockerfile.
@@ -244,7 +247,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
         key.field("path", path);
         key.field("user", self.user());
         let description = format!("WORKDIR {path}");
-        let work = Work { key: key.finish(), description: &description, below: &self.layers, anew: self.anew };
+        let work = Work { key: key.finish(), description: &description, below: &self.layers, anew: self.anew, shared: self.solver.shared };
         cache::solve(self.engine, &work, |draft| self.make_directory(draft, path))
     }
 

@@ -1,5 +1,6 @@
 //! `build`: an image from a Dockerfile.
 
+mod call;
 mod view;
 
 use super::context::Context;
@@ -8,10 +9,11 @@ use super::options::Limits;
 use super::options::request::{all, client_variable, usage};
 use super::output;
 use crate::base::csv;
-use crate::build::{Allow, BuildRequest, Built, Cancel, Output, SecretSource, Warning};
-use crate::engine::request::{FlagError, add_host, env, network, parse_bool};
+use crate::build::{Allow, Attest, BuildRequest, Built, Cancel, Output, SecretSource};
+use crate::engine::request::{FlagError, add_host, env, network};
 use crate::oci::Reference;
 use crate::state::record::HostSpec;
+use call::{Call, Method};
 use rustix::termios::isatty;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,13 +41,16 @@ pub struct Args {
     /// Label of the image
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-    /// Platform: os/arch[/variant]
-    #[arg(long)]
-    pub platform: Option<String>,
+    /// Platforms, each os/arch[/variant]: several give an index over an image for each
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<String>,
     /// Ask the registries for newer versions of the base images
     #[arg(long)]
     pub pull: bool,
-    /// Only look for likely mistakes in the Dockerfile
+    /// What to do: build, check (look for likely mistakes), outline (arguments, secrets), targets; [,format=json]
+    #[arg(long, value_name = "METHOD", default_value = "build")]
+    pub call: String,
+    /// Only look for likely mistakes in the Dockerfile: as --call check
     #[arg(long)]
     pub check: bool,
     /// Do not use results of earlier builds
@@ -100,11 +105,15 @@ pub struct Args {
     /// The context is not sent anywhere
     #[arg(long, hide = true)]
     pub compress: bool,
-    /// Only false: no attestations are made
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = no_attestation)]
-    pub provenance: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = no_attestation)]
-    pub sbom: Option<bool>,
+    /// Attest something of the image: type=sbom, type=provenance[,mode=max]
+    #[arg(long, value_name = "type=TYPE")]
+    pub attest: Vec<String>,
+    /// Attest how the image came to be: true, mode=min (the same), mode=max (also arguments and the Dockerfile)
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// Attest which packages the image has (dpkg, apk, Python, npm)
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sbom: Option<String>,
     /// The context: a directory, an address, or - for standard input
     #[arg(value_name = "PATH | URL | -")]
     pub context: String,
@@ -113,10 +122,16 @@ pub struct Args {
 /// # Errors
 /// A flag that does not follow its grammar, or the build fails.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
-    let request = args.request(context)?;
-    let mode = if args.check { Mode::Check } else { args.mode()? };
+    let call = args.call()?;
+    let request = args.request(context, call)?;
+    let mode = if call.method == Method::Build { args.mode()? } else { Mode::Check };
     let engine = context.engine()?;
     let view = View::new(mode);
+    match call.method {
+        Method::Outline => return call::outline(&crate::build::outline(&engine, &request, &|event| view.show(event)).map_err(failure)?, call.json),
+        Method::Targets => return call::targets(&crate::build::targets(&engine, &request, &|event| view.show(event)).map_err(failure)?, call.json),
+        Method::Build | Method::Check => {}
+    }
     let cancel = Cancel::default();
     let built = std::thread::scope(|scope| {
         let (over, ended) = std::sync::mpsc::channel::<()>();
@@ -134,23 +149,9 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     });
     let warnings = view.finish();
     match built.map_err(failure)? {
-        Some(built) => args.tell(&built)?,
-        None if warnings.is_empty() => output::line("Check complete, no warnings found.")?,
-        None => return checked(&warnings),
+        Some(built) => args.tell(&built).map(|()| ExitCode::SUCCESS),
+        None => call::check(&warnings, call.json),
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What `--check` found.
-fn checked(warnings: &[Warning]) -> Result<ExitCode, Failure> {
-    output::line(format_args!("Check complete, {} warning{} found.", warnings.len(), if warnings.len() == 1 { " has been" } else { "s have been" }))?;
-    for warning in warnings {
-        output::line(format_args!("\nWARNING: {}", output::harmless(&warning.to_string())))?;
-        if !warning.excerpt.is_empty() {
-            output::line(output::harmless(warning.excerpt.trim_end()))?;
-        }
-    }
-    Ok(ExitCode::FAILURE)
 }
 
 /// The failure with the place in the Dockerfile above it.
@@ -176,6 +177,20 @@ impl Args {
             output::line(&built.image)?;
         }
         Ok(())
+    }
+
+    fn platforms(&self, context: &Context) -> Vec<String> {
+        let asked: Vec<String> = self.platform.iter().filter(|platform| !platform.is_empty()).cloned().collect();
+        if asked.is_empty() { context.platform(None).into_iter().collect() } else { asked }
+    }
+
+    fn call(&self) -> Result<Call, Failure> {
+        let call = Call::parse(&self.call)?;
+        match (self.check, call.method) {
+            (false, _) | (true, Method::Check) => Ok(call),
+            (true, Method::Build) => Ok(Call { method: Method::Check, ..call }),
+            (true, _) => Err(usage(format!("--check and --call {} exclude each other", self.call))),
+        }
     }
 
     fn mode(&self) -> Result<Mode, Failure> {
@@ -205,7 +220,7 @@ impl Args {
         Ok(outputs)
     }
 
-    fn request(&self, context: &Context) -> Result<BuildRequest, Failure> {
+    fn request(&self, context: &Context, call: Call) -> Result<BuildRequest, Failure> {
         let tag = |text: &String| {
             let reference: Reference = text.parse().map_err(|e: String| Failure::from(FlagError::new("--tag", text, e)))?;
             match reference.digest() {
@@ -229,8 +244,9 @@ impl Args {
             target: self.target.clone(),
             arguments: arguments(&self.build_arg),
             labels: env::labels(&[], &self.label)?,
-            platform: context.platform(self.platform.clone()),
-            check: self.check,
+            platforms: self.platforms(context),
+            attest: attest(self)?,
+            check: call.method == Method::Check,
             pull: self.pull,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter.clone(),
@@ -244,7 +260,10 @@ impl Args {
 
 /// As buildx has it, the fields that exist here.
 fn metadata(built: &Built) -> serde_json::Value {
-    let mut metadata = serde_json::json!({ "containerimage.config.digest": built.image });
+    let mut metadata = serde_json::json!({});
+    if !built.several {
+        metadata["containerimage.config.digest"] = serde_json::json!(built.image);
+    }
     if let Some(digest) = &built.digest {
         metadata["containerimage.digest"] = serde_json::json!(digest);
     }
@@ -303,8 +322,20 @@ fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
     }
 }
 
-fn no_attestation(text: &str) -> Result<bool, String> {
-    if parse_bool(text).is_ok_and(|wanted| !wanted) { Ok(false) } else { Err("attestations are not supported: only false".to_owned()) }
+/// Attestations that are asked for: the flags that name one win over `--attest`.
+fn attest(args: &Args) -> Result<Attest, Failure> {
+    let mut attest = Attest::default();
+    let wrong = |flag: &'static str, text: &String, why: String| Failure::from(FlagError::new(flag, text, why));
+    for text in &args.attest {
+        attest.add(text).map_err(|why| wrong("--attest", text, why))?;
+    }
+    if let Some(text) = &args.sbom {
+        attest.add_sbom(text).map_err(|why| wrong("--sbom", text, why))?;
+    }
+    if let Some(text) = &args.provenance {
+        attest.add_provenance(text).map_err(|why| wrong("--provenance", text, why))?;
+    }
+    Ok(attest)
 }
 
 fn agent(text: &str) -> Result<(String, PathBuf), Failure> {

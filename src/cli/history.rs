@@ -48,10 +48,11 @@ pub struct Args {
 /// The image does not exist or is for another platform, or a malformed template.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
-    if let Some(platform) = &args.platform {
-        engine.require_platform(&args.image, platform)?;
-    }
-    let steps = engine.history(&args.image)?;
+    let image = match &args.platform {
+        Some(platform) => engine.require_platform(&args.image, platform)?,
+        None => args.image.clone(),
+    };
+    let steps = engine.history(&image)?;
     let id = |step: &Step| step.id.as_deref().map_or_else(|| MISSING.to_owned(), |id| identifier(id, !args.no_trunc));
     if args.quiet && args.format.is_none() {
         for step in &steps {

@@ -6,7 +6,7 @@ use super::ps::filters;
 use super::template::{self, LABELS};
 use super::{humanise, output, table};
 use crate::base::{ByteSize, Timestamp};
-use crate::engine::ImageView;
+use crate::engine::{Engine, ImageView};
 use crate::oci::{ImageDocument, Manifest, Platform, Reference};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -68,7 +68,9 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         if args.quiet || args.digests || args.format.is_some() {
             return Err(Failure::invalid("--tree shows its own columns: it goes with neither --quiet, --digests nor --format").with_code(USAGE));
         }
-        output::raw(&tree(&views, id))?;
+        let engine = context.engine()?;
+        let members = views.iter().map(|view| members(&engine, view)).collect::<Result<Vec<_>, _>>()?;
+        output::raw(&tree(&views, &members, id))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.quiet && args.format.is_none() {
@@ -107,17 +109,38 @@ pub fn exists(args: ExistsArgs, context: &Context) -> Result<ExitCode, Failure> 
     }
 }
 
-/// Docker's tree: a line for each image with all its names, and one for its platform beneath it.
-fn tree(views: &[ImageView], id: impl Fn(&ImageView) -> String) -> String {
+/// The images that the first name with an index stands for; none: the image is alone.
+fn members(engine: &Engine, view: &ImageView) -> Result<Vec<ImageView>, Failure> {
+    for tag in &view.tags {
+        if let Some(index) = engine.index_of(&tag.to_string())? {
+            let views = index.members.iter().map(|member| engine.image(&member.image)).collect::<Result<Vec<_>, _>>();
+            return views.map_err(Failure::from);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Docker's tree: a line for each image with all its names, and one for each of its platforms beneath it.
+fn tree(views: &[ImageView], members: &[Vec<ImageView>], id: impl Fn(&ImageView) -> String) -> String {
     let mut lines = vec!["IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tEXTRA".to_owned()];
-    for view in views {
+    for (view, members) in views.iter().zip(members) {
         let all: Vec<String> = view.tags.iter().map(Reference::familiar).collect();
         let shown = if all.is_empty() { "<untagged>".to_owned() } else { all.join(", ") };
-        let disk = ByteSize(view.image.size).decimal();
-        let content = ByteSize(content_size(view)).decimal();
-        let used = if view.containers > 0 { "U" } else { "" };
-        lines.push(format!("{}\t{}\t{disk}\t{content}\t{used}", output::cell(&shown), id(view)));
-        lines.push(format!("└─ {}\t{}\t{disk}\t{content}\t", output::cell(&platform(view)), id(view)));
+        let parts: Vec<&ImageView> = if members.is_empty() { vec![view] } else { members.iter().collect() };
+        let sizes = |parts: &[&ImageView]| {
+            let disk = parts.iter().map(|part| part.image.size).sum();
+            (ByteSize(disk).decimal(), ByteSize(parts.iter().map(|part| content_size(part)).sum()).decimal())
+        };
+        let (disk, content) = sizes(&parts);
+        let used = |used: bool| if used { "U" } else { "" };
+        let any = used(parts.iter().any(|part| part.containers > 0));
+        lines.push(format!("{}\t{}\t{disk}\t{content}\t{any}", output::cell(&shown), id(view)));
+        for (number, part) in parts.iter().enumerate() {
+            let branch = if number + 1 == parts.len() { "└─" } else { "├─" };
+            let (disk, content) = sizes(&[part]);
+            let own = used(!members.is_empty() && part.containers > 0);
+            lines.push(format!("{branch} {}\t{}\t{disk}\t{content}\t{own}", output::cell(&platform(part)), id(part)));
+        }
     }
     table::render(&lines).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

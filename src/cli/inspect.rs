@@ -43,6 +43,9 @@ pub struct ImageArgs {
     /// Format: json, or a Go template
     #[arg(short = 'f', long)]
     pub format: Option<String>,
+    /// Of an image for several platforms the one for this: os/arch[/variant]
+    #[arg(long)]
+    pub platform: Option<String>,
     #[arg(required = true, value_name = "IMAGE")]
     pub names: Vec<String>,
 }
@@ -103,7 +106,10 @@ pub fn container(args: ContainerArgs, context: &Context) -> Result<ExitCode, Fai
 /// A malformed template.
 pub fn image(args: ImageArgs, context: &Context) -> Result<ExitCode, Failure> {
     let engine = context.engine()?;
-    show(&args.names, args.format.as_deref(), |name| Ok(engine.inspect_image(name)?))
+    show(&args.names, args.format.as_deref(), |name| match &args.platform {
+        Some(platform) => Ok(engine.inspect_image(&engine.require_platform(name, platform)?)?),
+        None => Ok(engine.inspect_image(name)?),
+    })
 }
 
 /// # Errors

@@ -15,7 +15,6 @@ const CHECKPOINT: &str = "the state of processes cannot be saved and restored (n
 /// Flags of a verb, by their long or short spelling.
 const FLAGS: &[(&str, &str)] = &[
     ("--annotation", "annotations of images are not supported: use --label"),
-    ("--attest", "attestations are not supported"),
     ("--cache-from", "the cache is not imported: builds of one data root share it"),
     ("--cache-to", "the cache is not exported: builds of one data root share it"),
     ("--checkpoint", CHECKPOINT),

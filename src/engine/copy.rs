@@ -289,15 +289,20 @@ fn pack<W: Write>(
     packer.finish()
 }
 
-/// Writes all that is beneath a directory as a tar, with the owners that the files have.
+/// Writes all that is beneath directories as one tar, with the owners that the files have; what has a name is put there.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn pack_tree(root: &OwnedFd, out: &mut dyn Write) -> Result<()> {
+pub fn pack_trees(roots: &[(String, OwnedFd)], out: &mut dyn Write) -> Result<()> {
     let same = |uid, gid| (uid, gid);
     let pack = || {
         let mut packer = Packer::new(BufWriter::with_capacity(BUFFER, out), None, &same)?;
-        packer.add_contents(root)?;
+        for (name, root) in roots {
+            match name.as_bytes() {
+                b"" => packer.add_contents(root)?,
+                name => packer.add(root, name)?,
+            }
+        }
         packer.finish()
     };
     pack().map_err(|e: CopyError| e.about("write the files"))

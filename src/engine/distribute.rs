@@ -77,14 +77,24 @@ impl Engine {
         Ok(tags)
     }
 
-    /// Pushes one tag ([`Engine::push_references`]).
+    /// Pushes one tag ([`Engine::push_references`]): an index with all its images, or the one for a platform.
     ///
     /// # Errors
     /// `NoSuch`; `Invalid` when the image is not for `platform`; the registry's refusal.
     pub fn push(&self, reference: &Reference, platform: Option<&str>, options: &PushOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Pushed> {
-        let view = self.image(&reference.to_string())?;
+        let mut view = self.image(&reference.to_string())?;
+        let index = self.db.index_named(&reference.to_string())?;
+        if let Some(index) = index.as_ref().filter(|_| platform.is_none()) {
+            let pushed = crate::image::assembly::push(&self.privilege.roots, &self.db, &self.registry, index, reference, options, progress)?;
+            self.emit([super::events::of_image(&view.image, "push", &reference.familiar(), &reference.familiar_name())]);
+            return Ok(pushed);
+        }
         if let Some(text) = platform {
             let wanted: Platform = text.parse().map_err(Error::invalid)?;
+            if let Some(index) = &index {
+                let member = self.member_for(&reference.to_string(), &wanted)?;
+                view.image = member.ok_or_else(|| super::image::index::not_for(reference, index, &wanted))?;
+            }
             let document: ImageDocument = serde_json::from_slice(&view.image.config).unwrap_or_default();
             let have = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
             if have != wanted {

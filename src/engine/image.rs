@@ -87,24 +87,23 @@ impl Engine {
         Ok(images)
     }
 
-    /// Writes images in the form asked for. `platform`: what they must be for (an image here is for one platform).
+    /// Writes images in the form asked for, indexes whole. `platform`: what they must be for; of an index that member alone.
     ///
     /// # Errors
     /// `NoSuch` names the missing image, `Invalid` the platform or form that does not fit, before anything is
     /// written; a damaged layer; the output.
     pub fn save(&self, names: &[String], platform: Option<&str>, form: Form, out: Output<'_>) -> Result<()> {
-        let images = self.to_save(names)?;
-        if let Some(platform) = platform {
-            let platform: Platform = platform.parse().map_err(Error::invalid)?;
-            for (_, image) in &images {
-                crate::image::require_platform(image, &platform)?;
-            }
+        let platform = platform.map(str::parse::<Platform>).transpose().map_err(Error::invalid)?;
+        let (images, wholes) = self.whole_or_part(self.to_save(names)?, platform.as_ref())?;
+        if form == Form::Dir && !wholes.is_empty() {
+            let message = "the docker-dir format holds one image, not an index".to_owned();
+            return Err(Error::Invalid { message, hint: Some("choose one with --platform, or use --format oci-dir".to_owned()) });
         }
         if form == Form::Dir && images.len() > 1 {
             let message = format!("the docker-dir format holds one image, not {}", images.len());
             return Err(Error::Invalid { message, hint: Some("save them one by one, or with --format oci-dir".to_owned()) });
         }
-        crate::image::save(&self.privilege.roots, &self.db, &images, form, out)?;
+        crate::image::save(&self.privilege.roots, &self.db, &images, &wholes, form, out)?;
         self.emit(images.iter().map(|(_, image)| events::of_image(image, "save", &image.id, &image.id)));
         Ok(())
     }
@@ -117,13 +116,18 @@ impl Engine {
         Ok(crate::image::open_url(url)?)
     }
 
-    /// Refuses an image that is for another platform.
+    /// The id of the image that a name means for a platform; one that is for another is refused.
     ///
     /// # Errors
     /// `NoSuch` or `Ambiguous`; `Invalid` for a malformed platform; the platform it is for.
-    pub fn require_platform(&self, name: &str, platform: &str) -> Result<()> {
+    pub fn require_platform(&self, name: &str, platform: &str) -> Result<String> {
         let platform: Platform = platform.parse().map_err(Error::invalid)?;
-        Ok(crate::image::require_platform(&self.image(name)?.image, &platform)?)
+        if let Some(member) = self.member_for(name, &platform)? {
+            return Ok(member.id);
+        }
+        let image = self.image(name)?.image;
+        crate::image::require_platform(&image, &platform)?;
+        Ok(image.id)
     }
 
     /// Newest first.
@@ -178,7 +182,12 @@ impl Engine {
     pub fn inspect_image(&self, name: &str) -> Result<Value> {
         let view = self.image(name)?;
         let layers = self.db.layers(&view.image.layers)?;
-        image_document(&view, &layers, &self.privilege.roots.layers())
+        let mut document = image_document(&view, &layers, &self.privilege.roots.layers())?;
+        if let Some(index) = self.index_of(name)? {
+            let names: Vec<Reference> = name.parse().into_iter().filter(|name: &Reference| name.digest().is_none()).collect();
+            (document["Descriptor"], document["Manifests"]) = self.index_document(&index, &names)?;
+        }
+        Ok(document)
     }
 
     /// Points another name at an image, silently moving it.
@@ -196,7 +205,11 @@ impl Engine {
             return Err(Error::invalid(format!("cannot tag \"{target}\": {name} is the name of a digest algorithm")));
         }
         let id = self.image_id(source)?;
-        self.db.write(true, |tx| tx.put_name(&parsed.to_string(), &id).map_err(Error::from))?;
+        let index = self.index_of(source)?;
+        self.db.write(true, |tx| {
+            tx.put_name(&parsed.to_string(), &id)?;
+            index.iter().try_for_each(|index| tx.put_index(&parsed.to_string(), index)).map_err(Error::from)
+        })?;
         if let Some(image) = self.db.image(&id)? {
             self.emit([events::of_image(&image, "tag", &id, &parsed.familiar())]);
         }
@@ -263,6 +276,10 @@ impl Engine {
             return Err(self.no_such("image", name));
         }
         let mut found = self.db.images_by_prefix(hex)?;
+        // An index is also known by its id: then what fits this host is meant.
+        for (index, _) in self.db.indexes_by_prefix(hex)? {
+            found.extend(self.db.image_named(&index)?.filter(|id| !found.contains(id)));
+        }
         match found.len() {
             0 => Err(self.no_such("image", name)),
             1 => Ok(found.remove(0)),
@@ -270,7 +287,16 @@ impl Engine {
         }
     }
 
+    /// Those that only an index names are shown with it.
     fn image_views(&self) -> Result<Vec<ImageView>> {
+        let members = self.db.index_members()?;
+        let mut views = self.every_image()?;
+        views.retain(|view| !view.tags.is_empty() || !members.contains(&view.image.id));
+        Ok(views)
+    }
+
+    /// All images, also those that are known through an index alone; newest first.
+    pub(super) fn every_image(&self) -> Result<Vec<ImageView>> {
         let names = self.db.names()?;
         let mut users: HashMap<String, usize> = HashMap::new();
         for container in self.db.containers()? {
@@ -395,6 +421,7 @@ pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_
 pub(super) mod changes;
 mod history;
 mod import;
+pub(super) mod index;
 mod removal;
 
 pub use history::Step;

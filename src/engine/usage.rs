@@ -126,7 +126,7 @@ impl Engine {
 
     fn measure_images(&self, usage: &mut Usage) -> Result<()> {
         let roots = &self.privilege.roots;
-        let views = self.images(&[])?;
+        let views = self.every_image()?;
         let mut holders: HashMap<&String, (usize, bool)> = HashMap::new();
         for view in &views {
             for chain in view.image.layers.iter().collect::<HashSet<_>>() {

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// The config of an artifact that needs none (image-spec manifest.md, "Guidance for an Empty Descriptor").
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-const EMPTY: &[u8] = b"{}";
+pub const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+pub const EMPTY: &[u8] = b"{}";
 /// Names a file of an artifact.
 const TITLE: &str = "org.opencontainers.image.title";
 /// Most bytes of a file name.
@@ -99,12 +99,15 @@ pub fn push(
             }
             attach(&registry, &subject, entry).await?;
         }
-        Ok(Pushed { digest, size: bytes.len() as u64 })
+        Ok(Pushed { digest, size: bytes.len() as u64, media_type: media::OCI_MANIFEST.to_owned() })
     })
 }
 
 /// Adds an entry to the tag that stands in for the referrers API (distribution-spec, "Pushing Manifests with Subject").
-async fn attach(registry: &Registry, subject: &Digest, entry: Value) -> Result<(), Error> {
+///
+/// # Errors
+/// The registry cannot be asked, or refuses the list.
+pub async fn attach(registry: &Registry, subject: &Digest, entry: Value) -> Result<(), Error> {
     let known = registry.referrers(subject, None).await?;
     if known.by_registry {
         return Ok(());

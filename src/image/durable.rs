@@ -211,6 +211,7 @@ fn forget(roots: &Roots, db: &Db, row: &record::Layer) -> Result<(), Error> {
         let names = db.names()?;
         for image in db.images()?.into_iter().filter(|image| image.layers.contains(&row.chain_id)) {
             names.iter().filter(|(_, id)| *id == image.id).try_for_each(|(name, _)| tx.delete_name(name))?;
+            tx.dissolve_indexes(&image.id)?;
             match tx.delete_image(&image.id) {
                 Err(crate::state::Error::ImageInUse { .. }) => {}
                 other => other?,

@@ -5,10 +5,11 @@
 //! came with as long as its blobs are here, so that its digest survives; else one over the uncompressed layers.
 
 use super::bytes::{self, Outline};
-use super::{Error, content};
+use super::{Error, assembly, content};
 use crate::base::Roots;
 use crate::base::fs::{self, Context};
 use crate::oci::{Descriptor, Digest, ImageDocument, Index, Manifest, Platform, PlatformSpec, Reference, media};
+use crate::state::index::ImageIndex;
 use crate::state::{Db, record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -53,7 +54,15 @@ struct DockerImage {
 
 type Images<'a> = &'a [(Vec<Reference>, record::Image)];
 
-pub fn save(roots: &Roots, db: &Db, images: Images<'_>, form: Form, out: Output<'_>) -> Result<(), Error> {
+/// An index over images that are saved with it.
+pub struct Whole {
+    pub names: Vec<Reference>,
+    pub index: ImageIndex,
+    /// Id of the member that stands for all where a form has no indexes.
+    pub default: String,
+}
+
+pub fn save(roots: &Roots, db: &Db, (images, wholes): (Images<'_>, &[Whole]), form: Form, out: Output<'_>) -> Result<(), Error> {
     content::prepare(roots)?;
     let in_use = content::in_use(roots)?;
     let mut sink: Box<dyn Sink + '_> = match out {
@@ -61,7 +70,7 @@ pub fn save(roots: &Roots, db: &Db, images: Images<'_>, form: Form, out: Output<
         Output::Directory(path) => Box::new(DirSink::new(path)?),
     };
     match form {
-        Form::Docker | Form::Oci => save_layout(roots, db, images, form == Form::Docker, &mut *sink)?,
+        Form::Docker | Form::Oci => save_layout(roots, db, (images, wholes), form == Form::Docker, &mut *sink)?,
         Form::Dir => save_dir(roots, db, images, &mut *sink)?,
     }
     sink.finish()?;
@@ -69,19 +78,37 @@ pub fn save(roots: &Roots, db: &Db, images: Images<'_>, form: Form, out: Output<
     Ok(())
 }
 
-fn save_layout(roots: &Roots, db: &Db, images: Images<'_>, docker: bool, sink: &mut dyn Sink) -> Result<(), Error> {
+fn save_layout(roots: &Roots, db: &Db, (images, wholes): (Images<'_>, &[Whole]), docker: bool, sink: &mut dyn Sink) -> Result<(), Error> {
     let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
     let mut entries: Vec<Descriptor> = Vec::new();
     let mut list = Vec::new();
     let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex());
+    let mut manifests: BTreeMap<&str, Descriptor> = BTreeMap::new();
     for (position, (names, image)) in images.iter().enumerate() {
         let (descriptor, manifest) = describe(roots, db, position, image, &mut blobs)?;
-        entries.extend(named_entries(&descriptor, names));
-        list.push(DockerImage {
-            config: path(&manifest.config.digest),
-            repo_tags: names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect(),
-            layers: manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
-        });
+        let mut tags: Vec<&Reference> = names.iter().collect();
+        let mut alone = true;
+        for whole in wholes.iter().filter(|whole| whole.index.members.iter().any(|member| member.image == image.id)) {
+            // It is found through the index.
+            alone = false;
+            if whole.default == image.id {
+                tags.extend(&whole.names);
+            }
+        }
+        if alone || !names.is_empty() {
+            entries.extend(named_entries(&descriptor, names));
+        }
+        manifests.insert(&image.id, descriptor);
+        if alone || !tags.is_empty() || wholes.iter().any(|whole| whole.default == image.id) {
+            list.push(DockerImage {
+                config: path(&manifest.config.digest),
+                repo_tags: tags.into_iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect(),
+                layers: manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
+            });
+        }
+    }
+    for whole in wholes {
+        entries.extend(put_whole(whole, &manifests, &mut blobs)?);
     }
     let algorithms: BTreeSet<String> = blobs.keys().map(|digest| format!("blobs/{}/", digest.algorithm().as_str())).collect();
     for directory in std::iter::once("blobs/".to_owned()).chain(algorithms) {
@@ -96,6 +123,31 @@ fn save_layout(roots: &Roots, db: &Db, images: Images<'_>, docker: bool, sink: &
         put_bytes(sink, "manifest.json", &json(&list)?)?;
     }
     put_bytes(sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+}
+
+/// Adds an index and what is attested of its members to the blobs; its entries of `index.json`.
+fn put_whole(whole: &Whole, manifests: &BTreeMap<&str, Descriptor>, blobs: &mut BTreeMap<Digest, Blob>) -> Result<Vec<Descriptor>, Error> {
+    let member = |image: &str| manifests.get(image).cloned().ok_or_else(|| Error::Vanished(image.to_owned()));
+    let members = whole.index.members.iter().map(|entry| member(&entry.image)).collect::<Result<Vec<_>, _>>()?;
+    let made = assembly::assemble(&whole.index, &members, &whole.names)?;
+    for attached in made.attached {
+        blobs.extend(attached.blobs.into_iter().map(|blob| (Digest::of(&blob), Blob::Bytes(blob))));
+        blobs.insert(attached.digest, Blob::Bytes(attached.manifest));
+    }
+    let descriptor = Descriptor {
+        media_type: media::OCI_INDEX.to_owned(),
+        digest: made.digest.clone(),
+        size: made.bytes.len() as u64,
+        platform: None,
+        annotations: BTreeMap::new(),
+    };
+    blobs.insert(made.digest, Blob::Bytes(made.bytes));
+    Ok(named_entries(&descriptor, &whole.names))
+}
+
+/// The descriptor of an image's manifest as it would be saved.
+pub fn descriptor(roots: &Roots, db: &Db, image: &record::Image) -> Result<Descriptor, Error> {
+    Ok(describe(roots, db, 0, image, &mut BTreeMap::new())?.0)
 }
 
 /// The form has one manifest: the caller gives one image.

@@ -151,7 +151,7 @@ pub fn push(
         }
         let digest = Digest::of(&bytes);
         registry.put_manifest(target.tag().unwrap_or(digest.as_str()), kind, &bytes).await?;
-        Ok(Pushed { digest, size: bytes.len() as u64 })
+        Ok(Pushed { digest, size: bytes.len() as u64, media_type: kind.to_owned() })
     })
 }
 

@@ -62,6 +62,8 @@ pub struct Pushed {
     pub digest: Digest,
     /// Bytes of the manifest.
     pub size: u64,
+    /// Of the manifest, or of an index.
+    pub media_type: String,
 }
 
 /// A layer that the registry has now, and in which form.
@@ -151,7 +153,7 @@ impl Job<'_> {
         let name = reference.tag().unwrap_or(digest.as_str());
         self.registry.put_manifest(name, &kind, &bytes).await?;
         remember(db, image, reference, &digest, &layers, &descriptors);
-        Ok(Pushed { digest, size: bytes.len() as u64 })
+        Ok(Pushed { digest, size: bytes.len() as u64, media_type: kind })
     }
 
     /// Sees to it that the registry has one layer.

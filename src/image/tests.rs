@@ -326,9 +326,9 @@ fn saved_images_load_again_and_garbage_goes() {
     let pulled = pull_from(&server, &scratch, &db).unwrap();
     let name: Reference = "example.com/a/b:c".parse().unwrap();
     let mut tar = Vec::new();
-    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], Form::Docker, Output::Stream(&mut tar)).unwrap();
+    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], &[], Form::Docker, Output::Stream(&mut tar)).unwrap();
     let mut again = Vec::new();
-    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], Form::Docker, Output::Stream(&mut again)).unwrap();
+    save(&scratch.0, &db, &[(vec![name.clone()], pulled.image.clone())], &[], Form::Docker, Output::Stream(&mut again)).unwrap();
     assert_eq!(tar, again);
 
     let other = Scratch::new();

@@ -245,10 +245,11 @@ pub(super) fn any_name_holder(db: &Db, name: &str) -> Result<Option<ContainerId>
     id.map(|id| container_id(db, id)).transpose()
 }
 
-/// Names and containers that refer to an image.
+/// Names (also of indexes that have it) and containers that refer to an image.
 pub(super) fn image_users(db: &Db, id: &str) -> Result<(Vec<String>, Vec<ContainerId>), Error> {
     let what = format!("the users of image {id}");
-    let names = all(db, &what, "SELECT reference FROM names WHERE image_id=?1 ORDER BY reference", [id], |row| row.get(0))?;
+    let sql = "SELECT reference FROM names WHERE image_id=?1 UNION SELECT name FROM index_members WHERE image_id=?1 ORDER BY 1";
+    let names = all(db, &what, sql, [id], |row| row.get(0))?;
     let ids: Vec<String> = all(
         db,
         &what,

@@ -210,6 +210,28 @@ CREATE INDEX build_cache_by_layer ON build_cache (chain_id);
 CREATE TRIGGER build_cache_goes AFTER DELETE ON layers
 BEGIN DELETE FROM build_cache WHERE chain_id = OLD.chain_id; END;
 ",
+    r"
+-- Names that stand for images of several platforms, or for an image with what attests to it.
+CREATE TABLE indexes (
+    name TEXT PRIMARY KEY NOT NULL,
+    id TEXT NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX indexes_by_id ON indexes (id);
+CREATE TABLE index_members (
+    name TEXT NOT NULL,
+    image_id TEXT NOT NULL,
+    PRIMARY KEY (name, image_id)
+) WITHOUT ROWID;
+CREATE INDEX index_members_by_image ON index_members (image_id);
+CREATE TRIGGER indexes_go AFTER DELETE ON names
+BEGIN DELETE FROM indexes WHERE name = OLD.reference; END;
+-- A name that is written anew means something else.
+CREATE TRIGGER indexes_are_replaced AFTER INSERT ON names
+BEGIN DELETE FROM indexes WHERE name = NEW.reference; END;
+CREATE TRIGGER index_members_go AFTER DELETE ON indexes
+BEGIN DELETE FROM index_members WHERE name = OLD.name; END;
+",
 ];
 
 /// The schema this build reads and writes.

@@ -263,7 +263,7 @@ fn flags_of_other_builders_are_taken_or_refused_by_name() {
     for (flag, words) in [
         ("--squash", "a layer for each step"),
         ("--cache-to=type=inline", "--cache-to"),
-        ("--provenance=true", "only false"),
+        ("--provenance=mode=most", "neither min nor max"),
         ("--isolation=hyperv", "--isolation"),
         ("--progress=fancy", "expected auto, tty"),
         ("--allow=everything", "network.host"),

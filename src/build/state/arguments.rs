@@ -9,7 +9,15 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 const BUILDER: [&str; 2] = ["BUILDKIT_", "SOURCE_DATE_EPOCH"];
 
 /// Those of them that the builder heeds, or that change nothing (there is one syntax).
-const HEEDED: [&str; 2] = ["BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_SYNTAX"];
+const HEEDED: [&str; 7] = [
+    "BUILDKIT_BUILD_NAME",
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
+];
 
 pub fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|proxy| name == *proxy || name == proxy.to_ascii_lowercase())

@@ -21,7 +21,7 @@ impl Engine {
         let wanted = request.platform.as_deref().map(parse_platform).transpose()?;
         let host = Platform::host();
         if request.pull != PullPolicy::Always
-            && let Some(image) = self.local_image(&request.image)?
+            && let Some(image) = self.local_image_for(&request.image, wanted.as_ref())?
             && !self.is_lost(&image, &request.image)?
         {
             let document = document(&image)?;
@@ -64,6 +64,14 @@ impl Engine {
         Ok((pulled.image, document))
     }
 
+    /// As [`Engine::local_image`], but of a name for several platforms the image for the one that is wanted.
+    fn local_image_for(&self, text: &str, wanted: Option<&Platform>) -> Result<Option<record::Image>> {
+        match wanted.map(|platform| self.member_for(text, platform)).transpose()?.flatten() {
+            Some(member) => Ok(Some(member)),
+            None => self.local_image(text),
+        }
+    }
+
     /// This machine stopped before the image was on disk. What its name says can be had again, what an id says not.
     fn is_lost(&self, image: &record::Image, named: &str) -> Result<bool> {
         if crate::image::survived(&self.privilege.roots, &self.db, image)? {
@@ -86,7 +94,12 @@ impl Engine {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<record::Image> {
         let request = CreateContainer { image: image.to_owned(), platform: platform.map(str::to_owned), pull, ..CreateContainer::default() };
-        Ok(self.image_for(&request, warnings, progress)?.0)
+        let before = self.before_pull(image)?;
+        let (had, _) = self.image_for(&request, warnings, progress)?;
+        if let Some(before) = before {
+            self.keep_both(image, &before, &had)?;
+        }
+        Ok(had)
     }
 
     /// Id by reference of every image that the request mounts; pulled as the policy says, like the container's own.

@@ -33,7 +33,7 @@ impl Engine {
         let users = self.image_users(&view.image.id)?;
         let removal = decide(&view, name, force, &users)?;
         let removed = self.apply(&view, &removal)?;
-        if removal.delete {
+        if !removed.deleted.is_empty() {
             crate::image::collect_garbage(&self.privilege.roots, &self.db, false)?;
         }
         Ok(removed)
@@ -50,6 +50,7 @@ impl Engine {
 
     /// One transaction: the database refuses the image's row while a container refers to it.
     fn apply(&self, view: &ImageView, removal: &Removal) -> Result<RemovedImage> {
+        let others = self.other_members(&removal.names, &view.image.id)?;
         self.db.write(true, |tx| {
             for name in &removal.names {
                 tx.delete_name(&name.to_string())?;
@@ -63,7 +64,12 @@ impl Engine {
         let deleted = removal.delete.then(|| image("delete", &view.image.id));
         self.emit(removal.names.iter().map(|name| image("untag", &name.familiar())).chain(deleted));
         let untagged = removal.names.iter().map(|n| format!("Untagged: {}", n.familiar())).collect();
-        let deleted = if removal.delete { vec![format!("Deleted: {}", view.image.id)] } else { Vec::new() };
+        let mut deleted = if removal.delete { vec![format!("Deleted: {}", view.image.id)] } else { Vec::new() };
+        for id in others {
+            if self.remove_orphan(&id)? {
+                deleted.push(format!("Deleted: {id}"));
+            }
+        }
         Ok(RemovedImage { untagged, deleted })
     }
 

@@ -11,7 +11,7 @@ fn names(path: &std::path::Path) -> Vec<String> {
 fn save_all(scratch: &Scratch, db: &Db, image: &record::Image, form: Form) -> Vec<u8> {
     let mut tar = Vec::new();
     let named = vec!["example.com/a/b:c".parse().unwrap()];
-    save(&scratch.0, db, &[(named, image.clone())], form, Output::Stream(&mut tar)).unwrap();
+    save(&scratch.0, db, &[(named, image.clone())], &[], form, Output::Stream(&mut tar)).unwrap();
     tar
 }
 
@@ -53,13 +53,13 @@ fn forms_of_an_archive() {
         tar::Archive::new(oci.as_slice()).entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned()).collect();
     assert!(files.contains(&"index.json".to_owned()) && !files.contains(&"manifest.json".to_owned()), "{files:?}");
     let directory = scratch.0.data.join("saved");
-    save(&scratch.0, &db, &[(Vec::new(), image.clone())], Form::Dir, Output::Directory(&directory)).unwrap();
+    save(&scratch.0, &db, &[(Vec::new(), image.clone())], &[], Form::Dir, Output::Directory(&directory)).unwrap();
     let manifest: crate::oci::Manifest = serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap();
     for layer in &manifest.layers {
         assert!(layer.digest.matches(&fs::read(directory.join(layer.digest.hex())).unwrap()));
     }
     assert!(directory.join("version").is_file() && directory.join(manifest.config.digest.hex()).is_file());
-    assert!(save(&scratch.0, &db, &[(Vec::new(), image)], Form::Dir, Output::Directory(&directory)).is_err());
+    assert!(save(&scratch.0, &db, &[(Vec::new(), image)], &[], Form::Dir, Output::Directory(&directory)).is_err());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn damage_is_found_and_a_pull_mends_it() {
     assert_eq!(check(&scratch.0, &db, true).unwrap().findings, []);
     let found = check(&scratch.0, &db, false).unwrap().findings;
     assert_eq!(found.iter().map(|f| f.what.clone()).collect::<Vec<_>>(), [Damage::Layer(image.layers[0].clone())]);
-    let failed = save(&scratch.0, &db, &[(Vec::new(), image.clone())], Form::Docker, Output::Stream(&mut std::io::sink()));
+    let failed = save(&scratch.0, &db, &[(Vec::new(), image.clone())], &[], Form::Docker, Output::Stream(&mut std::io::sink()));
     assert!(matches!(failed, Err(Error::Damaged { .. })), "{failed:?}");
 
     forget_layer(&scratch.0, &db, &image.layers[0]).unwrap();
