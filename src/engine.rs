@@ -44,7 +44,8 @@
 //!   has it, which somebody has to take down. Only a tmpfs is mounted below the run root, since its users are to share it.
 //! - `O` on a bind is an overlay whose upper is dropped at the end of the container, at the latest with its next start or
 //!   removal. `U` writes only what has another owner, through descriptors, and refuses directories of the system.
-//! - `size=` of a plain volume is refused: project quotas could be tested on no file system here.
+//! - `size=` of a plain volume is a quota of the file system (a project on ext4 and XFS, a subvolume on btrfs), or an error that names
+//!   what the file system lacks. Rejected: a loop device for each (an image to grow, a mount to keep), and counting ourselves.
 //! - The network namespace of such a container belongs to its user namespace: it is cloned with init and the monitor
 //!   connects it at every start. So are its PID, IPC and UTS namespaces, and joining those of others is refused, where its
 //!   root would have no rights, unless they share the user namespace (`--userns container:`).
@@ -134,7 +135,11 @@ type Result<T> = std::result::Result<T, Error>;
 
 /// The hidden stages: None when this process was not started as one. `main` calls it before anything else.
 pub fn stage() -> Option<std::process::ExitCode> {
-    container::monitor_stage().or_else(container::step_stage).or_else(pod::pause_stage).or_else(crate::image::sync_stage)
+    container::monitor_stage()
+        .or_else(container::step_stage)
+        .or_else(pod::pause_stage)
+        .or_else(crate::runtime::stand_in_stage)
+        .or_else(crate::image::sync_stage)
 }
 
 /// One engine on one pair of roots.
@@ -147,6 +152,8 @@ pub struct Engine {
     /// See [`Settings::id_pool`].
     pub(crate) id_pool: Vec<(u32, u32)>,
     pub(crate) cni: CniSettings,
+    /// systemd's `NOTIFY_SOCKET`, for containers that are to tell when they are ready.
+    pub(crate) notify_socket: Option<std::path::PathBuf>,
 }
 
 /// Observed state of a container (record + live facts).
@@ -248,7 +255,7 @@ impl Engine {
     /// The database cannot be opened.
     pub fn open(privilege: Privilege, registry: RegistryConfig) -> Result<Self> {
         let db = crate::state::Db::open(&privilege.roots)?;
-        Ok(Engine { privilege, db, registry, defaults: Defaults::default(), id_pool: Vec::new(), cni: CniSettings::default() })
+        Ok(Engine { privilege, db, registry, defaults: Defaults::default(), id_pool: Vec::new(), cni: CniSettings::default(), notify_socket: None })
     }
 
     /// Another one on the same roots with the same settings: for another thread.
@@ -263,6 +270,7 @@ impl Engine {
             defaults: self.defaults.clone(),
             id_pool: self.id_pool.clone(),
             cni: self.cni.clone(),
+            notify_socket: self.notify_socket.clone(),
         })
     }
 
@@ -282,6 +290,12 @@ impl Engine {
     #[must_use]
     pub fn with_cni(self, cni: CniSettings) -> Self {
         Engine { cni, ..self }
+    }
+
+    /// Where what is started from now on tells that it is ready, if it is to.
+    #[must_use]
+    pub fn with_notify_socket(self, notify_socket: Option<std::path::PathBuf>) -> Self {
+        Engine { notify_socket, ..self }
     }
 }
 

@@ -40,6 +40,7 @@ mod log;
 mod log_read;
 mod peer;
 mod probe;
+mod readiness;
 mod relay;
 mod resolver;
 mod run;
@@ -56,6 +57,7 @@ pub use health::{Health, HealthPlan, HealthStatus, ProbeResult};
 pub use live::is_alive;
 pub use log::{LOST as LOG_LOST, LogContext, check_options as check_log_options, path as log_path, unreadable as unreadable_log};
 pub use log_read::{read_journal, read_log};
+pub use readiness::{Notify, notify_path};
 pub use resolver::Resolver;
 pub use stage::{requested as stage_requested, serve};
 
@@ -117,6 +119,9 @@ pub struct Config {
     /// How long each run may take: then it is killed.
     #[serde(default)]
     pub time_limit: Option<std::time::Duration>,
+    /// Whom to tell that it is ready.
+    #[serde(default)]
+    pub notify: Option<Notify>,
 }
 
 /// What the lifecycle writes into the event journal besides its own verbs.
@@ -142,6 +147,9 @@ pub struct Live {
     pub restart_count: u32,
     /// Exit code of the previous run while `pid` is None.
     pub last_exit: i32,
+    /// It waits at its gate: made, but not started.
+    #[serde(default)]
+    pub waiting: bool,
     /// When that run ended.
     #[serde(default)]
     pub last_end: Timestamp,
@@ -231,6 +239,8 @@ pub enum Event {
     },
     /// What [`Client::resolve`] asked for is done.
     Resolving,
+    /// What [`Client::hold`] asked for: it waits at its gate, whoever leaves.
+    Held,
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
 }

@@ -92,6 +92,7 @@ pub mod resctrl;
 mod root;
 mod source;
 mod stage;
+mod stand_in;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,7 @@ mod userns;
 pub use error::Error;
 pub use exe::{protected_exe, run_protected};
 pub use source::{Base, BindSource};
+pub use stand_in::{cgroup_namespace, stage as stand_in_stage, user_maps};
 
 use crate::sys::netns::Ahead;
 use oci_spec::runtime::{Process, Spec};

@@ -39,6 +39,7 @@ pub mod pidfd_signal;
 pub mod private_mounts;
 pub mod proc_stat;
 pub mod process;
+pub mod quota;
 pub mod rights;
 pub mod scheduling;
 pub mod seccomp;

@@ -25,6 +25,9 @@ pub struct Args {
     /// Do not pause a running container
     #[arg(long)]
     pub no_pause: bool,
+    /// Format of the manifest that save and push write: oci or docker
+    #[arg(short = 'f', long, default_value = "oci", value_name = "FORMAT")]
+    pub format: String,
     /// Make one layer of everything
     #[arg(short = 's', long)]
     pub squash: bool,
@@ -39,6 +42,11 @@ pub struct Args {
 /// # Errors
 /// No such container, a malformed name or instruction, or the layer cannot be made.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let docker_format = match args.format.as_str() {
+        "oci" => false,
+        "docker" => true,
+        other => return Err(Failure::invalid(format!("invalid value \"{other}\" for --format: expected oci or docker")).with_code(USAGE)),
+    };
     let options = CommitOptions {
         name: args.name,
         author: args.author,
@@ -46,6 +54,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         changes: args.change,
         pause: args.pause && !args.no_pause,
         squash: args.squash,
+        docker_format,
     };
     let id = context.engine()?.commit(&args.container, &options)?;
     if let Some(path) = &args.iidfile {

@@ -103,7 +103,9 @@ impl Context {
     pub fn engine(&self) -> Result<Engine, Failure> {
         let settings = self.settings();
         let engine = Engine::open(self.privilege.clone(), self.registry()?)?;
-        Ok(engine.with_defaults(settings.defaults.clone()).with_id_pool(settings.id_pool.clone()).with_cni(settings.cni.clone()))
+        let notify = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()).map(PathBuf::from);
+        let engine = engine.with_defaults(settings.defaults.clone()).with_id_pool(settings.id_pool.clone());
+        Ok(engine.with_cni(settings.cni.clone()).with_notify_socket(notify))
     }
 
     /// Text of `config.json`; None when there is none.

@@ -40,20 +40,29 @@ pub struct Args {
     /// User: name|uid[:group|gid]
     #[arg(short = 'u', long)]
     pub user: Option<String>,
+    /// Read the container's id from a file, as --cidfile of run writes it; then only the command follows
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<String>,
     /// Working directory
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// Container, command and arguments
-    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "CONTAINER COMMAND [ARG...]")]
+    #[arg(trailing_var_arg = true, required = true, num_args = 1.., value_name = "CONTAINER COMMAND [ARG...]")]
     pub words: Vec<String>,
 }
 
 /// # Errors
 /// Exit code 127 for a command that is not there, 126 for one that cannot be run (as this user, in this directory), 1 for us; the command's code comes back as Ok.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
-    let [name, command @ ..] = args.words.as_slice() else {
-        return Err(Failure::invalid("the container is missing").with_code(USAGE));
+    let from_file = args.cidfile.as_deref().map(super::pod::read_id).transpose()?;
+    let (name, command) = match (&from_file, args.words.as_slice()) {
+        (Some(id), command) => (id, command),
+        (None, [name, command @ ..]) => (name, command),
+        (None, []) => return Err(Failure::invalid("the container is missing").with_code(USAGE)),
     };
+    if command.is_empty() {
+        return Err(Failure::usage("error: COMMAND is missing\n\nUsage: rcon exec [OPTIONS] CONTAINER COMMAND [ARG...]", "rcon exec").with_code(1));
+    }
     // The stage is a copy of this process, and a container with CAP_SYS_PTRACE can open what it runs from.
     crate::runtime::run_protected().map_err(|e| Failure::caused("cannot protect the binary", &e))?;
     let stdin = args.interactive && !args.detach;

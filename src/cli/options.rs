@@ -199,7 +199,7 @@ pub struct Security {
     /// Cgroup namespace: private or host
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,
-    /// User namespace: host, auto[:size=N,uidmapping=…,gidmapping=…] or container:NAME
+    /// User namespace: host, auto[:size=N,uidmapping=…,gidmapping=…], container:NAME or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// Map users in a private user namespace: container:host:size

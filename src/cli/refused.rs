@@ -7,8 +7,9 @@ const NETWORKS: &str = "addresses come from the subnets of the network";
 const LATEST: &str = "name the container: `rcon ps -lq` tells the latest";
 const PLATFORM: &str = "name the platform in one: --platform os/arch[/variant]";
 const CREDENTIALS: &str = "registries are reached as `rcon login` and rcon.toml say";
+const MADE: &str = "a container keeps what it was made with: make another one";
+const LIMITS: &str = "limits of single devices stay as they were made: make the container anew";
 const WINDOWS: &str = "it is for Windows containers";
-const VOLUME: &str = "a volume's files are where `rcon volume inspect -f '{{.Mountpoint}}'` says; one with a file system of its own is mounted while a container uses it";
 const CHECKPOINT: &str = "the state of processes cannot be saved and restored (no CRIU)";
 
 /// Flags of a verb, by their long or short spelling.
@@ -30,7 +31,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("--cpu-rt-runtime", "real-time scheduling groups are not supported"),
     ("--credential-spec", WINDOWS),
     ("--creds", CREDENTIALS),
-    ("--group-entry", "the image's /etc/group is left as it is"),
     ("--dns", "a network has no name servers of its own: give them to its containers (run --dns)"),
     ("--ingress", "there is no swarm here"),
     ("--io-maxbandwidth", WINDOWS),
@@ -39,37 +39,59 @@ const FLAGS: &[(&str, &str)] = &[
     ("--isolation", WINDOWS),
     ("--kernel-memory", "Linux has no limit of kernel memory any more"),
     ("--latest", LATEST),
-    ("--link", "a link lasts as long as its container: make that one anew without it"),
     ("--link-local-ip", NETWORKS),
     ("--os", PLATFORM),
-    ("--passwd-entry", "the image's /etc/passwd is left as it is: --user takes ids that are not in it"),
-    ("--rootfs", "a container needs an image: make one of a directory with `tar -C DIR -c . | rcon import - NAME`"),
     ("--route", "a network has no routes of its own"),
     ("--runtime", "containers are run by rcon itself"),
     ("--scope", "networks are of this host only"),
-    ("--sdnotify", "readiness is not told to systemd: use a healthcheck and `rcon wait --condition healthy`"),
     ("--squash", "a build has a layer for each step: copy the result into a last stage FROM scratch"),
     ("--storage-opt", "a container's layer has no quota of its own: use a volume with a size for what may grow"),
     ("--sync", "lists are always in step with what runs"),
-    ("--systemd", "a systemd in a container is not set up automatically: mount what it needs (--tmpfs /run --tmpfs /tmp)"),
     ("--tls-verify", CREDENTIALS),
     ("--use-api-socket", DAEMON),
     ("--variant", PLATFORM),
+    ("--volume-driver", "there is one driver, local: give its options with --mount type=volume,volume-opt=…"),
     ("-l", LATEST),
+];
+
+/// The same of one verb only.
+const OF_VERB: &[(&str, &str, &str)] = &[
+    (" cp", "--overwrite", "a directory and a file do not take each other's place: remove the one that is there first"),
+    (" create", "--gidmap", "a pod has no user namespace: give the maps to containers outside of pods"),
+    (" create", "--gpus", "a pod has no devices of its own to look up: give --gpus to its containers"),
+    (" create", "--uidmap", "a pod has no user namespace: give the maps to containers outside of pods"),
+    (" exec", "--preserve-fds", "a command gets its standard streams only: mount what it is to read"),
+    (" update", "--device-read-bps", LIMITS),
+    (" update", "--device-read-iops", LIMITS),
+    (" update", "--device-write-bps", LIMITS),
+    (" update", "--device-write-iops", LIMITS),
+    (" update", "--blkio-weight-device", LIMITS),
+    (" update", "--env", MADE),
+    (" update", "--health-cmd", MADE),
+    (" update", "--health-interval", MADE),
+    (" update", "--health-on-failure", MADE),
+    (" update", "--health-retries", MADE),
+    (" update", "--health-start-period", MADE),
+    (" update", "--health-timeout", MADE),
+    (" update", "--no-healthcheck", MADE),
+    (" update", "--unsetenv", MADE),
 ];
 
 /// Verbs, as typed after `rcon`.
 const VERBS: &[(&str, &str)] = &[
     ("checkpoint", CHECKPOINT),
     ("container checkpoint", CHECKPOINT),
+    ("context create", DAEMON),
+    ("context export", DAEMON),
+    ("context import", DAEMON),
+    ("context rm", DAEMON),
+    ("context update", DAEMON),
     ("container restore", CHECKPOINT),
-    ("container init", "a container is set up and started in one step: use `rcon start`"),
-    ("init", "a container is set up and started in one step: use `rcon start`"),
     ("plugin", "there are no plugins"),
     ("restore", CHECKPOINT),
-    ("volume mount", VOLUME),
-    ("volume rename", "make another one of its files with `rcon volume clone OLD NEW`, then remove it"),
-    ("volume unmount", VOLUME),
+    ("system renumber", "locks are files named by what they lock: there are no numbers that could run out or clash"),
+    ("system service", DAEMON),
+    ("unshare", "rcon works as root, which needs no user namespace to see its files: `rcon container mount` shows them"),
     ("volume reload", "there are no volume plugins"),
     ("trust", "content trust (Notary) is not supported: see [trust] of rcon.toml"),
 ];
@@ -78,10 +100,11 @@ const VERBS: &[(&str, &str)] = &[
 pub fn flag(error: &clap::Error, path: &str) -> Option<(String, &'static str)> {
     let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg) else { return None };
     let name = typed.split(['=', ' ']).next().unwrap_or(typed);
-    // Docker's short flag of `rm` is not podman's.
-    let name = if name == "-l" && path.ends_with(" rm") { "--link" } else { name };
     if name == "--link" && path.ends_with(" connect") {
         return Some((name.to_owned(), "containers of a network know each other by name: give the other one an --alias"));
+    }
+    if let Some((_, _, reason)) = OF_VERB.iter().find(|(verb, flag, _)| *flag == name && path.ends_with(verb)) {
+        return Some((name.to_owned(), *reason));
     }
     FLAGS.iter().find(|(flag, _)| *flag == name).map(|(_, reason)| (name.to_owned(), *reason))
 }

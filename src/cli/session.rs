@@ -240,7 +240,8 @@ impl Relay<'_> {
                 return Err(Failure::invalid(message).with_code(code));
             }
             Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
-            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } | Event::Probed { .. } | Event::Resolving => Ok(()),
+            Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
+            Event::Probed { .. } | Event::Resolving | Event::Held => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::failure::{Class, Failure};
 use super::{
-    artifact, attach, boot, build, builder, check, clone, commit, completion, copy, create, diff, disk_usage, events, exec, exists, export, flags,
-    health, history, images, import, info, inspect, kill, login, logout, logs, manifest, mount, network, pause, pod, port, prune, ps, pull, push,
-    remove, rename, rmi, run, save, search, secret, start, stats, stop, system, tag, top, update, version, volume, wait,
+    artifact, attach, boot, build, builder, check, clone, commit, completion, copy, create, diff, disk_usage, endpoints, events, exec, exists,
+    export, flags, health, history, images, import, info, initialise, inspect, kill, login, logout, logs, manifest, mount, network, pause, pod, port,
+    prune, ps, pull, push, remove, rename, rmi, run, save, search, secret, start, stats, stop, system, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +49,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["ps"], ps::Args, ps::run),
     verb!(["create"], create::Args, create::run),
     verb!(["start"], start::Args, start::run),
+    verb!(["init"], initialise::Args, initialise::run),
     verb!(["stop"], stop::Args, stop::run),
     verb!(["restart"], stop::RestartArgs, stop::restart),
     verb!(["kill"], kill::Args, kill::run),
@@ -93,6 +94,7 @@ const CONTAINER: &[Verb] = &[
     verb!(["ls", "list", "ps"], ps::Args, ps::run),
     verb!(["create"], create::Args, create::run),
     verb!(["start"], start::Args, start::run),
+    verb!(["init"], initialise::Args, initialise::run),
     verb!(["stop"], stop::Args, stop::run),
     verb!(["restart"], stop::RestartArgs, stop::restart),
     verb!(["kill"], kill::Args, kill::run),
@@ -165,6 +167,9 @@ const VOLUME: &[Verb] = &[
     verb!(["export"], volume::ExportArgs, volume::export),
     verb!(["import"], volume::ImportArgs, volume::import),
     verb!(["clone"], volume::CloneArgs, volume::clone),
+    verb!(["rename"], volume::RenameArgs, volume::rename),
+    verb!(["mount"], volume::MountArgs, volume::mount),
+    verb!(["unmount", "umount"], volume::UnmountArgs, volume::unmount),
 ];
 
 const NETWORK: &[Verb] = &[
@@ -200,6 +205,13 @@ const SYSTEM: &[Verb] = &[
     verb!(["migrate"], system::MigrateArgs, system::migrate),
 ];
 
+const CONTEXT: &[Verb] = &[
+    verb!(["ls", "list"], endpoints::ListArgs, endpoints::list),
+    verb!(["show"], endpoints::ShowArgs, endpoints::current),
+    verb!(["use"], endpoints::UseArgs, endpoints::choose),
+    verb!(["inspect"], endpoints::InspectArgs, endpoints::inspect),
+];
+
 const HEALTHCHECK: &[Verb] = &[verb!(["run"], health::Args, health::run)];
 const POD: &[Verb] = &[
     verb!(["create"], pod::CreateArgs, pod::create),
@@ -231,6 +243,7 @@ pub const GROUPS: &[Group] = &[
     Group { names: &["network"], about: "Manage networks", verbs: NETWORK },
     Group { names: &["secret"], about: "Manage secrets", verbs: SECRET },
     Group { names: &["pod"], about: "Manage pods", verbs: POD },
+    Group { names: &["context"], about: "Show the engine that is used: this host", verbs: CONTEXT },
     Group { names: &["system"], about: "Manage the engine", verbs: SYSTEM },
 ];
 

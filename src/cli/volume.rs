@@ -1,10 +1,10 @@
-//! `volume create`, `ls`, `rm`, `exists`, `export`, `import` and `clone`.
+//! `volume create`, `ls`, `rm`, `exists`, `export`, `import`, `clone`, `rename`, `mount` and `unmount`.
 
 use super::context::{Context, is_missing};
 use super::failure::{self, Failure};
 use super::ps::{filters, labels};
 use super::template::{self, LABELS};
-use super::{output, save, session};
+use super::{output, save, session, table};
 use crate::engine::request::env;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -32,7 +32,7 @@ pub struct CreateArgs {
     /// Set a label
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
-    /// Option of the driver: type=, device=, o= (as mount(8)); uid=, gid=, nocopy for a plain directory
+    /// Option of the driver: type=, device=, o= (as mount(8)); for a plain directory uid=, gid=, nocopy, size= and inodes= (quotas)
     #[arg(short = 'o', long = "opt", value_name = "K=V")]
     pub opt: Vec<String>,
     /// Say nothing when a volume of that name exists with other options
@@ -100,6 +100,28 @@ pub struct CloneArgs {
     pub volume: String,
     #[arg(value_name = "NEW")]
     pub new: String,
+}
+
+/// Give a volume that no container uses another name
+#[derive(clap::Parser, Debug)]
+pub struct RenameArgs {
+    pub volume: String,
+    #[arg(value_name = "NEW")]
+    pub new: String,
+}
+
+/// Mount volumes on the host and print where their files are; without a name, list what is mounted
+#[derive(clap::Parser, Debug)]
+pub struct MountArgs {
+    #[arg(value_name = "VOLUME")]
+    pub volumes: Vec<String>,
+}
+
+/// Unmount volumes from the host; containers keep theirs
+#[derive(clap::Parser, Debug)]
+pub struct UnmountArgs {
+    #[arg(required = true, value_name = "VOLUME")]
+    pub volumes: Vec<String>,
 }
 
 /// # Errors
@@ -205,6 +227,43 @@ pub fn import(args: ImportArgs, context: &Context) -> Result<ExitCode, Failure> 
     };
     engine.import_volume(&args.volume, &mut *input)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// There is no such volume, it is in use, or the new name is taken.
+pub fn rename(args: RenameArgs, context: &Context) -> Result<ExitCode, Failure> {
+    context.engine()?.rename_volume(&args.volume, &args.new)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// The engine cannot be opened, or stdout cannot be written.
+pub fn mount(args: MountArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let engine = context.engine()?;
+    if args.volumes.is_empty() {
+        let lines: Vec<String> = engine.mounted_volumes()?.iter().map(|(name, place)| format!("{name}\t{}", place.display())).collect();
+        output::raw(&table::render(&lines))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut code = ExitCode::SUCCESS;
+    for name in &args.volumes {
+        match engine.mount_volume(name) {
+            Ok(place) => output::line(place.display())?,
+            Err(error) => {
+                Failure::from(error).print();
+                code = ExitCode::from(1);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// # Errors
+/// The engine cannot be opened, or stdout cannot be written.
+pub fn unmount(args: UnmountArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let engine = context.engine()?;
+    // A plain one has nothing to unmount, and that is what was asked for.
+    output::each(&args.volumes, |name| Ok(engine.unmount_volume(name).map(drop)?))
 }
 
 /// # Errors

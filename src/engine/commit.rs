@@ -33,6 +33,8 @@ pub struct CommitOptions {
     pub pause: bool,
     /// One layer with everything instead of one more layer.
     pub squash: bool,
+    /// Its manifest has Docker's media types instead of OCI's.
+    pub docker_format: bool,
 }
 
 impl Engine {
@@ -49,6 +51,12 @@ impl Engine {
         let view = self.view(name)?;
         if view.status == Status::Removing {
             return Err(Error::conflict(format!("container \"{name}\" is being removed")));
+        }
+        if let Some(rootfs) = &view.record.spec.rootfs {
+            return Err(Error::Invalid {
+                message: format!("container \"{name}\" has no image that another one could be made on: its root is {}", rootfs.directory.display()),
+                hint: Some(format!("make an image of all its files: rcon export {name} | rcon import - NAME")),
+            });
         }
         let image_id = view.record.spec.image_id.as_str();
         let image = self.db.image(image_id)?.ok_or_else(|| Error::no_such("image", image_id))?;
@@ -87,7 +95,12 @@ impl Engine {
     ) -> Result<String> {
         let base = (!options.squash).then_some(image);
         let config = |diff_id: Option<&Digest>| document(&image.config, diff_id, defaults, options, container);
-        let made = crate::image::add_layer(&self.privilege.roots, &self.db, &self.registry, base, layer, config, target)?;
+        let mut made = crate::image::add_layer(&self.privilege.roots, &self.db, &self.registry, base, layer, config, target)?;
+        if options.docker_format {
+            // The manifest is written when somebody wants it.
+            made.manifest_type = Some(crate::oci::media::DOCKER_MANIFEST.to_owned());
+            self.db.write(true, |tx| tx.put_image(&made))?;
+        }
         Ok(made.id)
     }
 }

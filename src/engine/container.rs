@@ -1,6 +1,8 @@
 //! The use cases of one container, a file each.
 
+mod accounts;
 mod attach;
+mod beneath;
 mod cdi;
 mod connect;
 mod create;
@@ -8,6 +10,7 @@ mod devices;
 mod duplicate;
 mod etc;
 mod exec;
+mod gate;
 mod health;
 mod host_mount;
 mod id_pool;
@@ -35,11 +38,13 @@ mod start;
 mod step;
 mod stop;
 mod sweep;
+mod systemd;
 mod update;
 mod validate;
 mod view;
 mod wait;
 
+pub(super) use beneath::Beneath;
 pub(super) use connect::{
     Joining, attach as attach_endpoint, connect as connect_endpoints, detach, detach_all, ensure as ensure_network, publish, route_by, unpublish,
 };
@@ -49,7 +54,7 @@ pub use lifecycle::monitor_stage;
 pub(super) use locks::{OperationLock, lock, try_lock, try_lock_at};
 pub(super) use mounts::{merge as merge_mounts, prepare_binds};
 pub(super) use names::generate as generate_name;
-pub(super) use oci_config::PodInputs;
+pub(super) use oci_config::{NOTIFY_INSIDE, PodInputs};
 pub(super) use paths::{masked_everywhere, read_only};
 pub(super) use remove::failpoint_at;
 pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of};

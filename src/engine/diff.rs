@@ -7,7 +7,6 @@
 use super::copy::portable_attributes;
 use super::{Engine, Error, Result};
 use crate::base::{ErrorKind, rooted};
-use crate::runtime::Overlay;
 use crate::state::record;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
@@ -79,9 +78,7 @@ impl Engine {
     }
 
     fn image_tree(&self, record: &record::Container) -> Result<OwnedFd> {
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
-        let overlay: Overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
-        Ok(overlay.mount_detached()?)
+        Ok(self.layers(record)?.mount_detached()?)
     }
 }
 
@@ -96,7 +93,8 @@ fn mount_points(record: &record::Container) -> BTreeSet<PathBuf> {
         record::SecretTarget::Mount { path, .. } => Some(path.clone()),
         record::SecretTarget::Env { .. } => None,
     });
-    own.chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).chain(secrets).collect()
+    let notify = (record.spec.host.readiness == Some(record::Readiness::Container)).then(|| PathBuf::from(super::container::NOTIFY_INSIDE));
+    own.chain(notify).chain(record.spec.mounts.iter().map(|mount| mount.destination.clone())).chain(secrets).collect()
 }
 
 fn io(operation: &str, path: &Path, errno: Errno) -> Error {

@@ -39,11 +39,8 @@ impl Engine {
     pub fn inspect_container(&self, name: &str, size: bool) -> Result<Value> {
         let view = self.view_revived(name)?;
         let roots = &self.privilege.roots;
-        let lowers = match self.db.image(&view.record.spec.image_id)? {
-            // A damaged image must not hide the container that uses it: it is left out here, and named by `start`.
-            Some(image) => crate::image::overlay(roots, &self.db, &image).ok(),
-            None => None,
-        };
+        // A damaged image must not hide the container that uses it: it is left out here, and named by `start`.
+        let lowers = self.layers(&view.record).ok();
         let absolute = |o: crate::runtime::Overlay| o.lowers.iter().map(|l| o.layers_dir.join(l).to_string_lossy().into_owned()).collect();
         let facts = Facts {
             view: &view,

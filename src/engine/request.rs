@@ -18,6 +18,7 @@ pub mod resources;
 pub mod restart;
 pub mod secret;
 pub mod security;
+pub mod start;
 pub mod tmpfs;
 pub mod ulimit;
 pub mod volume;
@@ -106,6 +107,9 @@ pub struct CreateContainer {
     /// `--volumes-from`.
     pub volumes_from: Vec<VolumesFrom>,
     pub health: HealthRequest,
+    /// `--rootfs`: then `image` is only what was typed.
+    pub rootfs: Option<record::Rootfs>,
+    pub systemd: start::Systemd,
     /// `--pod`.
     pub pod: Option<pod::JoinPod>,
     /// Everything else; `binds`, `volumes_from` inside are filled by the engine.

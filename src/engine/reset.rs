@@ -56,6 +56,9 @@ impl Engine {
             self.remove_pod(pod.id.as_str(), true, Some(0))?;
         }
         self.sweep_containers()?;
+        for (name, _) in self.mounted_volumes()? {
+            self.unmount_volume(name.as_str())?;
+        }
         done.volumes = self.prune_volumes(true, &[])?.deleted.len();
         failpoint_at("engine.reset.volumes")?;
         done.images = self.db.images()?.len();

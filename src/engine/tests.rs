@@ -31,6 +31,7 @@ impl Bed {
                 defaults: Defaults::default(),
                 id_pool: Vec::new(),
                 cni: CniSettings::default(),
+                notify_socket: None,
             },
         }
     }

@@ -4,8 +4,11 @@
 //! and removed after the row was deleted; what a crash left there is cleared before the name is used again, so that a
 //! new volume never shows the files of an old one.
 
+mod by_hand;
 pub(in crate::engine) mod driver;
 pub(in crate::engine) mod memory;
+mod quota;
+mod rename;
 
 use super::*;
 use crate::base::ErrorKind;
@@ -47,7 +50,6 @@ impl Engine {
         }
         let options: BTreeMap<String, String> = options.iter().cloned().collect();
         let driver = Driver::parse(&options).map_err(Error::invalid)?;
-        driver::check_host(&driver.place, &name)?;
         let volume = Volume { name, created: Timestamp::now(), driver: "local".to_owned(), labels, options, anonymous };
         let inserted = self.db.write(true, |tx| {
             let inserted = tx.insert_volume(&volume)?;
@@ -164,7 +166,9 @@ impl Engine {
     pub(in crate::engine) fn find_volume(&self, name: &str) -> Result<Volume> {
         let missing = || self.no_such("volume", name);
         let parsed: VolumeName = name.parse().map_err(|_| missing())?;
-        self.db.volume(&parsed)?.ok_or_else(missing)
+        let volume = self.db.volume(&parsed)?.ok_or_else(missing)?;
+        self.finish_rename(&volume.name)?;
+        Ok(volume)
     }
 
     /// When a container that used it ended last, or when it was made: the time of the directory around its data, which
@@ -178,7 +182,17 @@ impl Engine {
 
     /// Row first, in a transaction that checks the references again; then the files.
     fn delete_volume(&self, name: &VolumeName) -> Result<()> {
+        if let Some(place) = self.db.volume(name)?.and_then(|volume| self.place_by_hand(&volume)) {
+            return Err(Error::Conflict {
+                message: format!("cannot remove volume \"{name}\": it is mounted at {}", place.display()),
+                hint: Some(format!("rcon volume unmount {name}")),
+            });
+        }
+        let driver = self.db.volume(name)?.and_then(|volume| Driver::of(&volume).ok());
         self.db.write(true, |tx| tx.delete_volume(name).map_err(Error::from))?;
+        if let Some(driver) = driver {
+            quota::release(&driver.place, &self.volume_mountpoint(name));
+        }
         memory::take_down(&memory::place(&self.privilege.roots, name))?;
         fs::remove_tree(&self.privilege.roots.volumes().join(name.as_str()))?;
         self.emit([Event::new(EventKind::Volume, "destroy", name.as_str()).with("driver", "local")]);
@@ -191,6 +205,7 @@ impl Engine {
     /// `NoSuch`; its options are not understood.
     pub(in crate::engine) fn volume_base(&self, name: &VolumeName) -> Result<Option<(Base, bool)>> {
         let volume = self.db.volume(name)?.ok_or_else(|| Error::no_such("volume", name.as_str()))?;
+        self.finish_rename(name)?;
         Ok(match Driver::of(&volume)?.place {
             Place::Directory { .. } => Some((Base::Directory(self.volume_mountpoint(name)), false)),
             Place::Tmpfs { .. } => {
@@ -221,6 +236,7 @@ impl Engine {
     fn make_volume_dir(&self, name: &VolumeName, place: &Place) -> Result<()> {
         let parent = self.privilege.roots.volumes().join(name.as_str());
         let data = parent.join("_data");
+        self.finish_rename_from(name)?;
         fs::remove_tree(&parent)?;
         fs::create_dir_all(&parent, PARENT_MODE)?;
         fs::create_dir_all(&data, DATA_MODE)?;
@@ -228,7 +244,7 @@ impl Engine {
         for (path, mode) in [(&parent, PARENT_MODE), (&data, DATA_MODE)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("set mode of", path)?;
         }
-        driver::own(place, &data)
+        driver::set_up(place, name, &data).inspect_err(|_| forget(&parent))
     }
 
     /// Containers and pods as a message names them: `"web" (0123456789ab)`.
@@ -256,6 +272,13 @@ impl Engine {
             }
         }
         Ok(used)
+    }
+}
+
+/// Nothing was made: what could not be finished goes.
+fn forget(directory: &std::path::Path) {
+    if let Err(error) = fs::remove_tree(directory) {
+        tracing::debug!("{error}");
     }
 }
 

@@ -308,7 +308,8 @@ fn describe(
         Some((bytes, manifest)) => (bytes, manifest, image.manifest_type.clone().unwrap_or_else(|| media::OCI_MANIFEST.to_owned())),
         None => {
             let manifest = assemble(image, &outlines)?;
-            (json(&manifest)?, manifest, media::OCI_MANIFEST.to_owned())
+            let kind = manifest.media_type.clone().unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
+            (json(&manifest)?, manifest, kind)
         }
     };
     blobs.insert(manifest.config.digest.clone(), Blob::Bytes(image.config.clone()));
@@ -330,7 +331,7 @@ pub(super) fn manifest_descriptor(image: &record::Image, manifest: &[u8], kind: 
     Ok(Descriptor { media_type: kind.to_owned(), digest, size, platform: Some(platform), annotations: BTreeMap::new() })
 }
 
-/// An OCI manifest over the layers as they can be had.
+/// A manifest over the layers as they can be had: an OCI one, unless the image was made for Docker's format, which has no zstd.
 fn assemble(image: &record::Image, outlines: &[Outline]) -> Result<Manifest, Error> {
     let describe = |media_type: &str, digest: &Digest, size: u64| Descriptor {
         media_type: media_type.to_owned(),
@@ -339,21 +340,30 @@ fn assemble(image: &record::Image, outlines: &[Outline]) -> Result<Manifest, Err
         platform: None,
         annotations: BTreeMap::new(),
     };
+    let compression = |outline: &Outline| match media::layer(&outline.media_type) {
+        Ok(compression) if outline.compressed => compression,
+        _ => media::Compression::None,
+    };
+    let asked = image.manifest.is_none() && image.manifest_type.as_deref() == Some(media::DOCKER_MANIFEST);
+    let docker = asked && outlines.iter().all(|outline| compression(outline) != media::Compression::Zstd);
     let layer = |outline: &Outline| {
-        // An OCI manifest names OCI types; what the blob is does not change.
-        let kind = match media::layer(&outline.media_type).ok().filter(|_| outline.compressed) {
-            Some(media::Compression::Gzip) => media::OCI_LAYER_GZIP,
-            Some(media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
-            Some(media::Compression::None) | None => media::OCI_LAYER,
+        // A manifest names the types of its own format; what the blob is does not change.
+        let kind = match (docker, compression(outline)) {
+            (false, media::Compression::Gzip) => media::OCI_LAYER_GZIP,
+            (false, media::Compression::Zstd) => media::OCI_LAYER_ZSTD,
+            (false, media::Compression::None) => media::OCI_LAYER,
+            (true, media::Compression::Gzip) => media::DOCKER_LAYER_GZIP,
+            (true, _) => media::DOCKER_LAYER,
         };
         describe(kind, &outline.digest, outline.size)
     };
     let id = image.id.parse::<Digest>().map_err(|e| Error::Config { reference: image.id.clone(), why: e.to_string() })?;
-    let config = describe(media::OCI_CONFIG, &id, image.config.len() as u64);
+    let config = describe(if docker { media::DOCKER_CONFIG } else { media::OCI_CONFIG }, &id, image.config.len() as u64);
     let layers = outlines.iter().map(layer).collect();
     let own: Option<Manifest> = image.manifest.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     let annotations = own.map(|own| own.annotations).unwrap_or_default();
-    Ok(Manifest { schema_version: 2, media_type: Some(media::OCI_MANIFEST.to_owned()), config, layers, annotations })
+    let kind = if docker { media::DOCKER_MANIFEST } else { media::OCI_MANIFEST };
+    Ok(Manifest { schema_version: 2, media_type: Some(kind.to_owned()), config, layers, annotations })
 }
 
 /// One index entry a name, or one without a name.

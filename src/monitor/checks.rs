@@ -142,6 +142,10 @@ impl Monitor<'_> {
             }
         };
         health.checks.judge(well, probe.forgiven);
+        if well {
+            self.tell_healthy();
+        }
+        let Some(health) = &mut self.health else { return };
         // One that asked while this probe ran is told by the next.
         if health.asked {
             health.checks.hurry(Instant::now());

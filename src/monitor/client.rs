@@ -95,6 +95,14 @@ impl Client {
         self.send(&Request::Start)
     }
 
+    /// Leaves a created container waiting at its gate: any other client may start it. The monitor answers Held.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn hold(&mut self) -> Result<(), Error> {
+        self.send(&Request::Hold)
+    }
+
     /// Abandons a created container: the monitor tears down without starting.
     ///
     /// # Errors

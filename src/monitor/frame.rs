@@ -26,6 +26,8 @@ pub(super) enum Request {
     Descriptors,
     Start,
     Abandon,
+    /// Its creator leaves, and somebody else will start it.
+    Hold,
     Attach {
         stdout: bool,
         stderr: bool,
@@ -59,6 +61,7 @@ const RESIZE: u8 = 8;
 const STOP_REQUESTED: u8 = 9;
 const PROBE: u8 = 10;
 const RESOLVE: u8 = 11;
+const HOLD: u8 = 12;
 /// Milliseconds of a stop that waits for ever.
 const NEVER: u64 = u64::MAX;
 
@@ -71,6 +74,7 @@ const EXITED: u8 = 37;
 const GONE: u8 = 38;
 const PROBED: u8 = 39;
 const RESOLVING: u8 = 40;
+const HELD: u8 = 41;
 
 /// Appends one frame.
 pub(super) fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
@@ -91,6 +95,7 @@ impl Request {
             Request::Descriptors => put(&mut out, DESCRIPTORS, &[]),
             Request::Start => put(&mut out, START, &[]),
             Request::Abandon => put(&mut out, ABANDON, &[]),
+            Request::Hold => put(&mut out, HOLD, &[]),
             Request::Attach { stdout, stderr, stdin } => {
                 put(&mut out, ATTACH, &[&[u8::from(*stdout) | u8::from(*stderr) << 1 | u8::from(*stdin) << 2]]);
             }
@@ -117,6 +122,7 @@ impl Request {
             DESCRIPTORS => empty(Request::Descriptors),
             START => empty(Request::Start),
             ABANDON => empty(Request::Abandon),
+            HOLD => empty(Request::Hold),
             ATTACH => match payload[..] {
                 [flags] if flags < 8 => Ok(Request::Attach { stdout: flags & 1 != 0, stderr: flags & 2 != 0, stdin: flags & 4 != 0 }),
                 _ => Err(Malformed("an attach request with unknown flags")),
@@ -157,6 +163,7 @@ impl Event {
             }
             Event::Gone => put(out, GONE, &[]),
             Event::Resolving => put(out, RESOLVING, &[]),
+            Event::Held => put(out, HELD, &[]),
             Event::Probed { well } => put(out, PROBED, &[&[u8::from(*well)]]),
         }
     }
@@ -192,6 +199,7 @@ impl Event {
             }
             GONE => Ok(Event::Gone),
             RESOLVING => Ok(Event::Resolving),
+            HELD => Ok(Event::Held),
             PROBED => match payload[..] {
                 [well @ (0 | 1)] => Ok(Event::Probed { well: well == 1 }),
                 _ => Err(wrong),
@@ -256,6 +264,7 @@ mod tests {
             Request::Descriptors,
             Request::Start,
             Request::Abandon,
+            Request::Hold,
             Request::Attach { stdout: true, stderr: false, stdin: true },
             Request::Stdin(vec![0, 255]),
             Request::StdinEnd,
@@ -283,6 +292,7 @@ mod tests {
             Event::Exited { exit: Exit { code: 137, oom_killed: true, at }, restarting: true },
             Event::Probed { well: true },
             Event::Resolving,
+            Event::Held,
             Event::Gone,
         ];
         let mut all = Vec::new();

@@ -5,6 +5,7 @@
 
 use super::checks::Health;
 use super::peer::Peer;
+use super::readiness::Herald;
 use super::resolver::{MakeResolver, Resolver};
 use super::run::{Failure, Made, Maker, Run, Streams};
 use super::stdin::Stdin;
@@ -38,6 +39,7 @@ pub(super) struct Monitor<'a> {
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     pub(super) make_resolver: &'a MakeResolver,
     pub(super) resolver: Option<Box<dyn Resolver>>,
+    pub(super) herald: Option<Herald>,
     /// Init of the present run.
     pub(super) pid: Option<i32>,
     pub(super) peers: Vec<Peer>,
@@ -46,6 +48,8 @@ pub(super) struct Monitor<'a> {
     pub(super) stdin: Option<Stdin>,
     pub(super) console: Option<OwnedFd>,
     pub(super) gate: Option<Gate>,
+    /// Its creator has left it at its gate on purpose: others may open it.
+    pub(super) kept: bool,
     pub(super) stop: Stop,
     /// Init has ended: what is left in the pipes is read whoever holds back (it is bounded by the pipes).
     pub(super) draining: bool,
@@ -85,6 +89,7 @@ impl<'a> Monitor<'a> {
             lifecycle,
             make_resolver,
             resolver: None,
+            herald: None,
             pid: None,
             peers: vec![creator],
             health: None,
@@ -92,6 +97,7 @@ impl<'a> Monitor<'a> {
             stdin: None,
             console: None,
             gate: None,
+            kept: false,
             stop: Stop::default(),
             draining: false,
             restart_count: 0,
@@ -115,19 +121,15 @@ impl<'a> Monitor<'a> {
         // Requests that came right behind the configuration.
         self.serve(0, PollFlags::empty());
         self.tell(&Event::Created { pid: run.pid() });
-        match self.await_gate() {
+        match self.await_gate(run.as_ref()) {
             Gate::Start => {}
+            Gate::Abandon if self.kept => return self.never_ran(run.as_mut(), 0, None),
             Gate::Abandon => return self.tear_down(run.as_mut()),
-            Gate::Lost => {
-                self.clear(run.as_mut());
-                let exit = Exit { code: 128, oom_killed: false, at: Timestamp::now() };
-                self.lifecycle.finished(&exit, Some("the command that was starting the container died"));
-                return self.leave();
-            }
+            Gate::Lost => return self.never_ran(run.as_mut(), 128, Some("the command that was starting the container died")),
         }
         if let Err(failure) = run.start() {
-            self.tell(&Event::Failed { kind: failure.kind, message: failure.message });
-            return self.tear_down(run.as_mut());
+            self.tell(&Event::Failed { kind: failure.kind, message: failure.message.clone() });
+            return if self.kept { self.never_ran(run.as_mut(), failure.exit_code(), Some(&failure.message)) } else { self.tear_down(run.as_mut()) };
         }
         let (exit, error) = self.live(run, make);
         self.lifecycle.finished(&exit, error.as_deref());
@@ -179,18 +181,8 @@ impl<'a> Monitor<'a> {
         cgroup: crate::runtime::cgroup::Group,
         make: &mut Maker<'_>,
     ) -> Result<Box<dyn Run>, Option<String>> {
-        let mut facts = Live {
-            monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            pid: None,
-            start_ticks: 0,
-            started: Timestamp::NEVER,
-            restart_count: self.restart_count,
-            last_exit: exit.code,
-            last_end: exit.at,
-            oom_kills: self.oom_told,
-            next_start: None,
-            cgroup,
-        };
+        let none = Live { pid: None, start_ticks: 0, started: Timestamp::NEVER, ..self.facts(0, cgroup) };
+        let mut facts = Live { last_exit: exit.code, last_end: exit.at, ..none };
         loop {
             facts.next_start = Some(Timestamp::now().after(pause));
             self.publish(&facts);
@@ -251,27 +243,34 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    /// What is known of a process that has just been made.
+    fn facts(&self, pid: i32, cgroup: crate::runtime::cgroup::Group) -> Live {
+        Live {
+            monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            pid: Some(pid),
+            start_ticks: live::start_ticks(pid),
+            started: Timestamp::NEVER,
+            restart_count: self.restart_count,
+            last_exit: 0,
+            waiting: false,
+            last_end: Timestamp::NEVER,
+            oom_kills: self.oom_told,
+            next_start: None,
+            cgroup,
+        }
+    }
+
     /// The program runs: says so to the disk, the clients and the engine.
     fn announce(&mut self, run: &mut dyn Run) {
         let at = Timestamp::now();
         let pid = run.pid();
-        let facts = Live {
-            monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            pid: Some(pid),
-            start_ticks: live::start_ticks(pid),
-            started: at,
-            restart_count: self.restart_count,
-            last_exit: 0,
-            last_end: Timestamp::NEVER,
-            oom_kills: self.oom_told,
-            next_start: None,
-            cgroup: run.group(),
-        };
+        let facts = Live { started: at, ..self.facts(pid, run.group()) };
         self.begin_health();
         self.stop.begin(self.config.time_limit);
         self.publish(&facts);
         // First: whatever a client does next is told after the start.
         self.lifecycle.started(pid, at, self.restart_count);
+        self.tell_started();
         self.tell(&Event::Started { pid, at });
     }
 
@@ -427,16 +426,34 @@ impl<'a> Monitor<'a> {
         self.console = streams.console;
     }
 
-    fn await_gate(&mut self) -> Gate {
+    fn await_gate(&mut self, run: &dyn Run) -> Gate {
+        let mut told = false;
         loop {
             if let Some(gate) = self.gate {
                 return gate;
             }
-            if !self.peers.iter().any(|peer| peer.creator) {
+            if self.kept && (self.stays_down() || self.stop.forsaken().is_some()) {
+                return Gate::Abandon;
+            }
+            if self.kept && !std::mem::replace(&mut told, true) {
+                self.publish(&Live { waiting: true, ..self.facts(run.pid(), run.group()) });
+                self.tell(&Event::Held);
+            }
+            if !self.kept && !self.peers.iter().any(|peer| peer.creator) {
                 return Gate::Lost;
             }
-            self.turn(None, None);
+            // Whoever waits with it has an eye on it; one that is left alone may be killed unseen.
+            if self.turn(Some(run).filter(|_| self.kept), None).exited {
+                return Gate::Abandon;
+            }
         }
+    }
+
+    /// The end of one whose program was never executed, and whose creator does not take back what it did.
+    fn never_ran(mut self, run: &mut dyn Run, code: i32, error: Option<&str>) {
+        self.clear(run);
+        self.lifecycle.finished(&Exit { code, oom_killed: false, at: Timestamp::now() }, error);
+        self.leave();
     }
 
     fn tell(&mut self, event: &Event) {

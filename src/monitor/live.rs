@@ -9,6 +9,8 @@ use std::path::Path;
 
 pub(super) const LOCK: &str = "lock";
 pub(super) const SOCKET: &str = "monitor.sock";
+/// Of the container's own processes.
+pub(super) const NOTIFY: &str = "notify";
 const FACTS: &str = "live.json";
 
 /// True while a monitor holds the container's lock.
@@ -34,6 +36,11 @@ impl Live {
             return None;
         }
         serde_json::from_slice(&text).ok()
+    }
+
+    /// What the monitor published last, living or not: whether it waited at its gate.
+    pub fn was_waiting(live_dir: &Path) -> bool {
+        Live::read_own(live_dir).is_some_and(|live| live.waiting)
     }
 
     /// What this monitor published last.
@@ -80,7 +87,7 @@ pub(super) fn take_lock(live_dir: &Path) -> Result<File, Error> {
 /// Removes what the monitor made, the lock last; other files (and so the directory) are their owners'.
 pub(super) fn remove(live_dir: &Path) -> Vec<Error> {
     let mut failed: Vec<Error> = Health::forget(live_dir).err().into_iter().collect();
-    for name in [SOCKET, FACTS, LOCK] {
+    for name in [SOCKET, NOTIFY, FACTS, LOCK] {
         if let Err(error) = fs::remove_file(&live_dir.join(name)) {
             failed.push(error.into());
         }

@@ -5,6 +5,7 @@ use super::frame::Request;
 use super::life::{Gate, Monitor};
 use super::log::Writer;
 use super::peer::Peer;
+use super::readiness::Herald;
 use super::run::{Run, non_blocking};
 use super::stdin::Stdin;
 use super::{Event, live};
@@ -39,6 +40,7 @@ enum Source {
     Init,
     Oom,
     Probe,
+    Readiness,
     Listener,
     Stdin,
     Log,
@@ -68,6 +70,7 @@ impl Monitor<'_> {
                 Source::Init => turn.exited = true,
                 Source::Oom => self.oom_reported(run),
                 Source::Probe => self.probed(),
+                Source::Readiness => self.pass_on(),
                 Source::Listener => self.accept(),
                 Source::Stdin => self.feed(),
                 Source::Log => {}
@@ -98,6 +101,10 @@ impl Monitor<'_> {
                 sources.push(Source::Probe);
                 fds.push(PollFd::from_borrowed_fd(probe, PollFlags::IN));
             }
+        }
+        if let Some(words) = self.herald.as_ref().and_then(Herald::source).filter(|_| !self.draining) {
+            sources.push(Source::Readiness);
+            fds.push(PollFd::from_borrowed_fd(words, PollFlags::IN));
         }
         if self.peers.len() < MOST_PEERS {
             sources.push(Source::Listener);
@@ -227,7 +234,8 @@ impl Monitor<'_> {
     fn obey(&mut self, index: usize, request: Request) {
         let peer = &mut self.peers[index];
         match request {
-            Request::Start if peer.creator && self.gate.is_none() => self.gate = Some(Gate::Start),
+            Request::Start if (peer.creator || self.kept) && self.gate.is_none() => self.gate = Some(Gate::Start),
+            Request::Hold if peer.creator && self.gate.is_none() => self.kept = true,
             Request::Abandon if peer.creator && self.gate.is_none() => self.gate = Some(Gate::Abandon),
             Request::Attach { stdout, stderr, stdin } => {
                 (peer.stdout, peer.stderr) = (stdout, stderr);
@@ -249,7 +257,7 @@ impl Monitor<'_> {
             Request::StopRequested { grace, again } => self.stop_asked(index, grace, again),
             Request::Probe => self.probe_asked(index),
             Request::Resolve(plan) => self.resolve(index, &plan),
-            Request::Config { .. } | Request::Descriptors | Request::Start | Request::Abandon => {
+            Request::Config { .. } | Request::Descriptors | Request::Start | Request::Hold | Request::Abandon => {
                 tracing::warn!("a client of the monitor sent a request that only its creator may send once; it is dropped");
                 peer.closed = true;
             }

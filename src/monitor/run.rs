@@ -40,6 +40,15 @@ impl Failure {
         }
         Failure { kind, message }
     }
+
+    /// As a shell has it.
+    pub(super) fn exit_code(&self) -> i32 {
+        match self.kind {
+            FailureKind::NotFound => 127,
+            FailureKind::NotExecutable => 126,
+            FailureKind::Invalid | FailureKind::Other => 128,
+        }
+    }
 }
 
 impl From<Error> for Failure {

@@ -4,6 +4,7 @@ use super::client::{BATCH, STAGE};
 use super::frame::{CONFIG_LIMIT, Decoder, Request};
 use super::life::Monitor;
 use super::peer::Peer;
+use super::readiness::Herald;
 use super::relay;
 use super::resolver::MakeResolver;
 use super::run::{Containers, Failure};
@@ -76,9 +77,10 @@ fn supervise(
     let opened = live::take_lock(&config.live_dir).and_then(|lock| {
         let listener = relay::listen(&config.live_dir)?;
         let log = log::Writer::open(&config.container_dir, &config.live_dir, &config.log, &config.log_context)?;
-        Ok((lock, listener, log))
+        let herald = config.notify.clone().map(|notify| Herald::new(notify, &config.live_dir)).transpose()?;
+        Ok((lock, listener, log, herald))
     });
-    let (lock, listener, log) = match opened {
+    let (lock, listener, log, herald) = match opened {
         Ok(opened) => opened,
         Err(error) => return refuse(creator, error.into()),
     };
@@ -87,6 +89,7 @@ fn supervise(
     let engine = lifecycle(&config);
     let mut monitor = Monitor::new(config, lock, listener, log, engine, resolver, creator);
     monitor.held = held;
+    monitor.herald = herald;
     monitor.run(&mut || make.make());
     ExitCode::SUCCESS
 }

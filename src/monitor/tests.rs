@@ -193,6 +193,7 @@ fn setup(script: &'static str, options: Options) -> Setup {
         restart: RestartPolicy::No,
         auto_remove: false,
         time_limit: None,
+        notify: None,
         reserved: Timestamp::NEVER,
         netns_of_init: false,
         resolver: options.resolver.as_ref().map(|directory| serde_json::json!(directory)),
@@ -281,6 +282,37 @@ fn output_exit_log_and_end_come_in_order() {
     logged.sort();
     assert_eq!(logged, [(1, b"out\n".to_vec()), (1, b"tail".to_vec()), (2, b"err\n".to_vec())]);
     setup.finish(&["started 0", "exited 3 false", "finished 3 false"]);
+}
+
+#[test]
+fn one_that_is_held_waits_for_somebody_else() {
+    let mut setup = setup("echo out", Options::default());
+    assert!(matches!(setup.next(), Event::Created { .. }));
+    setup.client.hold().unwrap();
+    assert_eq!(setup.next(), Event::Held);
+    let live = Live::read(&setup.config.live_dir).unwrap();
+    assert!(live.waiting && live.pid.is_some());
+    let other = Client::connect(&setup.config.live_dir).unwrap();
+    // Its creator leaves.
+    setup.client = other;
+    setup.client.attach(true, true, false).unwrap();
+    setup.client.start().unwrap();
+    assert!(matches!(setup.next(), Event::Started { .. }));
+    let (out, _, rest) = collect(&mut setup.client);
+    assert_eq!((out.as_slice(), exits(&rest)), (&b"out\n"[..], vec![(0, false)]));
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
+}
+
+#[test]
+fn one_that_is_held_can_be_taken_down() {
+    let mut setup = setup("echo never", Options::default());
+    assert!(matches!(setup.next(), Event::Created { .. }));
+    setup.client.hold().unwrap();
+    assert_eq!(setup.next(), Event::Held);
+    setup.client.stop_requested(Some(Duration::from_secs(10))).unwrap();
+    let (out, _, rest) = collect(&mut setup.client);
+    assert_eq!((out.as_slice(), exits(&rest)), (&b""[..], Vec::new()));
+    setup.finish(&["finished 0 false"]);
 }
 
 #[test]

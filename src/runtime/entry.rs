@@ -184,7 +184,8 @@ fn own_streams(account: &Account) -> Result<(), Failure> {
 
 /// The working directory, which must be inside the root (CVE-2024-21626).
 fn enter(plan: &ProcessPlan) -> Result<(), Failure> {
-    rustix::process::chdir(&plan.cwd).at_path("change to working directory", &plan.cwd)?;
+    let entered = rustix::process::chdir(&plan.cwd).at_path("change to working directory", &plan.cwd);
+    entered.map_err(|failure| failure.of_working_directory(&plan.cwd))?;
     let real = rustix::process::getcwd(Vec::new()).at_path("find working directory", &plan.cwd)?;
     if real.as_bytes().first() == Some(&b'/') {
         return Ok(());

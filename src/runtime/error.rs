@@ -111,6 +111,16 @@ impl Failure {
         Failure { kind: FailureKind::Invalid, text: text.into(), errno: 0 }
     }
 
+    /// A working directory that is a file, or would be below one, is a mistake of who named it, not of the host.
+    pub fn of_working_directory(self, path: &Path) -> Self {
+        match self.errno {
+            libc::ENOTDIR | libc::EEXIST => {
+                Failure::invalid(format!("the working directory \"{}\" is not a directory in the container", path.display()))
+            }
+            _ => self,
+        }
+    }
+
     pub fn unsupported(text: impl Into<String>) -> Self {
         Failure { kind: FailureKind::Unsupported, text: text.into(), errno: 0 }
     }

@@ -105,7 +105,10 @@ impl<'a> Stage<'a> {
             }
             Step::Console => self.console(),
             Step::Sysctl(path, value) => self.sysctl(path, value),
-            Step::WorkingDirectory(path) => tree::make(self.root()?, path, tree::Leaf::Directory).map(drop),
+            Step::WorkingDirectory(path) => {
+                let made = tree::make(self.root()?, path, tree::Leaf::Directory);
+                made.map(drop).map_err(|failure| failure.of_working_directory(path))
+            }
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Loopback => net_devices::raise_loopback(),

@@ -73,6 +73,7 @@ pub struct Shares {
     pub ipc: bool,
     pub uts: bool,
     pub pid: bool,
+    pub cgroup: bool,
 }
 
 /// What the end of the last running member does.

@@ -2,9 +2,11 @@
 
 mod health;
 mod network;
+mod origin;
 
 pub use health::{HealthAction, Healthcheck};
 pub use network::{Attachment, DEFAULT_NETWORK, Driver, Endpoint, IpvlanMode, MacvlanMode, Network, Pool, is_interface_name};
+pub use origin::{Readiness, Rootfs};
 
 use crate::base::{ContainerId, ContainerName, Signal, Timestamp, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,8 @@ pub struct ContainerSpec {
     pub on_build: Vec<String>,
     /// The pod that it is a member of.
     pub pod: Option<Membership>,
+    /// Its root instead of an image's; then there is no `image_id`, and `image` is the directory as typed.
+    pub rootfs: Option<Rootfs>,
 }
 
 /// What binds a container to its pod besides the modes of its namespaces.
@@ -241,6 +245,12 @@ pub struct HostSpec {
     pub cdi: Vec<String>,
     /// Seconds after which each run is killed.
     pub timeout: Option<u32>,
+    /// Lines for `/etc/passwd` and `/etc/group` of a user and group in numbers that are not in them.
+    pub passwd_entry: Option<String>,
+    pub group_entry: Option<String>,
+    /// Its first process is a systemd: it has what that needs.
+    pub systemd: bool,
+    pub readiness: Option<Readiness>,
 }
 
 impl HostSpec {
@@ -505,6 +515,8 @@ pub enum PidMode {
 pub enum CgroupnsMode {
     Private,
     Host,
+    /// Shares that of its pod.
+    Pod,
 }
 
 /// User namespace on request.
@@ -526,6 +538,9 @@ pub enum UsernsMode {
         uids: Vec<IdMap>,
         gids: Vec<IdMap>,
     },
+    /// One that somebody else made, by its file (`/proc/PID/ns/user`, or where that is mounted), with the maps that it had
+    /// when the container was made.
+    Path { path: PathBuf, uids: Vec<IdMap>, gids: Vec<IdMap> },
 }
 
 /// `--userns auto`: how many ids, and which of them are not to come from the pool.
@@ -542,7 +557,7 @@ impl UsernsMode {
     pub fn maps(&self) -> Option<(&[IdMap], &[IdMap])> {
         match self {
             UsernsMode::Host | UsernsMode::Auto(_) => None,
-            UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } => Some((uids, gids)),
+            UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } | UsernsMode::Path { uids, gids, .. } => Some((uids, gids)),
         }
     }
 }

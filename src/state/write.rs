@@ -334,10 +334,12 @@ fn phase_text(phase: Phase) -> &'static str {
     }
 }
 
-/// Host ids of containers in the user namespace of another one, which may be gone.
+/// Host ids of containers in the user namespace of another one, which may be gone, or in one that is not of a container.
 fn joined(containers: &[Container]) -> Vec<(u32, u32)> {
     let of = |container: &Container| match &container.spec.host.userns {
-        UsernsMode::Container { uids, gids, .. } => uids.iter().chain(gids).map(|map| (map.host, map.size)).collect(),
+        UsernsMode::Container { uids, gids, .. } | UsernsMode::Path { uids, gids, .. } => {
+            uids.iter().chain(gids).map(|map| (map.host, map.size)).collect()
+        }
         _ => Vec::new(),
     };
     containers.iter().flat_map(of).collect()

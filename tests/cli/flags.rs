@@ -85,7 +85,7 @@ fn a_container_or_its_image_is_replaced_or_removed() {
 fn what_is_refused_names_itself() {
     let engine = Environment::new();
     for (flag, words) in [
-        ("--rootfs", "rcon import"),
+        ("--rootfs", "cannot find the container's root"),
         ("--storage-opt=size=1g", "--storage-opt is not supported"),
         ("--runtime=runc", "--runtime is not supported"),
         ("--isolation=hyperv", "Windows"),

@@ -198,7 +198,7 @@ fn volumes_with_options_are_mounted_while_they_are_used() {
     for (options, message) in [
         (&["-o", "type=ext4"][..], "device"),
         (&["-o", "x=1"], "invalid option \"x\""),
-        (&["-o", "size=1g"], "project quotas"),
+        (&["-o", "size=1g"], "quotas"),
         (&["-o", "type=nope", "-o", "device=x"], ""),
     ] {
         let done = engine.rcon(&[&["volume", "create"], options, &["bad"]].concat());

@@ -3,7 +3,7 @@
 use super::request::{all, usage};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::engine::request::{CreateContainer, FlagError, MountRequest, MountSource, gpus, link, secret};
+use crate::engine::request::{CreateContainer, FlagError, MountRequest, MountSource, gpus, link, secret, start};
 use crate::state::record::NetworkMode;
 use std::path::{Component, Path, PathBuf};
 
@@ -59,6 +59,21 @@ pub struct Extras {
     /// Know another container of the default bridge by a name: NAME[:ALIAS]
     #[arg(long, value_name = "NAME[:ALIAS]")]
     pub link: Vec<String>,
+    /// Take the first word for a directory that is the root, not for an image: DIR, or DIR:O to leave it as it is
+    #[arg(long)]
+    pub rootfs: bool,
+    /// Set up for a systemd as first process: true (if the command is one), always or false
+    #[arg(long, value_name = "WHEN")]
+    pub systemd: Option<String>,
+    /// Tell systemd ($NOTIFY_SOCKET) of its readiness: container (its processes do), conmon (once it runs), healthy or ignore
+    #[arg(long, value_name = "WHO")]
+    pub sdnotify: Option<String>,
+    /// Line of /etc/passwd for a numeric --user: $USERNAME, $UID, $GID, $NAME and $HOME are filled in
+    #[arg(long, value_name = "ENTRY")]
+    pub passwd_entry: Option<String>,
+    /// Line of /etc/group for a numeric group of --user: $GROUPNAME, $GID and $USERLIST are filled in
+    #[arg(long, value_name = "ENTRY")]
+    pub group_entry: Option<String>,
     /// Add GPUs by their CDI specs: all, a number, or "device=0,2"
     #[arg(long, value_name = "SPEC")]
     pub gpus: Vec<String>,
@@ -88,6 +103,17 @@ impl Extras {
         host.umask = self.umask.as_deref().map(umask).transpose()?;
         if self.rmi {
             host.auto_remove = true;
+        }
+        host.passwd_entry.clone_from(&self.passwd_entry);
+        host.group_entry.clone_from(&self.group_entry);
+        host.readiness = self.sdnotify.as_deref().map(start::parse_readiness).transpose()?.flatten();
+        request.systemd = self.systemd.as_deref().map(start::Systemd::parse).transpose()?.unwrap_or_default();
+        if self.rootfs {
+            if self.rmi {
+                return Err(usage("conflicting options: --rmi and --rootfs: there is no image to remove"));
+            }
+            let cwd = std::env::current_dir().map_err(|e| Failure::caused("cannot find the current directory", &e))?;
+            request.rootfs = Some(start::parse_rootfs(&request.image, &cwd)?);
         }
         if self.replace && request.name.is_none() {
             return Err(usage("--replace needs --name"));

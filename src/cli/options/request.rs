@@ -127,6 +127,7 @@ impl Options {
             ipc: security.ipc.is_some(),
             pid: security.pid.is_some(),
             uts: security.uts.is_some(),
+            cgroup: security.cgroupns.is_some(),
             restart: self.restart.is_some(),
         };
         Ok(Some(pod::JoinPod { given, ..pod::parse(&named)? }))

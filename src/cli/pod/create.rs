@@ -18,7 +18,7 @@ pub struct Args {
     /// Name of the pod
     #[arg(short = 'n', long)]
     pub name: Option<String>,
-    /// Namespaces that the containers share: net,ipc,uts and pid, or none; +pid adds to the default
+    /// Namespaces that the containers share: net,ipc,uts,pid and cgroup, or none; +pid adds to the default
     #[arg(long, default_value = "ipc,net,uts", value_name = "LIST")]
     pub share: String,
     /// Containers' control groups are below the pod's
@@ -94,6 +94,9 @@ pub struct Inside {
     /// Add a device: host[:container][:rwm]
     #[arg(long, value_name = "SPEC")]
     pub device: Vec<String>,
+    /// Block I/O weight of a device: /device:weight
+    #[arg(long, value_name = "SPEC")]
+    pub blkio_weight_device: Vec<String>,
     /// Limit reading: /device:bytes per second
     #[arg(long, value_name = "SPEC")]
     pub device_read_bps: Vec<String>,
@@ -215,6 +218,7 @@ impl Args {
             cpuset_mems: live.cpuset_mems.unwrap_or_default(),
             pids_limit: live.pids_limit,
             blkio_weight: live.blkio_weight,
+            blkio_weight_device: all(&self.inside.blkio_weight_device, resources::parse_weight_device)?,
             device_read_bps: throttle("--device-read-bps", &self.inside.device_read_bps)?,
             device_write_bps: throttle("--device-write-bps", &self.inside.device_write_bps)?,
             ..Resources::default()

@@ -127,7 +127,7 @@ fn row(view: &PodView, trunc: bool, now: Timestamp) -> Value {
     let pod = &view.pod;
     let joined = |of: &dyn Fn(&View) -> String| view.members.iter().map(of).collect::<Vec<_>>().join(",");
     let shares = pod.spec.shares;
-    let namespaces = [(shares.ipc, "ipc"), (shares.net, "net"), (shares.pid, "pid"), (shares.uts, "uts")];
+    let namespaces = [(shares.cgroup, "cgroup"), (shares.ipc, "ipc"), (shares.net, "net"), (shares.pid, "pid"), (shares.uts, "uts")];
     json!({
         "Id": if trunc { pod.id.short() } else { pod.id.as_str() },
         "Name": pod.name.as_str(),

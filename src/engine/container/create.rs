@@ -8,12 +8,12 @@ use super::mounts::Mounts;
 use super::oci_mounts::volume_data;
 use super::remove::failpoint_at;
 use super::resources::HostFacts;
-use super::{etc, health, id_pool, image, merge, mounts, names, oci_config, validate};
+use super::{etc, health, id_pool, image, merge, mounts, names, oci_config, systemd, validate};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ContainerName, Undo, copy_tree};
 use crate::image::Progress;
 use crate::oci::{ImageDefaults, ImageDocument};
-use crate::state::record::{self, Container, ContainerSpec, HostSpec, IpcMode, NetworkMode, PidMode, UsernsMode, Volume};
+use crate::state::record::{self, Container, ContainerSpec, HostSpec, IdMap, IpcMode, NetworkMode, PidMode, Readiness, UsernsMode, Volume};
 use crate::state::{Db, Tx};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -139,6 +139,8 @@ impl Engine {
         let (image, document) = self.image_for(request, &mut warnings, progress)?;
         failpoint_at("engine.create.image")?;
         let defaults = document.config.clone().unwrap_or_default();
+        let request = systemd::set_up(request, &defaults, &facts)?;
+        let request = &*request;
         let image_volumes: Vec<String> = defaults.volumes.iter().flatten().map(|(path, _)| path.clone()).collect();
         let images = self.mounted_images(request, &mut warnings, progress)?;
         let merged = mounts::merge(&request.mounts, &inherited, &image_volumes, &images)?;
@@ -152,6 +154,8 @@ impl Engine {
         }
         let record = new_record(request, host, &image, &document, &defaults, &merged, &mut warnings)?;
         oci_config::check(&record)?;
+        // What it is on must be there before anything is made.
+        self.beneath_with(&record, &image)?;
         super::devices::look_up(&record.spec.host)?;
         etc::check(&record.spec.host)?;
         mounts::prepare_binds(&request.mounts, &mut warnings)?;
@@ -160,6 +164,7 @@ impl Engine {
         prepared.undo = undo;
         let lock = locks::lock(&self.privilege.roots, &prepared.record.id)?;
         self.make_directories(&mut prepared)?;
+        self.add_accounts(&prepared.record, &prepared.image, &mut prepared.warnings)?;
         self.copy_secrets(&prepared.record)?;
         failpoint_at("engine.create.directories")?;
         self.make_volumes(&mut prepared, &merged, &lock)?;
@@ -171,6 +176,10 @@ impl Engine {
     fn resolve_joined(&self, host: &mut HostSpec) -> Result<()> {
         if let UsernsMode::Container { id, .. } = &host.userns {
             host.userns = self.shared_userns(id)?;
+            validate::namespaces(host)?;
+        }
+        if let UsernsMode::Path { path, uids, gids } = &mut host.userns {
+            (*uids, *gids) = user_maps(path)?;
             validate::namespaces(host)?;
         }
         let userns = host.userns.clone();
@@ -240,10 +249,11 @@ impl Engine {
             let data = volume_data(&volumes, &volume.name);
             let known = self.db.volume(&volume.name)?;
             let is_new = known.is_none();
+            self.finish_rename(&volume.name)?;
             let driver = Driver::of(known.as_ref().unwrap_or(volume))?;
             if is_new {
-                driver::check_host(&driver.place, &volume.name)?;
                 prepared.new_volumes.push(volume.clone());
+                self.finish_rename_from(&volume.name)?;
                 // Without a row, whatever lies here is debris of a create that died.
                 crate::base::fs::remove_tree(&data)?;
                 prepared.undo.push("volume directory", {
@@ -253,7 +263,7 @@ impl Engine {
             }
             if !data.exists() {
                 make_directory(&data, 0o755)?;
-                driver::own(&driver.place, &data)?;
+                driver::set_up(&driver.place, &volume.name, &data)?;
             }
             let Some((_, destination)) = merged.own.iter().find(|(name, _)| *name == volume.name) else { continue };
             let Some(target) = driver.open_to_fill(&volume.name, &data)? else { continue };
@@ -263,8 +273,8 @@ impl Engine {
             let root = match &image_root {
                 Some(root) => root,
                 None => {
-                    let overlay = crate::image::overlay(&self.privilege.roots, &self.db, &prepared.image)?;
-                    let mounted = overlay.mount_detached().map_err(|e| self.blame_image(&prepared.image.id, e.into()));
+                    let beneath = self.beneath_with(&prepared.record, &prepared.image)?;
+                    let mounted = beneath.open().map_err(|e| self.blame_image(&prepared.image.id, e.into()));
                     image_root.insert(mounted?)
                 }
             };
@@ -274,11 +284,21 @@ impl Engine {
     }
 }
 
+/// The maps of a user namespace by its file, as they are now.
+///
+/// # Errors
+/// It is no user namespace, or has no ids.
+pub(super) fn user_maps(path: &Path) -> Result<(Vec<IdMap>, Vec<IdMap>)> {
+    let (uids, gids) = crate::runtime::user_maps(path)?;
+    let maps = |ranges: Vec<(u32, u32, u32)>| ranges.into_iter().map(|(container, host, size)| IdMap { container, host, size }).collect();
+    Ok((maps(uids), maps(gids)))
+}
+
 /// The container that a container's user namespace was made for; None for that of the host.
 fn userns_root(container: &Container) -> Option<String> {
     match &container.spec.host.userns {
         UsernsMode::Host | UsernsMode::Auto(_) => None,
-        UsernsMode::Mapped { .. } => Some(container.id.to_string()),
+        UsernsMode::Mapped { .. } | UsernsMode::Path { .. } => Some(container.id.to_string()),
         UsernsMode::Container { root, .. } => Some(root.clone()),
     }
 }
@@ -288,7 +308,7 @@ fn require_one_userns(own: &UsernsMode, target: &Container, flag: &str) -> Resul
     let shared = match own {
         UsernsMode::Host => true,
         UsernsMode::Container { root, .. } => userns_root(target).as_ref() == Some(root),
-        UsernsMode::Mapped { .. } | UsernsMode::Auto(_) => false,
+        UsernsMode::Mapped { .. } | UsernsMode::Path { .. } | UsernsMode::Auto(_) => false,
     };
     if shared {
         return Ok(());
@@ -355,6 +375,11 @@ fn new_record(
         (None, _) => id.short().to_owned(),
     };
     let healthcheck = health::merge(&request.health, defaults, warnings)?;
+    let probed = healthcheck.as_ref().is_some_and(|check| check.command(defaults.shell.as_deref().unwrap_or_default()).is_some());
+    if host.readiness == Some(Readiness::Healthy) && !probed {
+        let message = "--sdnotify healthy needs a health check, and neither the image nor the command line has one".to_owned();
+        return Err(Error::Invalid { message, hint: Some("give --health-cmd, or use --sdnotify conmon".to_owned()) });
+    }
     let spec = ContainerSpec {
         version: SPEC_VERSION,
         image: request.image.clone(),
@@ -374,6 +399,7 @@ fn new_record(
         shell: defaults.shell.clone().unwrap_or_default(),
         on_build: defaults.on_build.clone().unwrap_or_default(),
         pod: request.pod.as_ref().and_then(|pod| pod.membership.clone()),
+        rootfs: request.rootfs.clone(),
     };
     let name = request.name.clone().unwrap_or_else(|| names::generate(0));
     Ok(Container::new(id, name, spec))

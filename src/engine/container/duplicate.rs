@@ -118,17 +118,20 @@ impl Engine {
         host.mac_address = None;
         host.cidfile.clear();
         let wanted = request.image.as_ref().unwrap_or(&original.spec.image_id);
-        let create = CreateContainer { image: wanted.clone(), pull: PullPolicy::Missing, ..CreateContainer::default() };
+        let rootfs = original.spec.rootfs.clone().filter(|_| request.image.is_none());
+        let create = CreateContainer { image: wanted.clone(), rootfs: rootfs.clone(), pull: PullPolicy::Missing, ..CreateContainer::default() };
         let (found, document) = self.image_for(&create, &mut warnings, progress)?;
         if let Some(name) = &request.image {
             record.spec.image.clone_from(name);
             record.spec.image_id.clone_from(&found.id);
             record.spec.platform = image::platform_text(&document);
         }
+        record.spec.rootfs = rootfs;
         let own = own_volumes(&mut record.spec.mounts, record.created);
         let lock = locks::lock(&self.privilege.roots, &record.id)?;
         let mut prepared = Prepared::new(record, own.volumes.clone(), warnings, found);
         self.make_directories(&mut prepared)?;
+        self.add_accounts(&prepared.record, &prepared.image, &mut prepared.warnings)?;
         self.take_secrets(&original.id, &prepared.record)?;
         failpoint_at("engine.clone.directories")?;
         self.make_volumes(&mut prepared, &own, &lock)?;

@@ -70,6 +70,18 @@ pub(in crate::engine) fn follow(directory: &Path, before: &Container, now: &Cont
     Ok(())
 }
 
+/// Takes the lines out of hosts that give these names to an address.
+pub(super) fn forget(directory: &Path, address: IpAddr, names: &[String]) -> Result<()> {
+    let path = directory.join("hosts");
+    let text = std::fs::read_to_string(&path).on("read", &path)?;
+    let is_gone = |line: &&str| {
+        let mut words = line.split_ascii_whitespace();
+        words.next().and_then(|word| word.parse().ok()) == Some(address) && words.all(|word| names.iter().any(|name| name == word))
+    };
+    let kept: String = text.lines().filter(|line| !is_gone(line)).flat_map(|line| [line, "\n"]).collect();
+    write(&path, &kept)
+}
+
 fn resolv_text(host: &HostSpec, networks: &[Network]) -> Result<String> {
     let systemd = optional("/run/systemd/resolve/resolv.conf")?;
     let text = optional("/etc/resolv.conf")?.unwrap_or_default();

@@ -29,6 +29,7 @@ impl Engine {
             // Its monitor was killed, perhaps, and it is to come back.
             None => self.init_of_revived(name)?,
         };
+        super::view::require_started(&live, name)?;
         if live.cgroup.is_frozen() {
             return Err(Error::Conflict { message: format!("container {name} is paused"), hint: Some("unpause it before exec".to_owned()) });
         }
@@ -110,7 +111,7 @@ impl Engine {
             alone.spec.host.pid = PidMode::Private;
         }
         alone.spec.host.userns = match std::mem::take(&mut alone.spec.host.userns) {
-            UsernsMode::Container { uids, gids, .. } => UsernsMode::Mapped { uids, gids },
+            UsernsMode::Container { uids, gids, .. } | UsernsMode::Path { uids, gids, .. } => UsernsMode::Mapped { uids, gids },
             own => own,
         };
         if matches!(alone.spec.host.network, NetworkMode::Container(_)) && alone.spec.host.userns != UsernsMode::Host {

@@ -7,10 +7,10 @@
 use super::super::{Engine, Error, Result, Status, View};
 use super::locks;
 use super::remove::failpoint_at;
-use super::view::{init_pidfd, running};
+use super::view::init_pidfd;
 use crate::base::ErrorKind;
 use crate::base::fs::Context;
-use crate::runtime::Upper;
+use crate::monitor::Live;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
@@ -72,8 +72,9 @@ impl Engine {
     /// A detached mount of its root.
     fn tree(&self, view: &View, directory: &Path) -> Result<OwnedFd> {
         if view.pid != 0 {
-            let live = running(&self.privilege.roots, &view.record.id, view.record.name.as_str())?;
             let gone = || Error::conflict(format!("container {} has just ended", view.record.name));
+            // Also of one that waits at its gate: it has its root.
+            let live = Live::read(&self.privilege.roots.live(&view.record.id)).ok_or_else(gone)?;
             let init = init_pidfd(&live).ok_or_else(gone)?;
             let clone = move || -> std::io::Result<OwnedFd> {
                 crate::sys::namespace::unshare(UnshareFlags::FS)?;
@@ -85,11 +86,7 @@ impl Engine {
             let joined = std::thread::spawn(clone).join().unwrap_or_else(|_| Err(std::io::Error::other("the thread that copies the mount panicked")));
             return joined.map_err(|e| failed("copy the mount of the container for", directory, e));
         }
-        let record = &view.record;
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
-        let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
-        overlay.upper = Some(Upper { upper: directory.join("upper"), work: directory.join("work"), volatile: false });
-        Ok(overlay.mount_detached()?)
+        Ok(self.beneath(&view.record)?.for_writing(directory, false).open()?)
     }
 
     /// Takes the mount down. False: there was none.

@@ -15,6 +15,9 @@ impl Engine {
         warnings: &mut Vec<String>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(record::Image, ImageDocument)> {
+        if request.rootfs.is_some() {
+            return Ok(no_image());
+        }
         let wanted = request.platform.as_deref().map(parse_platform).transpose()?;
         let host = Platform::host();
         if request.pull != PullPolicy::Always
@@ -143,6 +146,24 @@ impl Engine {
             _ => Err(Error::Ambiguous { what: "image", name: text.to_owned() }),
         }
     }
+}
+
+/// What a directory of the host has in the place of an image: nothing that a container would get from it.
+fn no_image() -> (record::Image, ImageDocument) {
+    let host = Platform::host();
+    let document = ImageDocument { os: host.os, architecture: host.arch, variant: host.variant, ..ImageDocument::default() };
+    let none = record::Image {
+        id: String::new(),
+        config: Vec::new(),
+        manifest_digest: None,
+        manifest: None,
+        manifest_type: None,
+        layers: Vec::new(),
+        size: 0,
+        created: crate::base::Timestamp::NEVER,
+        pulled: crate::base::Timestamp::NEVER,
+    };
+    (none, document)
 }
 
 /// The image's parsed config document.

@@ -21,6 +21,42 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Ids of the containers that need this one, each after those that need it in turn.
+    ///
+    /// # Errors
+    /// `NoSuch`; the database's failure.
+    pub fn dependents(&self, name: &str) -> Result<Vec<String>> {
+        let id = self.find(name)?.id.to_string();
+        let all = self.db.containers()?;
+        let mut found = vec![id.clone()];
+        // What is found is looked at in turn; a circle ends where it began.
+        let mut next = 0;
+        while let Some(needed) = found.get(next).cloned() {
+            let more = all.iter().filter(|record| needs(record, &needed)).map(|record| record.id.to_string());
+            for dependent in more.collect::<Vec<_>>() {
+                if !found.contains(&dependent) {
+                    found.push(dependent);
+                }
+            }
+            next += 1;
+        }
+        found.reverse();
+        found.pop();
+        Ok(found)
+    }
+}
+
+/// Whether a container cannot be without that one.
+fn needs(record: &Container, id: &str) -> bool {
+    let host = &record.spec.host;
+    let joins = matches!(&host.network, NetworkMode::Container(other) if other == id)
+        || matches!(&host.ipc, IpcMode::Container(other) if other == id)
+        || matches!(&host.pid, PidMode::Container(other) if other == id)
+        || matches!(&host.userns, UsernsMode::Container { id: other, .. } if other == id);
+    joins || host.requires.iter().any(|other| other == id) || host.links.iter().any(|link| link.container == id)
+}
+
 /// `NoSuch` of a container whose namespace is to be joined: it was there when this one was created.
 pub(super) fn removed(error: Error, id: &str, what: &str) -> Error {
     match error {

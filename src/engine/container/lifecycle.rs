@@ -175,6 +175,13 @@ impl EngineLifecycle {
         record.phase = Phase::Exited;
         record.endpoints.clear();
         record.published.clear();
+        if self.started.is_never() && error.is_none() {
+            // It was set up, and taken down without having been started: it is what it was before.
+            if record.finished.is_never() {
+                (record.phase, record.started) = (Phase::Created, Timestamp::NEVER);
+            }
+            return;
+        }
         record.exit_code = exit.code;
         record.finished = exit.at;
         record.oom_killed = exit.oom_killed;

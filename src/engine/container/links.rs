@@ -58,6 +58,32 @@ impl Engine {
         Ok(Linked { names, address, env: variables(record.name.as_str(), &link.alias, other, address) })
     }
 
+    /// Takes a link away, named `CONTAINER/ALIAS` as Docker does. The names go out of a running container's hosts file; the
+    /// variables of its processes stay.
+    ///
+    /// # Errors
+    /// `NoSuch` for the container or the alias; `Invalid` for another form.
+    pub fn unlink(&self, text: &str) -> Result<()> {
+        let Some((name, alias)) = text.trim_start_matches('/').split_once('/') else {
+            return Err(Error::Invalid { message: format!("\"{text}\" names no link"), hint: Some("give it as CONTAINER/ALIAS".to_owned()) });
+        };
+        let roots = &self.privilege.roots;
+        let id = self.find(name)?.id;
+        let _lock = super::locks::lock(roots, &id)?;
+        let mut record = self.db.container(&id)?.ok_or_else(|| Error::no_such("container", name))?;
+        let place = record.spec.host.links.iter().position(|link| link.alias == alias).ok_or_else(|| Error::no_such("link", text))?;
+        let link = record.spec.host.links.remove(place);
+        // Of one that does not run there are no names anywhere.
+        let linked = self.look_at(&record, &link).ok();
+        self.db.write(true, |tx| tx.update_container(&record))?;
+        let elsewhere = record.spec.host.links.iter().any(|other| other.container == link.container);
+        if let (Some(linked), true) = (linked, self.view_of(record.clone()).pid != 0) {
+            let names = if elsewhere { &linked.names[..1] } else { &linked.names[..] };
+            super::etc::forget(&roots.container(&id), linked.address.into(), names)?;
+        }
+        Ok(())
+    }
+
     /// Starts what `--requires` names, in the order given; those that run already are fine.
     pub(super) fn start_required(&self, record: &Container) -> Result<()> {
         for id in &record.spec.host.requires {

@@ -59,7 +59,7 @@ pub(super) fn process(request: &CreateContainer, image: &ImageDefaults, warnings
 }
 
 /// A given entrypoint also clears the image's cmd; an empty one resets it.
-fn command(request: &CreateContainer, image: &ImageDefaults) -> (Option<Vec<String>>, Option<Vec<String>>) {
+pub(super) fn command(request: &CreateContainer, image: &ImageDefaults) -> (Option<Vec<String>>, Option<Vec<String>>) {
     let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     match &request.entrypoint {
         // `--entrypoint ""` arrives as an empty list or as one empty word.

@@ -18,6 +18,8 @@ use oci_spec::runtime::{
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+/// Where a container finds the socket, and what says so.
+pub(in crate::engine) const NOTIFY_INSIDE: &str = "/run/notify/notify.sock";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A soft limit that `select(2)` can serve, a hard one that servers can raise to (the runtime caps it at its own).
 const NOFILE: (u64, u64) = (1024, 524_288);
@@ -50,6 +52,8 @@ pub(super) struct Inputs<'a> {
     pub links: Vec<Linked>,
     pub facts: &'a HostFacts,
     pub cgroup_path: String,
+    /// The socket at which its processes tell that they are ready; None for an exec.
+    pub notify: Option<PathBuf>,
 }
 
 /// What a member has of its pod.
@@ -106,7 +110,14 @@ fn process(container: &Container, inputs: &Inputs<'_>, caps: &[Capability]) -> R
         overlay(&mut env, &link.env);
     }
     overlay(&mut env, &secret_variables(container, inputs)?);
+    if host.systemd {
+        // https://systemd.io/CONTAINER_INTERFACE: how it knows what it runs in.
+        env.push("container=rcon".to_owned());
+    }
     overlay(&mut env, &spec.env);
+    if inputs.notify.is_some() {
+        overlay(&mut env, &[format!("NOTIFY_SOCKET={NOTIFY_INSIDE}")]);
+    }
     process
         .set_terminal(Some(spec.tty))
         .set_user(user)
@@ -266,7 +277,8 @@ fn namespaces(container: &Container, inputs: &Inputs<'_>) -> Vec<LinuxNamespace>
     };
     let of = |pid: Option<i32>, name: &str| pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/{name}")));
     if host.userns.maps().is_some() {
-        add(LinuxNamespaceType::User, of(inputs.user_pid, "user"));
+        let file = if let UsernsMode::Path { path, .. } = &host.userns { Some(path.clone()) } else { of(inputs.user_pid, "user") };
+        add(LinuxNamespaceType::User, file);
     }
     add(LinuxNamespaceType::Mount, None);
     if host.network != NetworkMode::Host {
@@ -288,8 +300,10 @@ fn namespaces(container: &Container, inputs: &Inputs<'_>) -> Vec<LinuxNamespace>
         _ => add(LinuxNamespaceType::Pid, of(inputs.pid_pid, "pid")),
     }
     let cgroupns = host.cgroupns.unwrap_or(if inputs.facts.unified && !host.privileged { CgroupnsMode::Private } else { CgroupnsMode::Host });
-    if cgroupns == CgroupnsMode::Private {
-        add(LinuxNamespaceType::Cgroup, None);
+    match cgroupns {
+        CgroupnsMode::Host => {}
+        CgroupnsMode::Private => add(LinuxNamespaceType::Cgroup, None),
+        CgroupnsMode::Pod => add(LinuxNamespaceType::Cgroup, of_pod("cgroup")),
     }
     list
 }

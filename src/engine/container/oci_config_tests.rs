@@ -34,6 +34,7 @@ fn compile(container: &Container) -> Result<Spec> {
         devices: Vec::new(),
         facts: &facts,
         cgroup_path: "/rcon/x".into(),
+        notify: None,
     };
     spec(container, &inputs)
 }

@@ -1,7 +1,7 @@
 //! The mounts of the OCI config (pure): the kernel's file systems, the generated files in `/etc`, volumes by depth.
 
 use super::super::secret::copy_of;
-use super::oci_config::Inputs;
+use super::oci_config::{Inputs, NOTIFY_INSIDE};
 use super::sources::Shown;
 use crate::state::record::{self, Container, IdMap, IpcMode, MountIdmap, MountKind, SecretTarget, UsernsMode};
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount};
@@ -28,6 +28,8 @@ fn kernel(destination: &str, typ: &str, options: &[&str]) -> Mount {
 pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
     let host = &container.spec.host;
     let writable = if host.privileged { "rw" } else { "ro" };
+    // A systemd makes groups below its own, which is all that it sees.
+    let groups = if host.systemd { "rw" } else { writable };
     let terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     // Group tty, if the container's user namespace has it.
     let terminals = match host.userns.maps() {
@@ -42,7 +44,7 @@ pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
         kernel("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         kernel("/dev/pts", "devpts", terminals),
         kernel("/sys", "sysfs", &["nosuid", "noexec", "nodev", writable]),
-        kernel("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", writable]),
+        kernel("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", groups]),
     ];
     mounts.extend(ipc(container, inputs));
     // A mount below another one must come after it, the generated files included (`-v mine:/etc`).
@@ -58,6 +60,9 @@ pub(super) fn all(container: &Container, inputs: &Inputs<'_>) -> Vec<Mount> {
         mounts.retain(|m| *m.destination() != volume.destination);
         later.retain(|m| *m.destination() != volume.destination);
         later.push(user_mount(volume, &inputs.volumes_dir, inputs.sources.get(&volume.destination), mapped));
+    }
+    if let Some(socket) = &inputs.notify {
+        later.push(mount(Path::new(NOTIFY_INSIDE), "bind", socket, &["bind", "rprivate", "nosuid", "nodev", "noexec"]));
     }
     for (index, secret) in host.secrets.iter().enumerate() {
         if let SecretTarget::Mount { path, .. } = &secret.target {

@@ -174,8 +174,17 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container, de
         return Ok(None);
     }
     // A monitor that could say how it ended has asked the policy itself.
-    let revival = if seen.is_none() && decider == Decider::Policy { revive::after_death(&record, Timestamp::now()) } else { None };
+    // One that was set up and never started: its policy has nothing to bring back.
+    let (waited, before) = (monitor::Live::was_waiting(&live_dir), record.finished);
+    let revival = if seen.is_none() && decider == Decider::Policy && !waited { revive::after_death(&record, Timestamp::now()) } else { None };
     write_end(&mut record, seen);
+    if waited {
+        (record.exit_code, record.finished) = (0, before);
+        record.error.clear();
+        if before.is_never() {
+            (record.phase, record.started) = (Phase::Created, Timestamp::NEVER);
+        }
+    }
     record.revival = revival;
     if revival.is_some() {
         record.phase = Phase::Restarting;
@@ -185,7 +194,8 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container, de
         Ok(tx.release_leases(&record.id)?)
     })?;
     super::super::network::refresh_names(db, roots, &networks)?;
-    crate::state::events::emit(roots, [died(&record, record.exit_code, record.finished)].into_iter().chain(down));
+    let died = (!waited).then(|| died(&record, record.exit_code, record.finished));
+    crate::state::events::emit(roots, died.into_iter().chain(down));
     // Last: what it tells of the end is recorded now.
     crate::base::fs::remove_tree(&live_dir)?;
     Ok(Some(record))

@@ -2,7 +2,8 @@
 //! boot that failed. The record says what is wanted (`Phase::Restarting`) and when; whoever comes next does it: every command
 //! that lists containers, `system boot` and `system supervise`. Nobody lives longer than something is left to retry.
 
-use super::super::{AttachStreams, Engine, Result};
+use super::super::{Engine, Result};
+use super::gate::Aim;
 use super::lifecycle::{FIRST_PAUSE, GOOD_RUN, LONGEST_PAUSE};
 use super::start::describe;
 use super::{locks, remove};
@@ -121,7 +122,7 @@ impl Engine {
                 self.db.write(false, |tx| -> Result<()> { Ok(tx.update_container(&record)?) })?;
                 return Ok(None);
             }
-            self.start_locked(record, &lock, AttachStreams::default(), (0, 0)).map(|_| Some(()))
+            self.start_locked(record, &lock, Aim::default()).map(|_| Some(()))
         };
         attempt().transpose()
     }

@@ -92,6 +92,7 @@ impl Engine {
             }
             MountKind::Volume { name, subpath, .. } => {
                 let volume = self.db.volume(name)?.ok_or_else(|| Error::no_such("volume", name.as_str()))?;
+                self.finish_rename(name)?;
                 let path = match Driver::of(&volume)?.place {
                     Place::Directory { .. } => self.volume_mountpoint(name),
                     Place::Tmpfs { options } => {
@@ -126,13 +127,7 @@ impl Engine {
 
     /// The container's user in numbers, as its own passwd file says now.
     fn account(&self, record: &Container) -> Result<(u32, u32)> {
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", &record.spec.image_id))?;
-        let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
-        let upper = self.privilege.roots.container(&record.id).join("upper");
-        if upper.is_dir() {
-            overlay.lowers.insert(0, upper);
-        }
-        let root = overlay.mount_detached()?;
+        let root = self.beneath(record)?.for_reading(&self.privilege.roots.container(&record.id)).open()?;
         Ok(crate::runtime::account(root.as_fd(), &User { name: record.spec.process.user.clone(), groups: Vec::new() })?)
     }
 

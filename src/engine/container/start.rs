@@ -6,6 +6,7 @@ use super::super::request::CreateContainer;
 use super::super::volume::memory;
 use super::super::{AttachStreams, Attached, Created, Engine, Error, Result, cni, events, pod};
 use super::create::{self, Prepared};
+use super::gate::{Aim, open};
 use super::joined::removed;
 use super::locks::OperationLock;
 use super::oci_config::{self, Inputs};
@@ -17,10 +18,10 @@ use super::{connect, devices, etc, health, lifecycle, locks, reconcile, remove, 
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ErrorKind, Roots, Timestamp, Undo};
 use crate::image::Progress;
-use crate::monitor::{self, Client, Config, Event, FailureKind, Journal, Live};
+use crate::monitor::{self, Client, Config, Event, FailureKind, Journal, Live, Notify};
 use crate::network::{self, HeldPort, Netns};
-use crate::runtime::{Root, Upper, User};
-use crate::state::record::{Container, IpcMode, Network, NetworkMode, Phase, PidMode, UsernsMode};
+use crate::runtime::{Root, User};
+use crate::state::record::{Container, IdMap, IpcMode, Network, NetworkMode, Phase, PidMode, Readiness, UsernsMode};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ impl Engine {
         let live_dir = roots.live(id);
         match record.phase {
             Phase::Removing => return Err(Error::conflict(format!("container {} is being removed", record.name))),
+            Phase::Started if Live::read(&live_dir).is_some_and(|l| l.waiting) => return self.open_gate(&record, attach),
             Phase::Started if Live::read(&live_dir).is_some_and(|l| l.pid.is_some()) => return self.attach(id.as_str(), attach),
             // Between two runs: they have facts, too.
             Phase::Started if Live::read(&live_dir).is_some() => {
@@ -77,11 +79,11 @@ impl Engine {
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
         record.revival = None;
-        self.start_locked(record, &lock, attach, console)
+        self.start_locked(record, &lock, Aim { attach, console, hold: false })
     }
 
     /// Starts a container that nobody runs; the caller holds its lock. `record.revival` tells whether its policy wants it.
-    pub(super) fn start_locked(&self, mut record: Container, lock: &OperationLock, attach: AttachStreams, console: (u16, u16)) -> Result<Attached> {
+    pub(super) fn start_locked(&self, mut record: Container, lock: &OperationLock, aim: Aim) -> Result<Attached> {
         let live_dir = self.privilege.roots.live(&record.id);
         await_last_monitor(&record, &live_dir)?;
         let netns = spawn_netns(&record);
@@ -90,10 +92,10 @@ impl Engine {
             Ok(held) => held,
             Err(error) => return Err(self.record_failure(&mut record, error)),
         };
-        if attach != AttachStreams::default() {
+        if aim.attach != AttachStreams::default() {
             self.emit([events::of_container(&record, "attach")]);
         }
-        self.bring_up_or_take_back(record, lock, netns, &held, attach, console)
+        self.bring_up_or_take_back(record, lock, netns, &held, aim)
     }
 
     /// `create` + `start` in one transaction where possible: the hot path of `run`.
@@ -128,7 +130,7 @@ impl Engine {
             Err(Reserve::Create(error)) => return Err(*error),
             Err(Reserve::Start(error)) => return self.created_only(prepared, *error),
         };
-        let attached = self.bring_up_or_take_back(record.clone(), &lock, netns, &held, attach, console);
+        let attached = self.bring_up_or_take_back(record.clone(), &lock, netns, &held, Aim { attach, console, hold: false });
         if attached.is_err()
             && let Some(now) = self.db.container(&record.id)?
         {
@@ -157,12 +159,11 @@ impl Engine {
         lock: &OperationLock,
         netns: Option<NetnsAhead>,
         held: &[HeldPort],
-        attach: AttachStreams,
-        console: (u16, u16),
+        aim: Aim,
     ) -> Result<Attached> {
         let mut monitor = None;
         let attached = self.attach_cni_networks(&mut record, netns);
-        let result = attached.and_then(|netns| self.bring_up(&record, lock, netns, held, attach, console, &mut monitor));
+        let result = attached.and_then(|netns| self.bring_up(&record, lock, netns, held, aim, &mut monitor));
         match (result, monitor) {
             (Ok(()), Some(client)) => Ok(Attached { id: record.id, client, tty: record.spec.process.tty }),
             (Ok(()), None) => unreachable!("invariant: a container that was brought up has a monitor"),
@@ -246,21 +247,19 @@ impl Engine {
     }
 
     /// Everything between the reservation and the running process. `monitor` is filled as soon as there is one.
-    #[expect(clippy::too_many_arguments, reason = "one call; each is a thing that the start hands on")]
     fn bring_up(
         &self,
         record: &Container,
         lock: &OperationLock,
         netns: Option<NetnsAhead>,
         held: &[HeldPort],
-        attach: AttachStreams,
-        console: (u16, u16),
+        aim: Aim,
         monitor: &mut Option<Client>,
     ) -> Result<()> {
         failpoint_at("engine.start.reserved")?;
         let mut undo = Undo::new();
         let networks = self.networks_of(&record.endpoints)?;
-        let config = self.monitor_config(record, &networks, console, &mut undo)?;
+        let config = self.monitor_config(record, &networks, aim, &mut undo)?;
         failpoint_at("engine.start.files")?;
         let side = self.network_side(record, netns)?;
         let fd = match &side {
@@ -281,12 +280,13 @@ impl Engine {
         let operation = || format!("start container \"{}\"", record.name);
         await_event(client, &operation(), |event| matches!(event, Event::Created { .. }))?;
         failpoint_at("engine.start.created")?;
-        if attach != AttachStreams::default() {
-            client.attach(attach.stdout, attach.stderr, attach.stdin && record.spec.process.open_stdin)?;
+        if aim.hold {
+            client.hold()?;
+            await_event(client, &operation(), |event| matches!(event, Event::Held))?;
+            failpoint_at("engine.start.held")?;
+        } else {
+            open(client, record, aim.attach)?;
         }
-        client.start()?;
-        failpoint_at("engine.start.gate")?;
-        await_event(client, &operation(), |event| matches!(event, Event::Started { .. }))?;
         failpoint_at("engine.start.started")?;
         undo.commit();
         Ok(())
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// Looks everything up, writes the generated files and compiles the monitor's config.
-    fn monitor_config(&self, record: &Container, networks: &[Network], console: (u16, u16), undo: &mut Undo<'static>) -> Result<Config> {
+    fn monitor_config(&self, record: &Container, networks: &[Network], aim: Aim, undo: &mut Undo<'static>) -> Result<Config> {
         let roots = &self.privilege.roots;
         let (container_dir, live_dir) = (roots.container(&record.id), roots.live(&record.id));
         crate::base::fs::create_dir_all(&live_dir, 0o700)?;
@@ -330,33 +330,24 @@ impl Engine {
         }
         let facts = HostFacts::read();
         let mut inputs = self.inputs(record, &facts)?;
-        if let NetworkMode::Container(id) = &record.spec.host.network {
-            // The files belong to the network: those of the joined container.
-            let (_, target) = self.joined(id, "network")?;
-            inputs.etc_dir = roots.container(&target.id);
-            inputs.network_dir.clone_from(&inputs.etc_dir);
-        } else {
-            let host = self.with_given_dns(&record.id, &record.spec.host, &record.endpoints)?;
-            etc::write_all(&host, &record.spec.domainname, &record.endpoints, &container_dir, &inputs.hostname, networks, &inputs.links)?;
-        }
+        self.write_generated(record, networks, &mut inputs)?;
         self.share_memory(record, &live_dir, &mut inputs, undo)?;
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", &record.spec.image_id))?;
-        let mut overlay = crate::image::overlay(roots, &self.db, &image)?;
-        let (upper, work) = (container_dir.join("upper"), container_dir.join("work"));
         let volatile = record.spec.host.auto_remove;
         if volatile {
             // A volatile overlay marks its work directory; the mark of an earlier run would refuse this one.
-            crate::base::fs::remove_tree(&work.join("work/incompat"))?;
+            crate::base::fs::remove_tree(&container_dir.join("work/work/incompat"))?;
         }
-        overlay.upper = Some(Upper { upper, work, volatile });
+        let beneath = self.beneath(record)?.for_writing(&container_dir, volatile);
         let sources = self.mount_sources(record)?;
         failpoint_at("engine.start.sources")?;
         inputs.sources = sources.shown;
+        let notify = self.notify(record, aim.attach != AttachStreams::default());
+        inputs.notify = notify.as_ref().filter(|notify| notify.from == Readiness::Container).map(|_| monitor::notify_path(&live_dir));
         let spec = oci_config::spec(record, &inputs)?;
         let failed = |source| Error::Failed { operation: "write the OCI config".to_owned(), kind: ErrorKind::Internal, source: Box::new(source) };
         let spec = serde_json::to_value(&spec).map_err(failed)?;
         let process = &record.spec.process;
-        let root = super::host_mount::mounted(&container_dir).map_or(Root::Overlay(overlay), Root::Directory);
+        let root = super::host_mount::mounted(&container_dir).map_or(beneath.into(), Root::Directory);
         Ok(Config {
             id: record.id.clone(),
             data_root: roots.data.clone(),
@@ -370,13 +361,14 @@ impl Engine {
             cgroup_path: inputs.cgroup_path,
             reaper: record.spec.host.init,
             tty: process.tty,
-            console_size: console,
+            console_size: aim.console,
             open_stdin: process.open_stdin,
             stdin_once: process.stdin_once,
             log: record.spec.host.log.clone(),
             log_context: super::super::logs::context(record)?,
             restart: record.spec.host.restart.clone(),
             auto_remove: record.spec.host.auto_remove,
+            notify,
             time_limit: record.spec.host.timeout.map(|seconds| std::time::Duration::from_secs(seconds.into())),
             reserved: record.started,
             journal: Journal {
@@ -390,6 +382,26 @@ impl Engine {
             // The end of an init container is not the end of its pod.
             pod: record.spec.pod.as_ref().filter(|membership| membership.init.is_none()).map(|membership| membership.pod.clone()),
         })
+    }
+
+    /// The files of `/etc`, or where they are: they belong to the network, so a joined container has its own.
+    fn write_generated(&self, record: &Container, networks: &[Network], inputs: &mut Inputs<'_>) -> Result<()> {
+        let roots = &self.privilege.roots;
+        if let NetworkMode::Container(id) = &record.spec.host.network {
+            let (_, target) = self.joined(id, "network")?;
+            inputs.etc_dir = roots.container(&target.id);
+            inputs.network_dir.clone_from(&inputs.etc_dir);
+            return Ok(());
+        }
+        let host = self.with_given_dns(&record.id, &record.spec.host, &record.endpoints)?;
+        let directory = roots.container(&record.id);
+        etc::write_all(&host, &record.spec.domainname, &record.endpoints, &directory, &inputs.hostname, networks, &inputs.links)
+    }
+
+    /// Whom it tells that it is ready, if it is to and somebody waits. A command that stays with it is the service itself.
+    fn notify(&self, record: &Container, attached: bool) -> Option<Notify> {
+        let (socket, from) = (self.notify_socket.clone()?, record.spec.host.readiness?);
+        Some(Notify { socket, from, main: !attached })
     }
 
     /// For the names on its networks, or on those of the pod whose network it has.
@@ -427,6 +439,9 @@ impl Engine {
         let ipc_pid = if let IpcMode::Container(id) = &host.ipc { Some(self.joined(id, "IPC")?.0) } else { None };
         let pid_pid = if let PidMode::Container(id) = &host.pid { Some(self.joined(id, "PID")?.0) } else { None };
         let user_pid = if let UsernsMode::Container { id, .. } = &host.userns { Some(self.joined(id, "user")?.0) } else { None };
+        if let UsernsMode::Path { path, uids, gids } = &host.userns {
+            require_same_maps(path, (uids, gids))?;
+        }
         let network_pid = match &host.network {
             NetworkMode::Container(id) if host.userns.maps().is_some() => Some(self.joined(id, "network")?.0),
             _ => None,
@@ -454,6 +469,7 @@ impl Engine {
             links: self.linked(record)?,
             facts,
             cgroup_path: reconcile::cgroup_path(record),
+            notify: None,
         })
     }
 
@@ -499,6 +515,18 @@ fn await_last_monitor(record: &Container, live_dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the container has on disk belongs to the ids that its user namespace had.
+fn require_same_maps(path: &Path, known: (&[IdMap], &[IdMap])) -> Result<()> {
+    let (uids, gids) = create::user_maps(path)?;
+    if (uids.as_slice(), gids.as_slice()) == known {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        message: format!("the user namespace {} has other ids than when the container was created", path.display()),
+        hint: Some("create the container anew".to_owned()),
+    })
+}
+
 fn has_names(networks: &[Network]) -> bool {
     networks.iter().any(|network| network.dns)
 }
@@ -515,7 +543,7 @@ pub(in crate::engine) fn follow_networks(roots: &Roots, record: &Container, netw
 }
 
 /// Waits for the event; a failure that the monitor reports carries its kind along.
-fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> bool) -> Result<()> {
+pub(super) fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> bool) -> Result<()> {
     loop {
         match client.next(Some(STEP_PATIENCE))? {
             Some(event) if wanted(&event) => return Ok(()),

@@ -220,6 +220,7 @@ impl Sandbox<'_> {
             links: Vec::new(),
             facts,
             cgroup_path: reconcile::cgroup_path(record),
+            notify: None,
         })
     }
 

@@ -81,10 +81,11 @@ impl Engine {
         if let Some(live) = Live::read(&live_dir)
             && let Some(pidfd) = init_pidfd(&live)
             && patience != Some(Duration::ZERO)
-            && {
+            // One that waits at its gate has no program yet that could take a signal: its monitor takes it down.
+            && (live.waiting || {
                 self.tell_killed(record, signal);
                 ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), name)?
-            }
+            })
             && await_gone(&mut client, &live_dir, patience)? == Ended::Gone
         {
             self.emit([events::of_container(record, "stop")]);

@@ -42,6 +42,7 @@ impl Engine {
             other => other.on("lock", &path)?,
         }
         if self.db.volume(name)?.is_none() {
+            self.finish_rename_from(name)?;
             remove_tree(&path)?;
         }
         Ok(())

@@ -41,6 +41,12 @@ pub(in crate::engine) fn request(request: &CreateContainer, facts: &HostFacts) -
     }
     network(request)?;
     namespaces(host)?;
+    if request.rootfs.as_ref().is_some_and(|rootfs| !rootfs.overlay) && host.userns != UsernsMode::Host {
+        return refuse(
+            "conflicting options: --rootfs DIR and a private user namespace: what is in the directory belongs to other ids",
+            "leave the directory as it is with --rootfs DIR:O, whose files are shown with the container's ids",
+        );
+    }
     sysctls(host)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return refuse(format!("invalid --oom-score-adj {}: it must be between -1000 and 1000", host.oom_score_adj), "choose a value in that range");
@@ -79,9 +85,9 @@ pub(super) fn namespaces(host: &HostSpec) -> Result<()> {
     let (uids, gids) = match &host.userns {
         UsernsMode::Host => return Ok(()),
         UsernsMode::Auto(_) => return private(host, false),
-        // Its maps are known when that container has been found.
-        UsernsMode::Container { uids, .. } if uids.is_empty() => return Ok(()),
-        UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } => (uids, gids),
+        // Its maps are known when that container, or that namespace, has been found.
+        UsernsMode::Container { uids, .. } | UsernsMode::Path { uids, .. } if uids.is_empty() => return Ok(()),
+        UsernsMode::Mapped { uids, gids } | UsernsMode::Container { uids, gids, .. } | UsernsMode::Path { uids, gids, .. } => (uids, gids),
     };
     if uids.is_empty() || gids.is_empty() {
         return refuse("a user namespace needs uid and gid mappings", "check --userns");

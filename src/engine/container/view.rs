@@ -77,6 +77,7 @@ fn observe(roots: &Roots, record: record::Container) -> View {
                     view.record.oom_kills = live.oom_kills;
                     view.record.log_lost = lost_lines(&live_dir);
                     match live.pid {
+                        Some(_) if live.waiting => Status::Created,
                         Some(_) if live.cgroup.is_frozen() && !commit::end_abandoned(&live_dir, &live) => Status::Paused,
                         Some(_) => Status::Running,
                         // The record is written at the end only: the last run is known by the live facts.
@@ -136,9 +137,19 @@ fn parse_start_ticks(stat: &[u8]) -> Option<u64> {
     std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// One that waits at its gate has no program yet, but all that is around it.
+pub(super) fn require_started(live: &Live, name: &str) -> Result<()> {
+    if live.waiting {
+        let message = format!("container {name} is set up, but not started");
+        return Err(Error::Conflict { message, hint: Some(format!("rcon start {name}")) });
+    }
+    Ok(())
+}
+
 /// The live facts of a container that must be running.
 pub(super) fn running(roots: &Roots, id: &ContainerId, name: &str) -> Result<Live> {
     match Live::read(&roots.live(id)) {
+        Some(live) if live.waiting => require_started(&live, name).map(|()| live),
         Some(live) if live.pid.is_some() => Ok(live),
         Some(_) => {
             Err(Error::Conflict { message: format!("container {name} is restarting"), hint: Some("wait until the container is running".to_owned()) })

@@ -39,15 +39,10 @@ impl Engine {
     /// (Documentation/filesystems/overlayfs.rst, "Sharing and copying layers"). On disk all ids are the container's.
     pub(super) fn bare_root(&self, view: &View) -> Result<PrivateMounts> {
         let record = &view.record;
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
-        let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
         let dir = self.privilege.roots.container(&record.id);
-        let upper = dir.join("upper");
-        if upper.is_dir() {
-            overlay.lowers.insert(0, upper);
-        }
+        let beneath = self.beneath(record)?.for_reading(&dir);
         let mount = move || {
-            let root = overlay.mount_detached()?;
+            let root = beneath.open()?;
             move_mount(root.as_fd(), c"", CWD, &dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .map_err(|e| CopyError::io("mount the container's files on", dir.as_os_str().as_bytes(), e))?;
             Ok(root)

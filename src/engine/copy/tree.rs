@@ -3,9 +3,10 @@
 
 use super::CopyError;
 use super::unpack::open_in_root;
+use crate::engine::container::Beneath;
 use crate::engine::{Engine, Error, Result, Status, View};
 use crate::monitor::Live;
-use crate::runtime::{Base, BindSource, Overlay, Upper};
+use crate::runtime::{Base, BindSource};
 use crate::state::record::{IdMap, MountKind};
 use crate::sys::private_mounts::PrivateMounts;
 use crate::sys::proc_stat::ProcDir;
@@ -110,10 +111,8 @@ impl Engine {
 
     fn assemble(&self, view: &View) -> Result<PrivateMounts> {
         let record = &view.record;
-        let image = self.db.image(&record.spec.image_id)?.ok_or_else(|| Error::no_such("image", record.spec.image_id.as_str()))?;
-        let mut overlay = crate::image::overlay(&self.privilege.roots, &self.db, &image)?;
         let dir = self.privilege.roots.container(&record.id);
-        overlay.upper = Some(Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: false });
+        let beneath = self.beneath(record)?.for_writing(&dir, false);
         let mut mounts = Vec::new();
         for mount in &record.spec.mounts {
             let (base, subpath, mut read_only) = match &mount.kind {
@@ -137,13 +136,13 @@ impl Engine {
         // Parents before what is mounted on them.
         mounts.sort_by_key(|m| m.source.target.components().count());
         let read_only = record.spec.host.read_only;
-        PrivateMounts::assemble(move || mount_all(&overlay, &dir, &mounts, read_only)).map_err(|e: CopyError| e.about("cp"))
+        PrivateMounts::assemble(move || mount_all(&beneath, &dir, &mounts, read_only)).map_err(|e: CopyError| e.about("cp"))
     }
 }
 
 /// Runs on the thread that holds the namespace.
-fn mount_all(overlay: &Overlay, over: &Path, mounts: &[Attachment], read_only: bool) -> std::result::Result<OwnedFd, CopyError> {
-    let root = overlay.mount_detached()?;
+fn mount_all(beneath: &Beneath, over: &Path, mounts: &[Attachment], read_only: bool) -> std::result::Result<OwnedFd, CopyError> {
+    let root = beneath.open()?;
     // It must be attached somewhere in this namespace before anything can be mounted in it.
     move_mount(root.as_fd(), c"", CWD, over, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|e| CopyError::io("mount the container's files on", over.as_os_str().as_bytes(), e))?;

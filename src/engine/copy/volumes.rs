@@ -6,7 +6,7 @@ use super::unpack::{Owner, Scope, Unpacker};
 use super::{BUFFER, CopyError};
 use crate::base::fs::{Context, remove_tree};
 use crate::base::{Timestamp, Undo, VolumeName, copy_tree, failpoint, random_hex};
-use crate::engine::volume::driver::{Driver, Place};
+use crate::engine::volume::driver::{self, Driver, Place};
 use crate::engine::{Engine, Error, Result, events};
 use crate::runtime::BindSource;
 use crate::state::record::Volume;
@@ -79,6 +79,7 @@ impl Engine {
         flock(&held, FlockOperation::LockExclusive).on("lock", &unfinished)?;
         let data = unfinished.join("_data");
         crate::base::fs::create_dir_all(&data, 0o700)?;
+        driver::set_up(&Driver::of(&source)?.place, &name, &data)?;
         let (old, new) = (copy_tree::open_directory(&self.volume_mountpoint(&source.name))?, copy_tree::open_directory(&data)?);
         copy_tree::copy(old.as_fd(), Path::new("/"), new.as_fd())?;
         // The record must not survive a power cut that the files do not.

@@ -75,6 +75,7 @@ fn general(host: &HostSpec) -> Value {
         "CgroupnsMode": match host.cgroupns {
             Some(CgroupnsMode::Private) => "private",
             Some(CgroupnsMode::Host) => "host",
+            Some(CgroupnsMode::Pod) => "pod",
             None => "",
         },
         "Dns": json!(host.dns),
@@ -109,6 +110,7 @@ fn general(host: &HostSpec) -> Value {
             UsernsMode::Host => String::new(),
             UsernsMode::Mapped { .. } | UsernsMode::Auto(_) => "private".to_owned(),
             UsernsMode::Container { id, .. } => format!("container:{id}"),
+            UsernsMode::Path { path, .. } => format!("ns:{}", path.display()),
         },
         "ShmSize": if host.shm_size == 0 { SHM_SIZE } else { host.shm_size },
         "Runtime": "rcon",

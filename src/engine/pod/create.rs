@@ -117,6 +117,7 @@ impl Engine {
             let data = self.volume_mountpoint(&volume.name);
             let directory = self.privilege.roots.volumes().join(volume.name.as_str());
             lock.note_volume(&volume.name)?;
+            self.finish_rename_from(&volume.name)?;
             // Without a row, whatever lies here is debris of a command that died.
             crate::base::fs::remove_tree(&directory)?;
             crate::base::fs::create_dir_all(&directory, 0o700)?;
@@ -194,6 +195,12 @@ fn check(request: &CreatePod) -> Result<()> {
     }
     if host.sysctls.keys().any(|key| key.replace('/', ".") == "kernel.domainname") {
         return refuse("sysctl \"kernel.domainname\" is not allowed for a pod", "give --domainname to a container");
+    }
+    if shares.cgroup && !request.share_parent {
+        return refuse(
+            "conflicting options: --share cgroup and --share-parent=false: its root is the group of the pod",
+            "leave cgroup out of --share",
+        );
     }
     if host.uts_host && shares.uts {
         return refuse("conflicting options: --uts host and a shared UTS namespace", "leave uts out of --share");

@@ -23,6 +23,7 @@ pub(super) const NET: &str = "net";
 pub(super) const IPC: &str = "ipc";
 pub(super) const UTS: &str = "uts";
 pub(super) const PID: &str = "pid";
+pub(super) const CGROUP: &str = "cgroup";
 const SHM: &str = "shm";
 const MARKER: &str = "up.json";
 /// `statfs` type of a namespace's file (include/uapi/linux/magic.h).
@@ -59,7 +60,7 @@ pub(super) enum Held {
 pub(super) fn kinds(pod: &Pod) -> Vec<&'static str> {
     let shares = pod.spec.shares;
     let net = shares.net && pod.spec.host.network != NetworkMode::Host;
-    let all = [(net, NET), (shares.ipc, IPC), (shares.uts, UTS), (shares.pid, PID)];
+    let all = [(net, NET), (shares.ipc, IPC), (shares.uts, UTS), (shares.pid, PID), (shares.cgroup, CGROUP)];
     all.into_iter().filter_map(|(shared, name)| shared.then_some(name)).collect()
 }
 
@@ -196,7 +197,7 @@ pub(super) fn release(roots: &Roots, id: &PodId) -> Result<()> {
     }
     fs::remove_file(&live.join(MARKER))?;
     let mut first: Result<()> = Ok(());
-    for name in [NET, IPC, UTS, PID, SHM] {
+    for name in [NET, IPC, UTS, PID, CGROUP, SHM] {
         let path = live.join(name);
         match rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // Not mounted, or not there: nothing to let go of.

@@ -53,7 +53,7 @@ fn document(view: &PodView) -> Value {
 }
 
 fn shared(shares: Shares) -> Vec<&'static str> {
-    let all = [(shares.ipc, "ipc"), (shares.net, "net"), (shares.pid, "pid"), (shares.uts, "uts")];
+    let all = [(shares.cgroup, "cgroup"), (shares.ipc, "ipc"), (shares.net, "net"), (shares.pid, "pid"), (shares.uts, "uts")];
     all.into_iter().filter_map(|(shared, name)| shared.then_some(name)).collect()
 }
 

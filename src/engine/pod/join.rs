@@ -7,7 +7,7 @@ use super::super::{Engine, Error, Result};
 use super::up;
 use crate::base::{PodId, PodName, Undo};
 use crate::state::pod::Pod;
-use crate::state::record::{HostSpec, IpcMode, Membership, NetworkMode, PidMode, RestartPolicy, SecuritySpec, UsernsMode};
+use crate::state::record::{CgroupnsMode, HostSpec, IpcMode, Membership, NetworkMode, PidMode, RestartPolicy, SecuritySpec, UsernsMode};
 use std::borrow::Cow;
 
 impl Engine {
@@ -77,7 +77,7 @@ fn settle(request: &mut CreateContainer, pod: &Pod) -> Result<()> {
         require_no_network(host, given.network, pod)?;
         host.network = if of_pod.network == NetworkMode::Host { NetworkMode::Host } else { NetworkMode::Pod };
     }
-    let any = shares.net || shares.ipc || shares.uts || shares.pid;
+    let any = shares.net || shares.ipc || shares.uts || shares.pid || shares.cgroup;
     if any && host.userns != UsernsMode::Host {
         return refuse(
             format!("conflicting options: --pod {} and a private user namespace: its root would have no rights in what the pod shares", pod.name),
@@ -96,6 +96,9 @@ fn settle(request: &mut CreateContainer, pod: &Pod) -> Result<()> {
             _ if shares.pid => PidMode::Pod,
             _ => std::mem::take(&mut host.pid),
         };
+    }
+    if shares.cgroup && !given.cgroup {
+        host.cgroupns = Some(CgroupnsMode::Pod);
     }
     let uts = shares.uts && !given.uts;
     if uts {

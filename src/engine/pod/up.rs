@@ -7,6 +7,7 @@ use crate::base::{ContainerId, PodId, Timestamp, Undo};
 use crate::monitor::Live;
 use crate::network::{self, HeldPort};
 use crate::runtime::cgroup::Group;
+use crate::runtime::cgroup_namespace;
 use crate::state::pod::{Pod, PodPhase};
 use crate::state::record::{PortMapping, PublishedPort};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -165,7 +166,12 @@ impl Engine {
         container::write_etc(&with_dns, "", &pod.endpoints, &directory, &pod.spec.hostname, &networks, &[])?;
         let facts = container::HostFacts::read();
         let limits = container::resources_section(&host.resources, &facts)?;
-        Group::create_above(&group_path(pod), Some(&limits))?;
+        let group = Group::create_above(&group_path(pod), Some(&limits))?;
+        if pod.spec.shares.cgroup {
+            // Before the first member's group: from then on no process can be in the pod's own (v2).
+            let namespace = cgroup_namespace(|pid| group.join_all(pid).map_err(Error::from))?;
+            hold::keep(&roots.live_pod(&pod.id).join(hold::CGROUP), namespace.as_fd())?;
+        }
         container::failpoint_at("engine.pod.group")?;
         if pod.spec.shares.pid {
             pause::start(roots, pod)?;

@@ -68,8 +68,9 @@ fn parse_mode(text: &str) -> Result<UsernsMode, FlagError> {
             "this mode is about the ids of a user without rights and means nothing for root: use auto, --uidmap and --gidmap, \
              or mount with idmap, uid= and gid= to have other owners shown",
         )),
-        ("ns", _) => Err(wrong("user namespaces are joined by container only: use container:NAME")),
-        _ => Err(wrong("expected host, auto, or container:NAME; or give the maps with --uidmap and --gidmap")),
+        ("ns", Some(path)) if path.starts_with('/') => Ok(UsernsMode::Path { path: path.into(), uids: Vec::new(), gids: Vec::new() }),
+        ("ns", _) => Err(wrong("expected ns: and the absolute path of a user namespace, such as /proc/PID/ns/user")),
+        _ => Err(wrong("expected host, auto, container:NAME or ns:PATH; or give the maps with --uidmap and --gidmap")),
     }
 }
 
@@ -120,6 +121,7 @@ mod tests {
         let UsernsMode::Auto(auto) = parse(Some("auto:size=9,uidmapping=1:7:2,gidmapping=0:5:1"), &[], &[]).unwrap() else { panic!() };
         assert_eq!((auto.size, auto.uids, auto.gids.len()), (Some(9), vec![IdMap { container: 1, host: 7, size: 2 }], 1));
         assert!(matches!(parse(Some("container:a"), &[], &[]), Ok(UsernsMode::Container { .. })));
+        assert!(matches!(parse(Some("ns:/run/ns"), &[], &[]), Ok(UsernsMode::Path { path, .. }) if path == std::path::Path::new("/run/ns")));
         assert!(parse(Some("private"), &map("0:5:9"), &[]).is_ok());
         for (bad, word) in [
             ("auto:x=1", "unknown option"),
@@ -128,7 +130,8 @@ mod tests {
             ("container:", "missing"),
             ("keep-id:uid=5", "for root"),
             ("nomap", "for root"),
-            ("ns:/x", "container:NAME"),
+            ("ns:x", "absolute"),
+            ("ns", "absolute"),
             ("private", "--uidmap"),
             ("x", "expected host"),
         ] {

@@ -7,7 +7,7 @@ use crate::state::record::{HostSpec, InitContainer, Membership};
 use std::collections::BTreeMap;
 
 /// What podman shares when nothing else is said.
-pub const DEFAULT_SHARES: Shares = Shares { net: true, ipc: true, uts: true, pid: false };
+pub const DEFAULT_SHARES: Shares = Shares { net: true, ipc: true, uts: true, pid: false, cgroup: false };
 
 /// `pod create`.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,7 @@ pub struct Given {
     pub ipc: bool,
     pub pid: bool,
     pub uts: bool,
+    pub cgroup: bool,
     pub restart: bool,
 }
 
@@ -80,7 +81,7 @@ pub fn parse_init(text: &str) -> Result<InitContainer, FlagError> {
     }
 }
 
-/// `--share`: a list of net, ipc, uts and pid; `none` or nothing for none of them; a `+` before it adds to the default.
+/// `--share`: a list of net, ipc, uts, pid and cgroup; `none` or nothing for none of them; a `+` before it adds to the default.
 ///
 /// # Errors
 /// Another word.
@@ -98,14 +99,8 @@ pub fn parse_shares(text: &str) -> Result<Shares, FlagError> {
             "ipc" => shares.ipc = true,
             "uts" => shares.uts = true,
             "pid" => shares.pid = true,
-            "cgroup" => {
-                return Err(FlagError::new(
-                    "--share",
-                    text,
-                    "a cgroup namespace is not shared: the members' groups are below the pod's (--share-parent)",
-                ));
-            }
-            _ => return Err(FlagError::new("--share", text, "expected net, ipc, uts, pid or none")),
+            "cgroup" => shares.cgroup = true,
+            _ => return Err(FlagError::new("--share", text, "expected net, ipc, uts, pid, cgroup or none")),
         }
     }
     Ok(shares)
@@ -129,7 +124,7 @@ mod tests {
 
     #[test]
     fn shares_are_lists_and_additions() {
-        let shares = |net, ipc, uts, pid| Ok(Shares { net, ipc, uts, pid });
+        let shares = |net, ipc, uts, pid| Ok(Shares { net, ipc, uts, pid, cgroup: false });
         for (text, expected) in [
             ("net,ipc,uts", Ok(DEFAULT_SHARES)),
             ("none", shares(false, false, false, false)),
@@ -139,7 +134,8 @@ mod tests {
         ] {
             assert_eq!(parse_shares(text), expected, "{text}");
         }
-        assert!(parse_shares("net,user").is_err() && parse_shares("cgroup").unwrap_err().reason.contains("--share-parent"));
+        assert_eq!(parse_shares("+cgroup"), Ok(Shares { cgroup: true, ..DEFAULT_SHARES }));
+        assert!(parse_shares("net,user").is_err());
     }
 
     #[test]

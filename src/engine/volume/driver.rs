@@ -1,6 +1,7 @@
 //! What the options of a volume mean to the `local` driver: a directory of ours, or a file system that is mounted for
 //! each container that uses it (`type`, `device`, `o`, as mount(8) has them).
 
+use super::quota;
 use crate::base::fs::Context;
 use crate::base::{ByteSize, VolumeName, copy_tree};
 use crate::engine::{Error, Result};
@@ -161,26 +162,12 @@ pub(in crate::engine) fn base(kind: &str, device: &str, options: &[String]) -> R
     Ok(Base::FileSystem { kind: kind.to_owned(), device: device.to_owned(), options })
 }
 
-/// What this host cannot do is refused before a volume is made.
+/// Gives a new directory its limits and its owner.
 ///
 /// # Errors
-/// A limit of size or inodes for a plain directory.
-pub(in crate::engine) fn check_host(place: &Place, name: &VolumeName) -> Result<()> {
-    match place {
-        Place::Directory { size: None, inodes: None, .. } => Ok(()),
-        Place::Directory { .. } => Err(Error::Invalid {
-            message: format!("volume \"{name}\": size and inodes need project quotas, which are not set by rcon"),
-            hint: Some("limit a file system instead: -o type=tmpfs -o device=tmpfs -o o=size=N, or -o type=ext4 -o device=/dev/…".to_owned()),
-        }),
-        Place::Tmpfs { .. } | Place::FileSystem { .. } => Ok(()),
-    }
-}
-
-/// Gives a new directory its owner.
-///
-/// # Errors
-/// What the file system refuses.
-pub(in crate::engine) fn own(place: &Place, data: &Path) -> Result<()> {
+/// What the file system refuses, or has not.
+pub(in crate::engine) fn set_up(place: &Place, name: &VolumeName, data: &Path) -> Result<()> {
+    quota::limit(place, name, data)?;
     match place {
         Place::Directory { owner: (None, None), .. } => Ok(()),
         Place::Directory { owner: (uid, gid), .. } => Ok(std::os::unix::fs::chown(data, *uid, *gid).on("change the owner of", data)?),

@@ -4,6 +4,7 @@
 //! started before it mounts. So the last one to end finds nobody else started and unmounts; what a crash left mounted
 //! has no started user either, and the next user begins with an empty one.
 
+use super::by_hand::is_mounted;
 use crate::base::fs::{Context, create_dir_all};
 use crate::base::{ContainerId, Roots, VolumeName, copy_tree};
 use crate::engine::{Engine, Result};
@@ -24,10 +25,38 @@ pub(in crate::engine) fn place(roots: &Roots, name: &VolumeName) -> PathBuf {
 impl Engine {
     /// Mounts the volume for a container that is recorded as started, or finds it mounted by others.
     pub(in crate::engine) fn mount_in_memory(&self, volume: &Volume, options: &[String], user: &ContainerId) -> Result<PathBuf> {
+        let _lock = lock(&self.privilege.roots, &volume.name)?;
+        self.mount_shared(volume, options, Some(user))
+    }
+
+    /// Mounts the volume and keeps it until [`Engine::let_go_of_memory`], with or without containers.
+    pub(super) fn hold_in_memory(&self, volume: &Volume, options: &[String]) -> Result<PathBuf> {
+        let roots = &self.privilege.roots;
+        let _lock = lock(roots, &volume.name)?;
+        let place = self.mount_shared(volume, options, None)?;
+        crate::base::fs::write(&mark(roots, &volume.name), b"")?;
+        Ok(place)
+    }
+
+    /// False: it was not held.
+    pub(super) fn let_go_of_memory(&self, name: &VolumeName) -> Result<bool> {
+        let roots = &self.privilege.roots;
+        let _lock = lock(roots, name)?;
+        if !is_held(roots, name) {
+            return Ok(false);
+        }
+        crate::base::fs::remove_file(&mark(roots, name))?;
+        if !is_used(&self.db, roots, name, None)? {
+            take_down(&place(roots, name))?;
+        }
+        Ok(true)
+    }
+
+    /// The caller holds the lock.
+    fn mount_shared(&self, volume: &Volume, options: &[String], user: Option<&ContainerId>) -> Result<PathBuf> {
         let roots = &self.privilege.roots;
         let place = place(roots, &volume.name);
-        let _lock = lock(roots, &volume.name)?;
-        let shared = is_used(&self.db, &volume.name, user)?;
+        let shared = is_used(&self.db, roots, &volume.name, user)?;
         if shared && is_mounted(&place) {
             return Ok(place);
         }
@@ -51,7 +80,7 @@ pub(in crate::engine) fn release(db: &Db, roots: &Roots, record: &Container) -> 
             continue;
         }
         let _lock = lock(roots, name)?;
-        if !is_used(db, name, &record.id)? {
+        if !is_used(db, roots, name, Some(&record.id))? {
             take_down(&place)?;
         }
     }
@@ -79,9 +108,22 @@ pub(in crate::engine) fn take_down(place: &Path) -> Result<()> {
     }
 }
 
-/// Whether another container than this one is recorded as started with the volume.
-fn is_used(db: &Db, name: &VolumeName, except: &ContainerId) -> Result<bool> {
-    for id in db.volume_users(name)?.iter().filter(|id| *id != except) {
+/// Whether it is held by hand.
+pub(super) fn is_held(roots: &Roots, name: &VolumeName) -> bool {
+    mark(roots, name).exists()
+}
+
+/// No volume's name begins with a dot.
+fn mark(roots: &Roots, name: &VolumeName) -> PathBuf {
+    roots.run.join("volumes").join(format!(".{name}"))
+}
+
+/// Whether it is held by hand, or another container than this one is recorded as started with it.
+fn is_used(db: &Db, roots: &Roots, name: &VolumeName, except: Option<&ContainerId>) -> Result<bool> {
+    if is_held(roots, name) {
+        return Ok(true);
+    }
+    for id in db.volume_users(name)?.iter().filter(|id| Some(*id) != except) {
         if db.container(id)?.is_some_and(|record| record.phase == Phase::Started) {
             return Ok(true);
         }
@@ -89,15 +131,7 @@ fn is_used(db: &Db, name: &VolumeName, except: &ContainerId) -> Result<bool> {
     Ok(false)
 }
 
-fn is_mounted(place: &Path) -> bool {
-    let device = |path: &Path| rustix::fs::stat(path).map(|status| status.st_dev);
-    match (device(place), place.parent().map(device)) {
-        (Ok(own), Some(Ok(parent))) => own != parent,
-        _ => false,
-    }
-}
-
-fn lock(roots: &Roots, name: &VolumeName) -> Result<OwnedFd> {
+pub(super) fn lock(roots: &Roots, name: &VolumeName) -> Result<OwnedFd> {
     let directory = roots.volumes().join(name.as_str());
     let held = copy_tree::open_directory(&directory)?;
     flock(&held, FlockOperation::LockExclusive).on("lock", &directory)?;
