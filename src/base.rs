@@ -25,6 +25,7 @@ mod error;
 pub mod failpoint;
 pub mod fs;
 mod id;
+mod marks;
 mod nearest;
 mod process_table;
 pub mod rooted;

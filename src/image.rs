@@ -108,7 +108,7 @@ pub use push::compress::{Format as CompressionFormat, Setting as CompressionSett
 pub use push::{PushOptions, Pushed, push};
 pub use registry::Found;
 pub use settings::Draft as SettingsDraft;
-pub use url::{Answer, ask as ask_url};
+pub use url::{Answer, ask as ask_url, server as server_of_url};
 pub use url::{Download, open as open_url};
 
 use crate::base::Roots;

@@ -180,6 +180,41 @@ def busybox():
     load("busybox")
 
 
+# Builds
+
+_contexts = 0
+PANIC = ("panicked", "RUST_BACKTRACE", "overflowed its stack")
+
+
+def told(result):
+    """An error that was told: neither a crash nor a hang."""
+    return result.code > 0 and (result.code < 128 or result.code == 255) and not any(word in result.all for word in PANIC) and result.all.strip() != ""
+
+
+def context(dockerfile=None, files=None):
+    """A fresh directory with a Dockerfile and files: a name to text, to bytes, to None (a directory) or to ("link", target)."""
+    global _contexts
+    _contexts += 1
+    path = f"{WORK}/contexts/{_contexts}"
+    os.makedirs(path)
+    for name, what in (({} if dockerfile is None else {"Dockerfile": dockerfile}) | (files or {})).items():
+        full = os.path.join(path, name)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        if what is None:
+            os.makedirs(full, exist_ok=True)
+        elif isinstance(what, tuple):
+            os.symlink(what[1], full)
+        else:
+            with open(full, "wb") as file:
+                file.write(what.encode() if isinstance(what, str) else what)
+    return path
+
+
+def build(dockerfile, *flags, files=None, at=None, **more):
+    """`rcon build --network none …` of a fresh context, or of the one `at`."""
+    return rcon("build", "--network", "none", "--progress", "plain", *flags, at or context(dockerfile, files), **more)
+
+
 # Bundles
 
 DEFAULT_CAPS = ["CAP_" + name for name in (

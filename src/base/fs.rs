@@ -99,12 +99,16 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), FsError> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).on("create directory", path)
 }
 
-/// Removes a tree that only we own; a missing one is fine.
+/// Removes a tree that only we own, also what chattr(1) has marked in it; a missing one is fine.
 ///
 /// # Errors
 /// The path and why it cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<(), FsError> {
-    match fs::remove_dir_all(path) {
+    let removed = match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && super::marks::clear(path) => fs::remove_dir_all(path),
+        other => other,
+    };
+    match removed {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.on("remove", path),
     }

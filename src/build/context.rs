@@ -5,7 +5,8 @@
 //!
 //! The Dockerfile is `Dockerfile`, or if that is missing `Containerfile` (podman looks for them in the other order, Docker
 //! knows only the first). `-f` is first looked for from where the user is, as in docker and podman, then in the context, as
-//! in podman; for a context that is no local directory only there. Its ignore file is `<name>.dockerignore` beside it, or
+//! in podman; for a context that is no local directory only there. A name that goes through the context is looked up inside
+//! of it, as in docker: where its links lead is the context's to say, and must not be a file of the host. Its ignore file is `<name>.dockerignore` beside it, or
 //! else `.containerignore` (podman's) or `.dockerignore` at the top of the context.
 
 mod git;
@@ -23,9 +24,11 @@ use crate::base::fs::FsError;
 use crate::base::{ErrorKind, rooted};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// A larger Dockerfile is none.
@@ -53,6 +56,8 @@ pub enum Error {
     },
     #[error("\"{path}\" is not a regular file of at most 16 MiB")]
     NoText { path: String },
+    #[error("\"{path}\" is a link that leads to nothing in the build context: name the file itself with -f")]
+    LeadsOut { path: String },
     #[error("the context and the Dockerfile cannot both be read from standard input")]
     TwoInputs,
     #[error("standard input is empty: pipe a Dockerfile or a tar into it")]
@@ -295,12 +300,19 @@ fn dockerfile(found: &Found, file: Option<&str>, stdin: &mut dyn Read) -> Result
     }
     if let Some(name) = file.filter(|_| found.local) {
         let beside = PathBuf::from(format!("{name}.dockerignore"));
-        let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = |path: &Path| match within(found.root.as_fd(), path) {
+            Some(inner) => rooted::open(found.root.as_fd(), &inner, flags),
+            None => rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()),
+        };
         if let Some(text) = read(open(Path::new(name)), name, TEXT_LIMIT)? {
             let ignore = read(open(&beside), &beside.to_string_lossy(), SIZE_LIMIT)?;
             let ignore = ignore.map(|text| Ignore::parse(&text, &beside.to_string_lossy())).transpose()?;
             return Ok((Dockerfile { name: name.to_owned(), text }, ignore));
         }
+    }
+    if let Some(name) = file.filter(|name| found.local && std::fs::symlink_metadata(name).is_ok()) {
+        return Err(Error::LeadsOut { path: name.to_owned() });
     }
     let names: &[&str] = match &file {
         Some(name) => std::slice::from_ref(name),
@@ -314,6 +326,17 @@ fn dockerfile(found: &Found, file: Option<&str>, stdin: &mut dyn Read) -> Result
         }
     }
     Err(Error::NoDockerfile { name: names.join(" or "), place: found.place.clone() })
+}
+
+/// The path beneath the context, of one that goes through it; by what is typed, before any link is followed.
+fn within(root: BorrowedFd<'_>, typed: &Path) -> Option<PathBuf> {
+    let full = std::path::absolute(typed).ok()?;
+    let full = PathBuf::from(OsString::from_vec(clean(full.as_os_str().as_bytes())));
+    let context = rustix::fs::fstat(root).ok()?;
+    let is_context = |path: &Path| rustix::fs::stat(path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (context.st_dev, context.st_ino));
+    // The outermost: what is below it may already be a link of the context.
+    let top = full.ancestors().skip(1).filter(|path| is_context(path)).last()?;
+    full.strip_prefix(top).ok().map(Path::to_owned)
 }
 
 fn top_ignore(root: BorrowedFd<'_>) -> Result<Ignore> {
@@ -429,6 +452,12 @@ mod tests {
         std::fs::remove_file(bench.0.join("c/.dockerignore")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", bench.0.join("c/.dockerignore")).unwrap();
         assert!(!hides(&bench.open(&context, None, b"").unwrap().0, "top"), "a link out of the context leads nowhere");
+        std::os::unix::fs::symlink(&outer, bench.0.join("c/way")).unwrap();
+        std::os::unix::fs::symlink("in", bench.0.join("c/inner")).unwrap();
+        let typed = |name: &str| bench.0.join("c").join(name).display().to_string();
+        assert!(matches!(bench.open(&context, Some(&typed("way")), b""), Err(Error::LeadsOut { .. })));
+        assert_eq!(bench.open(&context, Some(&typed("inner/File")), b"").unwrap().1.text, b"inner", "a link inside of the context is followed");
+        assert_eq!(bench.open(&context, Some(&typed("../out/File")), b"").unwrap().1.text, b"outer", "the user may name any file");
     }
 
     #[test]

@@ -106,12 +106,17 @@ pub fn is_remote(source: &[u8]) -> bool {
 /// # Errors
 /// The secret cannot be read, or is not text.
 pub fn authorization(request: &super::BuildRequest, address: &str) -> super::error::Result<Vec<(String, String)>> {
-    let host = address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    // Read as by the client: with `http://a\@b/` it asks a, and not b.
+    let Some((host, port)) = crate::image::server_of_url(address) else { return Ok(Vec::new()) };
+    let usual = port == (if address.starts_with("https") { 443 } else { 80 });
+    let hosts = [Some(format!("{host}:{port}")), usual.then_some(host)];
     for (name, prefix) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
-        let Some(secret) = request.secrets.get(&format!("{name}{host}")) else { continue };
-        let value = String::from_utf8(secret.read()?).map_err(|_| super::error::Error::invalid(format!("secret {name}{host} is not text")))?;
-        return Ok(vec![("Authorization".to_owned(), format!("{prefix}{}", value.trim()))]);
+        for host in hosts.iter().flatten() {
+            let Some(secret) = request.secrets.get(&format!("{name}{host}")) else { continue };
+            let value =
+                String::from_utf8(secret.read()?).map_err(|_| super::error::Error::invalid(format!("secret {name}{host} is not text")))?;
+            return Ok(vec![("Authorization".to_owned(), format!("{prefix}{}", value.trim()))]);
+        }
     }
     Ok(Vec::new())
 }
@@ -174,6 +179,10 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
     let mut answer = crate::image::ask_url(request.url, &headers)?;
     let kept = match kept.filter(|_| answer.unchanged) {
         Some(kept) => kept,
+        None if answer.unchanged => {
+            let source = std::io::Error::other("it says that a file is unchanged (304) which was not fetched before");
+            return Err(Error::Broken { url: redacted(request.url), source });
+        }
         None => {
             let body = format!("{}.{}", key.hex(), random_hex(8));
             let path = store.join(&body);

@@ -16,7 +16,7 @@ use crate::state::record::HostSpec;
 use call::{Call, Method};
 use rustix::termios::isatty;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use view::{Mode, View};
 
@@ -173,12 +173,10 @@ fn failure(error: crate::build::Error) -> Failure {
 impl Args {
     fn tell(&self, built: &Built) -> Result<(), Failure> {
         if let Some(path) = &self.iidfile {
-            let failed = |e| Failure::caused(format!("cannot write the image ID file {}", path.display()), &e).with_code(USAGE);
-            std::fs::write(path, &built.image).map_err(failed)?;
+            record(path, "image ID", &built.image)?;
         }
         if let Some(path) = &self.metadata_file {
-            let failed = |e| Failure::caused(format!("cannot write the metadata file {}", path.display()), &e).with_code(USAGE);
-            std::fs::write(path, format!("{:#}\n", metadata(built))).map_err(failed)?;
+            record(path, "metadata", &format!("{:#}\n", metadata(built)))?;
         }
         // Standard output may be an archive's.
         if self.quiet && !self.outputs()?.iter().any(Output::is_stdout) {
@@ -281,6 +279,16 @@ impl Args {
             allow: allow(&self.allow)?,
         })
     }
+}
+
+/// Writes a file that is whole or not there. A link is replaced and not followed, for it may be the context's; pipes and devices
+/// are written to.
+fn record(path: &Path, what: &str, text: &str) -> Result<(), Failure> {
+    let failed = |e: &dyn std::error::Error| Failure::caused(format!("cannot write the {what} file {}", path.display()), e).with_code(USAGE);
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return std::fs::write(path, text).map_err(|e| failed(&e));
+    }
+    crate::base::fs::replace(path, text.as_bytes(), 0o644).map_err(|e| failed(&e))
 }
 
 /// As buildx has it, the fields that exist here: no history of builds is kept that `buildx.build.ref` could name.

@@ -34,6 +34,16 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     escape(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
+/// A JSON text: of the control characters it may hold DEL and those of eight bits as they are, which a terminal may obey.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
 /// A value that is one cell of one line: no control character at all.
 pub fn cell(text: &str) -> Cow<'_, str> {
     escape(text, char::is_control)
@@ -85,4 +95,18 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
         drop(writeln!(io::stderr(), "\nnobody answered: nothing was done (-f does it without asking)"));
     }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_is_left() {
+        let text = "a\u{7f}\u{9b}é\n";
+        assert_eq!(harmless(text), "a\\u{7f}\\u{9b}é\n");
+        let shown = json(&serde_json::Value::from(text).to_string()).into_owned();
+        assert_eq!(shown, r#""a\u007f\u009bé\n""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+    }
 }

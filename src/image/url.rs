@@ -54,9 +54,21 @@ pub fn open(url: &str) -> Result<Answer, Error> {
         answer.header("content-length").unwrap_or("?")
     );
     if answer.unchanged {
-        return Err(Error::Download { url: url.to_owned(), source: io::Error::other("it answered with nothing (304)") });
+        return Err(Error::Download { url: shown(url), source: io::Error::other("it answered with nothing (304)") });
     }
     Ok(answer)
+}
+
+/// The server that would be asked for a URL, as the client itself understands it: host and port. None: it is no URL of a server.
+pub fn server(url: &str) -> Option<(String, u16)> {
+    let url = reqwest::Url::parse(url).ok()?;
+    Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+}
+
+/// A URL without its password.
+fn shown(url: &str) -> String {
+    let Ok(mut parsed) = reqwest::Url::parse(url) else { return url.to_owned() };
+    if parsed.password().is_some() && parsed.set_password(Some("***")).is_ok() { parsed.into() } else { url.to_owned() }
 }
 
 /// Asks for a URL with these headers besides our own.
@@ -68,7 +80,7 @@ pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let (to, pieces) = channel(QUEUE);
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let shown = url.to_owned();
+    let shown = shown(url);
     let refused = |source: io::Error| Error::Download { url: shown.clone(), source };
     let client = reqwest::Client::builder().user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT).read_timeout(STALL);
     let client = client.redirect(reqwest::redirect::Policy::custom(redirect));
@@ -117,6 +129,11 @@ async fn fetch(
         Err(e) => return drop(tell.send(Err(failed(e)))),
     };
     let unchanged = response.status() == reqwest::StatusCode::NOT_MODIFIED;
+    if !unchanged && !response.status().is_success() {
+        // A redirect that leads to no web server (`file:`, `data:`) comes back as it is.
+        let answer = io::Error::other(format!("it answered {}, which leads nowhere", response.status()));
+        return drop(tell.send(Err(answer)));
+    }
     let head = Head { unchanged, headers: std::mem::take(response.headers_mut()) };
     if tell.send(Ok(head)).is_err() {
         return;
@@ -147,5 +164,33 @@ impl Read for Download {
         let n = self.current.len().min(buffer.len());
         buffer[..n].copy_from_slice(&self.current.split_to(n));
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_the_one_that_is_asked() {
+        for (url, expected) in [
+            ("http://a/x", Some(("a", 80))),
+            ("https://A:8443/x", Some(("a", 8443))),
+            ("http://a@b/", Some(("b", 80))),
+            ("http://a:1\\@b:2/", Some(("a", 1))),
+            ("http:///a:1/x", Some(("a", 1))),
+            ("http://[::1]:5/", Some(("[::1]", 5))),
+            ("http://", None),
+            ("a file", None),
+        ] {
+            assert_eq!(server(url), expected.map(|(host, port)| (host.to_owned(), port)), "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown("https://me:word@host/x"), "https://me:***@host/x");
+        assert_eq!(shown("https://host/a%20b"), "https://host/a%20b");
+        assert_eq!(shown("http://"), "http://");
     }
 }

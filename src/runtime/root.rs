@@ -24,6 +24,8 @@ use std::path::Path;
 pub(super) const VALUE_LIMIT: usize = 255;
 /// mount(2) takes one page of options, the terminating NUL included.
 pub(super) const OPTIONS_LIMIT: usize = 4095;
+/// fs/overlayfs/params.h, OVL_MAX_STACK.
+const STACK_LIMIT: usize = 500;
 
 impl Overlay {
     /// Mounts it detached: visible in no mount table, gone when the fd closes. For reading an image's or a stopped
@@ -156,6 +158,9 @@ fn legacy_options(overlay: &Overlay) -> Result<CString, Failure> {
         if *volatile {
             text.extend_from_slice(b",volatile");
         }
+    }
+    if overlay.lowers.len() > STACK_LIMIT {
+        return Err(Failure::unsupported(format!("an image of {} layers, of which overlayfs stacks at most {STACK_LIMIT},", overlay.lowers.len())));
     }
     if text.len() > OPTIONS_LIMIT {
         return Err(Failure::unsupported(format!("an image of {} layers on a kernel before 6.8", overlay.lowers.len())));

@@ -211,6 +211,13 @@ fn results_go_where_they_are_wanted() {
         (Some(id.as_str()), Some("docker.io/library/made:latest"))
     );
     assert_eq!(fs::read_to_string(at("id")).unwrap(), id);
+    fs::write(at("kept"), "kept").unwrap();
+    for flag in ["--iidfile", "--metadata-file"] {
+        std::os::unix::fs::symlink("kept", at("way")).unwrap();
+        build(&[flag, "way"]).ok();
+        assert!(fs::read_to_string(at("kept")).unwrap() == "kept" && fs::read_to_string(at("way")).unwrap().contains(&id), "{flag} replaces a link");
+        fs::remove_file(at("way")).unwrap();
+    }
     build(&["-o", "type=s3"]).fails(125, "type s3 is not supported");
     build(&["--push"]).fails(1, "--tag");
 }

@@ -1,7 +1,7 @@
 //! What a build shows: plain lines, JSON lines, or on a terminal the steps that run with the end of their output.
 
 use crate::build::{Event, Stream, Warning};
-use crate::cli::output::harmless;
+use crate::cli::output::{self, harmless};
 use crate::cli::session;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl View {
     pub fn show(&self, event: Event) {
         let mut state = self.state();
         if self.mode == Mode::Json {
-            write(&format!("{}\n", line(&event)));
+            write(&format!("{}\n", output::json(&line(&event).to_string())));
         }
         match event {
             Event::Begun { step, name } => {
@@ -128,16 +128,23 @@ impl View {
         running.open.extend_from_slice(bytes);
         // What never ends its line is cut.
         let end = |open: &[u8]| open.iter().position(|byte| *byte == b'\n').or_else(|| (open.len() > LINE).then_some(LINE));
-        while let Some(end) = end(&running.open) {
-            let text: Vec<u8> = running.open.drain(..=end).collect();
-            let text = legible(&String::from_utf8_lossy(&text));
+        let open = std::mem::take(&mut running.open);
+        let (mut rest, mut lines) = (open.as_slice(), String::new());
+        while let Some(end) = end(rest) {
+            let (text, after) = rest.split_at(end + 1);
+            rest = after;
+            let text = legible(&String::from_utf8_lossy(text));
             if self.mode == Mode::Plain {
-                write(&format!("#{step} {:.3} {text}\n", running.since.elapsed().as_secs_f64()));
+                lines.push_str(&format!("#{step} {:.3} {text}\n", running.since.elapsed().as_secs_f64()));
             }
             running.tail.push(text);
             if running.tail.len() > TAIL {
                 running.tail.remove(0);
             }
+        }
+        running.open = rest.to_vec();
+        if !lines.is_empty() {
+            write(&lines);
         }
     }
 

@@ -245,7 +245,8 @@ fn sorted_names(dir: &OwnedFd, name: &[u8]) -> Result<Vec<std::ffi::CString>, Co
 
 /// The attributes that make sense elsewhere: capabilities and the user's own.
 pub(super) fn is_portable_attribute(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.")
+    // Of `user.` those that a rootless overlayfs obeys are none of a file's own.
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
 pub(super) fn attributes(node: &OwnedFd, kind: FileType, name: &[u8]) -> Result<Vec<Record>, CopyError> {

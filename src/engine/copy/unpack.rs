@@ -192,6 +192,10 @@ impl<'a> Unpacker<'a> {
             self.refused.push(lossy(path));
             return Ok(());
         }
+        if kind == FileType::CharacterDevice && device == 0 {
+            // Overlayfs' mark of a deleted file: in the directory of a layer it would delete what is below.
+            return Err(CopyError::io("create the device 0:0", path, Errno::PERM));
+        }
         let (parent, name) = self.place(path)?;
         refuse_mounted(clear(parent.as_fd(), &name, path)?, path)?;
         let nowhere = |operation| move |e| CopyError::io(operation, path, e);

@@ -24,6 +24,7 @@ const PIECE: usize = 256 << 10;
 const DEPTH_LIMIT: usize = 500;
 /// Overlayfs' own notes begin with this.
 const NOTES: &[u8] = b"trusted.overlay.";
+const USER_NOTES: &[u8] = b"user.overlay.";
 /// Opaque marks of directories are the only of its notes that mean something elsewhere.
 const OPAQUE: &[u8] = OPAQUE_XATTR.as_bytes();
 
@@ -212,6 +213,11 @@ impl Walk {
                 rustix::fs::fremovexattr(node, &name[..]).map_err(|e| failed("take a note of overlayfs off", path, e))?;
                 continue;
             }
+            if name.starts_with(USER_NOTES) {
+                // Anybody can make these: a rootless overlayfs would obey them, and they are in no tar.
+                rustix::fs::fremovexattr(node, &name[..]).map_err(|e| failed("take a note of overlayfs off", path, e))?;
+                continue;
+            }
             if !xattr::allowed(&name) && name != OPAQUE {
                 continue;
             }
@@ -268,7 +274,8 @@ mod tests {
         whiteout(&at("gone"));
         std::fs::create_dir(at("opaque")).unwrap();
         rustix::fs::setxattr(at("opaque"), OPAQUE_XATTR, b"y", rustix::fs::XattrFlags::empty()).unwrap();
-        rustix::fs::setxattr(at("dir"), "trusted.overlay.origin", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+        let notes = ["trusted.overlay.origin", "user.overlay.opaque"];
+        notes.iter().for_each(|note| rustix::fs::setxattr(at("dir"), *note, b"y", rustix::fs::XattrFlags::empty()).unwrap());
         let (digest, unpacked) = describe(&upper.0).unwrap();
         assert_eq!((unpacked.size, unpacked.entries), (700_004, 7));
         let mut tar = Vec::new();
@@ -277,7 +284,9 @@ mod tests {
         let names: Vec<String> =
             tar::Archive::new(&tar[..]).entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["dir/", "dir/file", "dir/link", "dir/soft", ".wh.gone", &"n".repeat(200), "opaque/", "opaque/.wh..wh..opq"]);
-        assert_eq!(rustix::fs::getxattr(at("dir"), "trusted.overlay.origin", &mut [0u8; 8][..]), Err(Errno::NODATA));
+        for note in notes {
+            assert_eq!(rustix::fs::getxattr(at("dir"), note, &mut [0u8; 8][..]), Err(Errno::NODATA), "{note}");
+        }
     }
 
     #[test]

@@ -213,7 +213,9 @@ impl Walk<'_> {
                 None => drop(self.inodes.insert(at, inode)),
             }
         }
-        if stat.st_nlink > 1 && *self.nodes.entry(inode).or_insert(at) != at {
+        // Overlayfs itself makes its marks as links of one (fs/overlayfs/dir.c, ovl_whiteout).
+        let is_mark = matches!(self.model.nodes[at].origin, Origin::Whiteout);
+        if !is_mark && stat.st_nlink > 1 && *self.nodes.entry(inode).or_insert(at) != at {
             self.out.add(path, || "is a hard link to another file".to_owned());
         }
         Links::New

@@ -312,6 +312,7 @@ fn tampered() -> Scratch {
     block(&mut tar, b'1', b"d/h", b"d/f", b"", 0);
     block(&mut tar, b'2', b"d/s", b"f", b"", 0);
     block(&mut tar, b'0', b".wh.gone", b"", b"", 0);
+    block(&mut tar, b'0', b".wh.away", b"", b"", 0);
     let sparse = Entry { name: b"sparse".to_vec(), link: Vec::new(), kind: b'0', data: vec![7; 600], form: Form::SparseData, padding: 0 };
     sparse.write(&mut tar);
     let scratch = Scratch::new();
@@ -319,6 +320,15 @@ fn tampered() -> Scratch {
     fs::set_permissions(scratch.0.join("diff"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(scratch.differences(Some(&[])), [""; 0]);
     scratch
+}
+
+#[test]
+fn marks_of_deletion_may_be_links_of_one_as_overlayfs_makes_them() {
+    let scratch = tampered();
+    let diff = scratch.0.join("diff");
+    fs::remove_file(diff.join("away")).unwrap();
+    fs::hard_link(diff.join("gone"), diff.join("away")).unwrap();
+    assert_eq!(scratch.differences(Some(&[])), [""; 0]);
 }
 
 #[test]
