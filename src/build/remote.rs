@@ -113,8 +113,7 @@ pub fn authorization(request: &super::BuildRequest, address: &str) -> super::err
     for (name, prefix) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
         for host in hosts.iter().flatten() {
             let Some(secret) = request.secrets.get(&format!("{name}{host}")) else { continue };
-            let value =
-                String::from_utf8(secret.read()?).map_err(|_| super::error::Error::invalid(format!("secret {name}{host} is not text")))?;
+            let value = String::from_utf8(secret.read()?).map_err(|_| super::error::Error::invalid(format!("secret {name}{host} is not text")))?;
             return Ok(vec![("Authorization".to_owned(), format!("{prefix}{}", value.trim()))]);
         }
     }
