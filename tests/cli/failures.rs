@@ -72,13 +72,15 @@ fn several_objects_are_all_tried() {
 fn kill_nine_at_every_step_leaves_nothing() {
     let engine = Environment::new();
     for point in engine_failpoints() {
-        // `run` reserves in one transaction of its own: this step is only `create`'s.
-        let verb = if point == "engine.create.recorded" { "create" } else { "run" };
-        let done = engine
-            .command(&[verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"])
-            .env("RCON_FAILPOINT", format!("{point}=kill"))
-            .output()
-            .unwrap();
+        // `run` reserves in one transaction of its own: this step is only `create`'s. One only set up is `container init`'s.
+        let verb = if matches!(point.as_str(), "engine.create.recorded" | "engine.start.held") { "create" } else { "run" };
+        let words = [verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"];
+        let mut words = words.as_slice();
+        if point == "engine.start.held" {
+            engine.rcon(words).ok();
+            words = &["container", "init", "victim"];
+        }
+        let done = engine.command(words).env("RCON_FAILPOINT", format!("{point}=kill")).output().unwrap();
         assert!(!done.status.success(), "{point} was never reached");
         let again = engine.rcon(&["rm", "-f", "-v", "victim"]);
         assert_eq!(again.code, 0, "{point}: {}", again.err);
