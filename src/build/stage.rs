@@ -133,9 +133,8 @@ impl<'s, 'e> StageRun<'s, 'e> {
             self.position.0 += 1;
         } else {
             let begun = self.begin_step(&format!("FROM {name}"));
-            let image = self.image(name, &begun);
-            let image = self.conclude(begun, image, self.stage.base.span)?;
-            let document: ImageDocument = serde_json::from_slice(&image.config).unwrap_or_default();
+            let image = self.image(name, &begun).and_then(|image| Ok((described(name, &image)?, image)));
+            let (document, image) = self.conclude(begun, image, self.stage.base.span)?;
             if !document.architecture.is_empty() {
                 self.platform = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
             }
@@ -281,6 +280,11 @@ impl<'s, 'e> StageRun<'s, 'e> {
         let overlay = draft.overlay(&self.engine.privilege.roots, &self.engine.db, &self.layers)?;
         Ok(BindSource { target: "/".into(), base: Base::Overlay(overlay), subpath: None }.open()?)
     }
+}
+
+/// What the configuration of a base says: one that cannot be read is no base, rather than one without any setting.
+fn described(name: &str, image: &Image) -> Result<ImageDocument> {
+    serde_json::from_slice(&image.config).map_err(|e| Error::invalid(format!("the configuration of image {name} cannot be read: {e}")))
 }
 
 /// The lines of a pull that are worth showing among others.

@@ -249,25 +249,8 @@ mod tests {
             env: vec!["A=1".to_owned()],
             ..record::ProcessSpec::default()
         };
-        record::Container {
-            id: crate::base::ContainerId::random(),
-            name: "web".parse().unwrap(),
-            created: Timestamp::NEVER,
-            phase: record::Phase::Created,
-            started: Timestamp::NEVER,
-            finished: Timestamp::NEVER,
-            exit_code: 0,
-            oom_killed: false,
-            oom_kills: 0,
-            log_lost: 0,
-            error: String::new(),
-            restart_count: 0,
-            stopped_by_user: false,
-            revival: None,
-            endpoints: Vec::new(),
-            published: Vec::new(),
-            spec: Box::new(record::ContainerSpec { process, ..record::ContainerSpec::default() }),
-        }
+        let spec = record::ContainerSpec { process, ..record::ContainerSpec::default() };
+        record::Container::new(crate::base::ContainerId::random(), "web".parse().unwrap(), spec)
     }
 
     #[test]

@@ -93,24 +93,13 @@ impl Bed {
 
     /// An exited container, `number` seconds old in 1970.
     fn record(name: &str, number: i64, image_id: &str) -> Container {
+        let spec = ContainerSpec { version: 1, image: "busybox".to_owned(), image_id: image_id.to_owned(), ..ContainerSpec::default() };
         Container {
-            id: ContainerId::random(),
-            name: name.parse().unwrap(),
             created: Timestamp::from_nanos(number * 1_000_000_000),
             phase: Phase::Exited,
             started: Timestamp::from_nanos(1),
             finished: Timestamp::from_nanos(2),
-            exit_code: 0,
-            oom_killed: false,
-            oom_kills: 0,
-            log_lost: 0,
-            error: String::new(),
-            restart_count: 0,
-            stopped_by_user: false,
-            revival: None,
-            endpoints: Vec::new(),
-            published: Vec::new(),
-            spec: Box::new(ContainerSpec { version: 1, image: "busybox".to_owned(), image_id: image_id.to_owned(), ..ContainerSpec::default() }),
+            ..Container::new(ContainerId::random(), name.parse().unwrap(), spec)
         }
     }
 

@@ -176,9 +176,9 @@ fn runs_with_rm_follow_each_other_at_once() {
 /// The failpoints of create and start, read from the source so that a new one is tested at once.
 fn engine_failpoints() -> Vec<String> {
     let mut points = Vec::new();
-    for file in ["create", "start"] {
+    for file in ["create", "start", "gate"] {
         let path = format!("{}/src/engine/container/{file}.rs", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = std::fs::read_to_string(path).unwrap();
         for part in text.split("failpoint_at(\"").skip(1) {
             points.push(part.split('"').next().unwrap().to_owned());
         }

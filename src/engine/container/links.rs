@@ -119,32 +119,14 @@ fn variables(own: &str, alias: &str, other: &Container, address: Ipv4Addr) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ContainerId, Timestamp};
-    use crate::state::record::{ContainerSpec, Phase};
+    use crate::base::ContainerId;
+    use crate::state::record::ContainerSpec;
 
     #[test]
     fn variables_are_dockers() {
         let mut spec = ContainerSpec { exposed: vec!["5432/tcp".to_owned(), "53/udp".to_owned()], ..ContainerSpec::default() };
         spec.process.env = vec!["PATH=/bin".to_owned(), "K=v".to_owned(), "BARE".to_owned()];
-        let other = Container {
-            id: ContainerId::random(),
-            name: "db".parse().unwrap(),
-            created: Timestamp::NEVER,
-            phase: Phase::Started,
-            started: Timestamp::NEVER,
-            finished: Timestamp::NEVER,
-            exit_code: 0,
-            oom_killed: false,
-            oom_kills: 0,
-            log_lost: 0,
-            error: String::new(),
-            restart_count: 0,
-            stopped_by_user: false,
-            revival: None,
-            endpoints: Vec::new(),
-            published: Vec::new(),
-            spec: Box::new(spec),
-        };
+        let other = Container::new(ContainerId::random(), "db".parse().unwrap(), spec);
         let env = variables("web", "my-sql", &other, "10.0.0.2".parse().unwrap());
         let expected = "MY_SQL_NAME=/web/my-sql MY_SQL_PORT=tcp://10.0.0.2:5432 MY_SQL_PORT_5432_TCP=tcp://10.0.0.2:5432 \
             MY_SQL_PORT_5432_TCP_ADDR=10.0.0.2 MY_SQL_PORT_5432_TCP_PORT=5432 MY_SQL_PORT_5432_TCP_PROTO=tcp \

@@ -35,20 +35,9 @@ fn view() -> View {
     };
     let at = Timestamp::from_nanos(1_700_000_000_000_000_001);
     let record = record::Container {
-        id: ID.parse().unwrap(),
-        name: "web".parse().unwrap(),
         created: at,
         phase: Phase::Started,
         started: at,
-        finished: Timestamp::NEVER,
-        exit_code: 0,
-        oom_killed: false,
-        oom_kills: 0,
-        log_lost: 0,
-        error: String::new(),
-        restart_count: 0,
-        stopped_by_user: false,
-        revival: None,
         endpoints: vec![record::Endpoint {
             network: "bridge".to_owned(),
             network_id: "net1".to_owned(),
@@ -60,7 +49,7 @@ fn view() -> View {
             gateway: true,
         }],
         published: vec![PublishedPort { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp }],
-        spec: Box::new(spec),
+        ..record::Container::new(ID.parse().unwrap(), "web".parse().unwrap(), spec)
     };
     View { record, status: Status::Running, pid: 42, restart_count: 0, started: at, next_start: None, health: None }
 }
