@@ -58,6 +58,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
             keep_git_dir: step.keep_git_dir.unwrap_or(false),
             exclude: &exclude,
             headers: &headers,
+            cancel: &stage.engine.cancel,
         };
         let source = remote::fetch(&wanted)?;
         source.commit.iter().for_each(|commit| {
