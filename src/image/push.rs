@@ -113,7 +113,10 @@ pub fn push(
         if pushed.is_err() {
             // Whoever cancels does not wait long for a registry: it forgets begun uploads by itself.
             let patience = tokio::time::Duration::from_secs(if cancel.is_cancelled() { 1 } else { CLEANING });
-            let cleaning = async { Ok(drop(tokio::time::timeout(patience, registry.cancel_all()).await)) };
+            let cleaning = async {
+                tokio::time::timeout(patience, registry.cancel_all()).await.ok();
+                Ok(())
+            };
             reactor.wait(&Cancel::default(), cleaning)?;
         }
         pushed
