@@ -99,6 +99,9 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let held = crate::image::hold_layers(&engine.privilege.roots)?;
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
     let begun = Begun::new(sink, &numbers, cancel, "exporting the result".to_owned());
     let outcomes: Vec<output::Outcome<'_>> = finished
         .iter()

@@ -40,6 +40,14 @@ impl Cancel {
         self.0.cancelled.load(Ordering::Acquire)
     }
 
+    /// For work that waits for nothing, between two pieces of it.
+    ///
+    /// # Errors
+    /// ECANCELED when it is cancelled.
+    pub fn check(&self) -> rustix::io::Result<()> {
+        if self.is_cancelled() { Err(rustix::io::Errno::CANCELED) } else { Ok(()) }
+    }
+
     /// Whatever waits is ended, and what asks later is told at once.
     pub fn cancel(&self) {
         let all = {

@@ -59,6 +59,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     let destination = absolute(step);
     let unpack = step.unpack.unwrap_or(step.add && addresses.is_empty());
     let mut key = Key::new(instruction, stage.below());
+    selected = selected.until(stage.solver.cancel);
     key.field("files", stage.solver.shared.digest(&selected)?.as_str());
     key.field("destination", &destination);
     key.field("chown", step.chown.as_deref().unwrap_or_default());

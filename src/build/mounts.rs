@@ -107,7 +107,7 @@ fn source_of(stage: &StageRun<'_, '_>, from: Option<&str>, path: &str) -> Result
         From::Tree { layers, .. } => Ok(Source::Tree { layers, path: path.trim_start_matches('/').to_owned() }),
         From::Context(context) => {
             let path = path.as_bytes().to_vec();
-            let selected = context.select("RUN --mount", &[path], false, &[])?;
+            let selected = context.select("RUN --mount", &[path], false, &[])?.until(stage.solver.cancel);
             let digest = stage.solver.shared.digest(&selected)?;
             Ok(Source::Files { selected, digest })
         }
@@ -305,4 +305,35 @@ fn put(selected: &Selected, directory: &Path) -> Result<bool> {
     let destination: &[u8] = if is_directory { b"/" } else { b"/file" };
     transfer::apply(selected, &Target { root: root.as_fd(), destination, accounts: root.as_fd(), chown: None, chmod: None })?;
     Ok(is_directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_build_was_filling_is_begun_anew() {
+        let path = std::env::temp_dir().join(format!("rcon-mounts-{}", crate::base::random_hex(8)));
+        std::fs::create_dir_all(path.join("making-dead/half")).unwrap();
+        let (living, held) = begin(&path).unwrap();
+        let (other, _held) = begin(&path).unwrap();
+        assert!(living.exists() && other != living && !path.join("making-dead").exists());
+        drop(held);
+        let (_third, _its) = begin(&path).unwrap();
+        assert!(!living.exists() && other.exists());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_locked_cache_is_waited_for_until_it_is_cancelled() {
+        let path = std::env::temp_dir().join(format!("rcon-mounts-{}", crate::base::random_hex(8)));
+        let cancel = Cancel::default();
+        let _held = lock(&path, Sharing::Locked, &cancel).unwrap().unwrap();
+        assert!(lock(&path, Sharing::Private, &cancel).unwrap().is_none());
+        std::thread::scope(|scope| {
+            scope.spawn(|| cancel.cancel());
+            assert!(matches!(lock(&path, Sharing::Shared, &cancel), Err(Error::Cancelled)));
+        });
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }

@@ -37,7 +37,7 @@ pub use mode::Change as ModeChange;
 pub use place::make_directory;
 pub use select::{Selection, select};
 
-use crate::base::ErrorKind;
+use crate::base::{Cancel, ErrorKind};
 use rustix::fs::FileType;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -110,6 +110,8 @@ impl Error {
 #[derive(Debug, Default)]
 pub struct Selected {
     sources: Vec<Source>,
+    /// Ends what reads them.
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,12 @@ impl Identity {
 }
 
 impl Selected {
+    /// What reads them ends with `cancel`.
+    #[must_use]
+    pub fn until(self, cancel: &Cancel) -> Self {
+        Selected { cancel: cancel.clone(), ..self }
+    }
+
     /// These sources and then those (files and heredocs of one instruction).
     #[must_use]
     pub fn and(mut self, other: Selected) -> Self {
@@ -195,7 +203,10 @@ impl Selected {
             identity: Identity::default(),
         };
         let (root, real, name) = (None, Vec::new(), name.as_bytes().to_vec());
-        Selected { sources: vec![Source { root, real, name, is_directory: false, text: Some(body.to_vec()), entries: vec![entry] }] }
+        Selected {
+            sources: vec![Source { root, real, name, is_directory: false, text: Some(body.to_vec()), entries: vec![entry] }],
+            ..Selected::default()
+        }
     }
 
     /// The contents of one directory are meant, not a file or several sources.

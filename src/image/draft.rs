@@ -64,9 +64,9 @@ impl Draft {
     ///
     /// # Errors
     /// What was written cannot be in a layer, or cannot be read.
-    pub fn seal(self, below: &[String], db: &Db) -> Result<Sealed, Error> {
+    pub fn seal(self, below: &[String], db: &Db, cancel: &Cancel) -> Result<Sealed, Error> {
         fs::remove_tree(&self.work)?;
-        let (diff_id, unpacked) = layer::describe(&self.dir.diff()).map_err(Error::Seal)?;
+        let (diff_id, unpacked) = layer::describe(&self.dir.diff(), cancel).map_err(Error::Seal)?;
         let mut diff_ids = Vec::with_capacity(below.len() + 1);
         for row in db.layers(below)? {
             diff_ids.push(row.diff_id.parse().map_err(|_| Error::Vanished(row.chain_id.clone()))?);

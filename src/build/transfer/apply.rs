@@ -7,7 +7,7 @@ use super::digest::{open_file, unchanged};
 use super::mode::Change;
 use super::place::{Place, own};
 use super::{Entry, Error, Result, Selected, Source, archive, join, owner, shown, split};
-use crate::base::rooted;
+use crate::base::{Cancel, rooted};
 use crate::build::context::clean;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -27,6 +27,8 @@ const BATCH: usize = 64;
 /// Smaller files are read and written: that is fewer system calls.
 const LARGE: u64 = 64 << 10;
 const PIECE: usize = 128 << 10;
+/// Bytes that the kernel copies before it is asked whether all of it is still wanted.
+const AT_ONCE: usize = 16 << 20;
 
 /// Where files go and how they look there.
 #[derive(Debug, Clone, Copy)]
@@ -67,15 +69,15 @@ pub(super) fn place(selected: &Selected, target: &Target<'_>, unpack: bool) -> R
         let described = Described { owner, chmod: target.chmod };
         if source.is_directory {
             let base = in_root.directory(&path)?;
-            Copier { source, base: &base, prefix: &[], described, shown: &path }.tree()?;
+            Copier { source, base: &base, prefix: &[], described, shown: &path, cancel: &selected.cancel }.tree()?;
         } else if is_directory {
             let base = in_root.directory(&path)?;
-            Copier { source, base: &base, prefix: &source.name, described, shown: &path }.tree()?;
+            Copier { source, base: &base, prefix: &source.name, described, shown: &path, cancel: &selected.cancel }.tree()?;
         } else {
             let real = in_root.follow(&path)?;
             let (parent, name) = split(&real);
             let base = in_root.directory(parent)?;
-            Copier { source, base: &base, prefix: name, described, shown: parent }.tree()?;
+            Copier { source, base: &base, prefix: name, described, shown: parent, cancel: &selected.cancel }.tree()?;
         }
     }
     Ok(())
@@ -108,6 +110,7 @@ struct Copier<'a> {
     described: Described<'a>,
     /// The path of `base`, for messages.
     shown: &'a [u8],
+    cancel: &'a Cancel,
 }
 
 /// What one thread keeps from file to file.
@@ -274,7 +277,7 @@ impl Copier<'_> {
             to.write_all(text).map_err(|e| Error::io("write", &self.full(entry), e))?;
         }
         if let Some(from) = from {
-            data(&from, &to, entry.size, &mut hand.buffer, can_clone).map_err(|e| Error::io("copy", &self.source.full(entry), e))?;
+            data(&from, &to, entry.size, &mut hand.buffer, (can_clone, self.cancel)).map_err(|e| Error::io("copy", &self.source.full(entry), e))?;
             unchanged(from.as_fd(), entry, &self.source.full(entry))?;
         }
         self.describe(to.as_fd(), entry)
@@ -334,7 +337,8 @@ fn times(entry: &Entry) -> Timestamps {
 }
 
 /// The data of a file: shared with the source where the file system can, holes kept.
-fn data(mut from: &File, mut to: &File, size: u64, buffer: &mut [u8], can_clone: &AtomicBool) -> std::io::Result<()> {
+fn data(mut from: &File, mut to: &File, size: u64, buffer: &mut [u8], (can_clone, cancel): (&AtomicBool, &Cancel)) -> std::io::Result<()> {
+    cancel.check()?;
     if size < LARGE {
         loop {
             match from.read(buffer) {
@@ -361,16 +365,17 @@ fn data(mut from: &File, mut to: &File, size: u64, buffer: &mut [u8], can_clone:
             Err(e) => return Err(e.into()),
         };
         let end = rustix::fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size).min(size);
-        range(from, to, start, end, buffer)?;
+        range(from, to, start, end, buffer, cancel)?;
         at = end.max(start + 1);
     }
     Ok(rustix::fs::ftruncate(to, size)?)
 }
 
-fn range(from: &File, to: &File, start: u64, end: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+fn range(from: &File, to: &File, start: u64, end: u64, buffer: &mut [u8], cancel: &Cancel) -> std::io::Result<()> {
     let (mut input, mut output) = (start, start);
     while input < end {
-        let length = usize::try_from(end - input).unwrap_or(usize::MAX).min(1 << 30);
+        cancel.check()?;
+        let length = usize::try_from(end - input).unwrap_or(usize::MAX).min(AT_ONCE);
         match rustix::fs::copy_file_range(from, Some(&mut input), to, Some(&mut output), length) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
@@ -379,6 +384,7 @@ fn range(from: &File, to: &File, start: u64, end: u64, buffer: &mut [u8]) -> std
         }
     }
     while input < end {
+        cancel.check()?;
         let length = usize::try_from(end - input).unwrap_or(usize::MAX).min(buffer.len());
         let count = match from.read_at(&mut buffer[..length], input) {
             Ok(0) => return Ok(()),

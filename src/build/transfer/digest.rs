@@ -1,7 +1,7 @@
 //! The key of a selection: what a copy of it would look like, times left out.
 
 use super::{Entry, Error, Identity, Memo, Result, Selected, Source, shown};
-use crate::base::rooted;
+use crate::base::{Cancel, rooted};
 use crate::oci::{Algorithm, Digest, DigestHasher};
 use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ impl Selected {
     /// A file cannot be read, or changed since it was selected.
     pub fn digest(&self, memo: &mut Memo) -> Result<Digest> {
         let files: Vec<(&Source, &Entry)> = self.sources.iter().flat_map(|source| source.entries.iter().map(move |entry| (source, entry))).collect();
-        let data = contents(&files, memo)?;
+        let data = contents(&files, memo, &self.cancel)?;
         let mut hasher = DigestHasher::new(Algorithm::Sha256);
         hasher.update(FORM);
         let mut data = data.into_iter();
@@ -64,7 +64,7 @@ fn describe(hasher: &mut DigestHasher, entry: &Entry, data: Option<&Digest>) {
 }
 
 /// The digest of each regular file, in the order of the files.
-fn contents(files: &[(&Source, &Entry)], memo: &mut Memo) -> Result<Vec<Option<Digest>>> {
+fn contents(files: &[(&Source, &Entry)], memo: &mut Memo, cancel: &Cancel) -> Result<Vec<Option<Digest>>> {
     let mut found: Vec<Option<Digest>> = Vec::with_capacity(files.len());
     let mut open = Vec::new();
     for (index, (source, entry)) in files.iter().enumerate() {
@@ -90,7 +90,7 @@ fn contents(files: &[(&Source, &Entry)], memo: &mut Memo) -> Result<Vec<Option<D
             };
             for index in batch {
                 let (source, entry) = files[*index];
-                done.push((*index, hash(source, entry, &mut buffer)?));
+                done.push((*index, hash(source, entry, &mut buffer, cancel)?));
             }
         }
     };
@@ -112,11 +112,12 @@ fn contents(files: &[(&Source, &Entry)], memo: &mut Memo) -> Result<Vec<Option<D
     Ok(found)
 }
 
-fn hash(source: &Source, entry: &Entry, buffer: &mut [u8]) -> Result<Digest> {
+fn hash(source: &Source, entry: &Entry, buffer: &mut [u8], cancel: &Cancel) -> Result<Digest> {
     let full = source.full(entry);
     let mut file = File::from(open_file(source, entry, &full)?);
     let mut hasher = DigestHasher::new(Algorithm::Sha256);
     loop {
+        cancel.check().map_err(|e| Error::io("read", &full, e))?;
         match file.read(buffer) {
             Ok(0) => break,
             Ok(count) => hasher.update(&buffer[..count]),

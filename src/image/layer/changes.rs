@@ -8,6 +8,7 @@
 use super::split::Writer;
 use super::tree::{OPAQUE_XATTR, OPEN_DIRECTORY};
 use super::{NAME_LIMIT, PATH_LIMIT, UnpackError, Unpacked, shown, xattr};
+use crate::base::Cancel;
 use crate::base::tar_entry::{self, BLOCK, Record};
 use crate::oci::{Algorithm, Digest, DigestHasher, whiteout};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -32,7 +33,7 @@ const OPAQUE: &[u8] = OPAQUE_XATTR.as_bytes();
 ///
 /// # Errors
 /// A name that no layer can hold (`.wh.`), a note that would lead out of the layer, what the filesystem says.
-pub fn describe(diff: &Path) -> Result<(Digest, Unpacked), UnpackError> {
+pub fn describe(diff: &Path, cancel: &Cancel) -> Result<(Digest, Unpacked), UnpackError> {
     let root = rustix::fs::openat(CWD, diff, OPEN_DIRECTORY, Mode::empty()).map_err(|e| failed("open the directory", b"/", e))?;
     let mut walk = Walk {
         records: Writer::beside(diff)?,
@@ -40,6 +41,7 @@ pub fn describe(diff: &Path) -> Result<(Digest, Unpacked), UnpackError> {
         links: HashMap::new(),
         buffer: vec![0; PIECE],
         out: Unpacked::default(),
+        cancel: cancel.clone(),
     };
     let attributes = walk.attributes(root.as_fd(), b"")?;
     if attributes.opaque {
@@ -58,6 +60,7 @@ struct Walk {
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
     out: Unpacked,
+    cancel: Cancel,
 }
 
 struct Attributes {
@@ -169,6 +172,7 @@ impl Walk {
     fn contents(&mut self, mut file: File, path: &[u8], size: u64) -> Result<(), UnpackError> {
         let mut left = size;
         while left > 0 {
+            self.cancel.check().map_err(|e| failed("read", path, e))?;
             let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             let count = match file.read(&mut self.buffer[..most]) {
                 Ok(0) => return Err(UnpackError::Refused { path: shown(path), why: "it became shorter while it was read" }),
@@ -276,7 +280,7 @@ mod tests {
         rustix::fs::setxattr(at("opaque"), OPAQUE_XATTR, b"y", rustix::fs::XattrFlags::empty()).unwrap();
         let notes = ["trusted.overlay.origin", "user.overlay.opaque"];
         notes.iter().for_each(|note| rustix::fs::setxattr(at("dir"), *note, b"y", rustix::fs::XattrFlags::empty()).unwrap());
-        let (digest, unpacked) = describe(&upper.0).unwrap();
+        let (digest, unpacked) = describe(&upper.0, &Cancel::default()).unwrap();
         assert_eq!((unpacked.size, unpacked.entries), (700_004, 7));
         let mut tar = Vec::new();
         super::super::split::assemble(upper.0.parent().unwrap()).unwrap().read_to_end(&mut tar).unwrap();
@@ -298,7 +302,7 @@ mod tests {
                 let time = std::fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
                 std::fs::File::options().write(true).open(upper.0.join(name)).unwrap().set_times(time).unwrap();
             }
-            describe(&upper.0).unwrap().0
+            describe(&upper.0, &Cancel::default()).unwrap().0
         };
         assert_eq!(make(), make());
     }
@@ -307,6 +311,6 @@ mod tests {
     fn reserved_names_are_refused() {
         let upper = upper();
         std::fs::write(upper.0.join(".wh.x"), "").unwrap();
-        assert!(matches!(describe(&upper.0), Err(UnpackError::Refused { path, .. }) if path == ".wh.x"));
+        assert!(matches!(describe(&upper.0, &Cancel::default()), Err(UnpackError::Refused { path, .. }) if path == ".wh.x"));
     }
 }
