@@ -58,6 +58,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
             keep_git_dir: step.keep_git_dir.unwrap_or(false),
             exclude: &exclude,
             headers: &headers,
+            limits: stage.engine.registry.limits,
         };
         let source = remote::fetch(&wanted)?;
         source.commit.iter().for_each(|commit| {
@@ -71,6 +72,8 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     for document in documents {
         selected = selected.and(document);
     }
+    let limits = stage.engine.registry.limits;
+    selected.check_holes(&stage.engine.privilege.roots.data, &limits)?;
     let destination = absolute(step);
     let unpack = step.unpack.unwrap_or(step.add && addresses.is_empty());
     let mut key = Key::new(instruction, stage.below());
@@ -109,7 +112,7 @@ fn put(
         chmod,
     };
     if unpack {
-        transfer::add(selected, &target)?
+        transfer::add(selected, &target, stage.engine.registry.limits)?
     } else {
         transfer::apply(selected, &target)?
     }

@@ -68,6 +68,7 @@ pub struct Sources<'a> {
     pub context: &'a Context,
     /// The build area of the data root.
     pub area: &'a std::path::Path,
+    pub limits: crate::image::Limits,
     /// Opens a named context.
     pub named: &'a dyn Fn(&str) -> Result<Option<std::sync::Arc<Context>>>,
 }
@@ -113,7 +114,8 @@ impl Sources<'_> {
             return wrong("what its ADD takes is in the build context, and has no time");
         }
         let headers = remote::authorization(self.request, &address)?;
-        let wanted = remote::Request { url: &address, area: self.area, checksum: None, keep_git_dir: false, exclude: &[], headers: &headers };
+        let (headers, limits) = (headers.as_slice(), self.limits);
+        let wanted = remote::Request { url: &address, area: self.area, checksum: None, keep_git_dir: false, exclude: &[], headers, limits };
         Ok(remote::fetch(&wanted)?.time)
     }
 }

@@ -113,7 +113,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn open_url(&self, url: &str) -> Result<crate::image::Download> {
-        Ok(crate::image::open_url(url)?.body)
+        Ok(crate::image::open_url(url, Some(self.registry.limits.source_size))?.body)
     }
 
     /// The id of the image that a name means for a platform; one that is for another is refused.

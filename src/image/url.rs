@@ -19,6 +19,9 @@ const QUEUE: usize = 32;
 pub struct Download {
     pieces: Receiver<io::Result<Bytes>>,
     current: Bytes,
+    /// Bytes received, and the most that are taken.
+    received: u64,
+    limit: Option<u64>,
 }
 
 /// What a server answered.
@@ -26,6 +29,8 @@ pub struct Answer {
     /// 304: what the request's conditions describe is still so; there is no body.
     pub unchanged: bool,
     headers: reqwest::header::HeaderMap,
+    /// Bytes of the body, if the server announced them.
+    pub length: Option<u64>,
     pub body: Download,
 }
 
@@ -40,14 +45,15 @@ impl Answer {
 struct Head {
     unchanged: bool,
     headers: reqwest::header::HeaderMap,
+    length: Option<u64>,
 }
 
 /// Asks for a URL and returns the answer once the server has answered with success.
 ///
 /// # Errors
-/// The server cannot be reached or refuses.
-pub fn open(url: &str) -> Result<Answer, Error> {
-    let answer = ask(url, &[])?;
+/// The server cannot be reached or refuses, or sends more than `limit`.
+pub fn open(url: &str, limit: Option<u64>) -> Result<Answer, Error> {
+    let answer = ask(url, &[], limit)?;
     tracing::debug!(
         "a download of type {} and {} bytes",
         answer.header("content-type").unwrap_or("?"),
@@ -71,11 +77,12 @@ fn shown(url: &str) -> String {
     if parsed.password().is_some() && parsed.set_password(Some("***")).is_ok() { parsed.into() } else { url.to_owned() }
 }
 
-/// Asks for a URL with these headers besides our own.
+/// Asks for a URL with these headers besides our own. At most `limit` bytes are taken of its body
+/// (`image.limits.max_source_size`). The head of an answer is bounded by hyper: 100 fields in 400 KiB, or 16 KiB in HTTP/2.
 ///
 /// # Errors
-/// The server cannot be reached or refuses; a header is malformed.
-pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
+/// The server cannot be reached or refuses, or announces more than `limit`; a header is malformed.
+pub fn ask(url: &str, headers: &[(String, String)], limit: Option<u64>) -> Result<Answer, Error> {
     // A second call only says that it is set already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let (to, pieces) = channel(QUEUE);
@@ -100,7 +107,12 @@ pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
     });
     thread.map_err(|e| Error::Start { what: "the download", source: Box::new(e) })?;
     match told.recv() {
-        Ok(Ok(Head { unchanged, headers })) => Ok(Answer { unchanged, headers, body: Download { pieces, current: Bytes::new() } }),
+        Ok(Ok(Head { unchanged, headers, length })) => match (length, limit) {
+            (Some(actual), Some(limit)) if actual > limit => {
+                Err(Error::Limit { subject: shown, what: "bytes", actual, limit, key: "max_source_size" })
+            }
+            _ => Ok(Answer { unchanged, headers, length, body: Download { pieces, current: Bytes::new(), received: 0, limit } }),
+        },
         Ok(Err(e)) => Err(refused(e)),
         Err(_) => Err(refused(io::ErrorKind::UnexpectedEof.into())),
     }
@@ -134,7 +146,8 @@ async fn fetch(
         let answer = io::Error::other(format!("it answered {}, which leads nowhere", response.status()));
         return drop(tell.send(Err(answer)));
     }
-    let head = Head { unchanged, headers: std::mem::take(response.headers_mut()) };
+    let length = response.content_length().filter(|_| !unchanged);
+    let head = Head { unchanged, length, headers: std::mem::take(response.headers_mut()) };
     if tell.send(Ok(head)).is_err() {
         return;
     }
@@ -157,7 +170,14 @@ impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
+                Some(piece) => {
+                    self.current = piece?;
+                    self.received = self.received.saturating_add(self.current.len() as u64);
+                    if let Some(limit) = self.limit.filter(|limit| self.received > *limit) {
+                        let why = format!("it sends more than {limit} bytes (image.limits.max_source_size in the settings)");
+                        return Err(io::Error::other(why));
+                    }
+                }
                 None => return Ok(0),
             }
         }

@@ -234,6 +234,7 @@ impl Selector<'_> {
             uid,
             gid,
             size: if kind == FileType::RegularFile { stat.stx_size } else { 0 },
+            stored: stat.stx_blocks.saturating_mul(512),
             modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
             link,
