@@ -136,7 +136,8 @@ fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Lo
         begun.say(&format!("this build is called {name}"));
     }
     let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
-    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir, limits: engine.registry.limits };
+    let wanted =
+        context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir, limits: engine.registry.limits };
     let (context, text) = context::Context::open(&wanted, &mut std::io::stdin().lock())?;
     begun.say(&format!("read {} ({} bytes)", text.name, text.text.len()));
     context.commit().into_iter().for_each(|commit| begun.say(&format!("commit {commit}")));

@@ -288,7 +288,8 @@ fn unpacked(mut input: impl BufRead, request: &Request<'_>, name: &str, place: &
     if transfer::archive::begins_as_tar(head.as_slice()) {
         let whole = BufReader::with_capacity(PIECE, head.as_slice().chain(input));
         let mut archive = crate::image::bounded(whole, request.limits).map_err(failed)?;
-        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive, Some(request.limits)).map_err(|source| Error::Unpack { place: place.to_owned(), source: Box::new(source) })?;
+        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive, Some(request.limits))
+            .map_err(|source| Error::Unpack { place: place.to_owned(), source: Box::new(source) })?;
     } else {
         input.take(TEXT_LIMIT).read_to_end(&mut head).map_err(failed)?;
         if head.len() as u64 > TEXT_LIMIT {
@@ -456,7 +457,11 @@ mod tests {
         assert!(matches!(bench.open(&empty, Some("."), b""), Err(Error::NoText { .. })));
         assert_eq!(bench.open("/none/such", None, b"").unwrap_err().kind(), ErrorKind::NotFound);
         let area = bench.0.join("area");
-        let named = Context::named("assets", &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false, limits: Limits::default() }).unwrap();
+        let named = Context::named(
+            "assets",
+            &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false, limits: Limits::default() },
+        )
+        .unwrap();
         assert!(named.commit().is_none() && inside(named.root(), "File", 9).unwrap().is_some());
         let missing = named.select("COPY", &[b"none".to_vec()], false, &[]).unwrap_err();
         assert_eq!(missing.to_string(), "COPY none: not found in build context \"assets\"");

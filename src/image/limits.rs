@@ -118,8 +118,9 @@ mod tests {
     fn errors_name_the_key() {
         let mut limits = Limits::default();
         limits.check("a", &layers(&[u64::MAX, u64::MAX])).unwrap();
-        let source =
-            Source::of("max_layers=2\nmax_download_size='1k'\nmax_layer_size=10\nmax_entries=5\nmax_expansion_ratio=2\nexpansion_allowance=3\nmax_layer_holes='1k'\nmax_source_size=7");
+        let source = Source::of(
+            "max_layers=2\nmax_download_size='1k'\nmax_layer_size=10\nmax_entries=5\nmax_expansion_ratio=2\nexpansion_allowance=3\nmax_layer_holes='1k'\nmax_source_size=7",
+        );
         limits.read(source.table().unwrap()).unwrap();
         for (sizes, key) in [(&[1, 1, 1][..], "max_layers"), (&[1000, 25], "max_download_size")] {
             let text = limits.check("a", &layers(sizes)).unwrap_err().to_string();

@@ -1,9 +1,9 @@
 //! Selections and copies with real trees. The tests run as root.
 
 use super::*;
-use crate::image::Limits;
 use crate::base::{ErrorKind, random_hex};
 use crate::build::context::Ignore;
+use crate::image::Limits;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
