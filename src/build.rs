@@ -20,6 +20,10 @@
 //!   same steps by the same keys, with a second kind of them.
 //! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
 //!   is known only when the layers are written somewhere.
+//! - With `SOURCE_DATE_EPOCH` a provenance tells neither an id nor the times of the call (all three are optional in SLSA), so that
+//!   the same sources give the same index, attestations included. Without it they are told as in BuildKit. Rejected: BuildKit's
+//!   random id and times in any case, which make every index another one and lead to no record of ours; the epoch in place of
+//!   the times, which would attest what did not happen.
 //! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
 //!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
 
@@ -112,9 +116,7 @@ pub fn build(
         request,
         dockerfile: (&text.name, &text.text),
         commit: context.commit(),
-        began,
-        ended: Timestamp::now(),
-        id: crate::base::random_hex(32),
+        call: epoch.epoch().is_none().then(|| attest::Call { id: crate::base::random_hex(32), began, ended: Timestamp::now() }),
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     begun.conclude(delivered).map(Some)

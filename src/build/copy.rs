@@ -48,24 +48,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     }
     let mut fetched = Vec::new();
     for address in &addresses {
-        begun.say(&format!("fetching {}", super::context::redacted(address)));
-        let area = super::area(stage.engine);
-        let headers = remote::authorization(stage.solver.request, address)?;
-        let wanted = remote::Request {
-            url: address,
-            area: &area,
-            checksum: step.checksum.as_deref(),
-            keep_git_dir: step.keep_git_dir.unwrap_or(false),
-            exclude: &exclude,
-            headers: &headers,
-            limits: stage.engine.registry.limits,
-        };
-        let source = remote::fetch(&wanted)?;
-        source.commit.iter().for_each(|commit| {
-            begun.say(&format!("commit {commit}"));
-            stage.solver.materials.commit(address, commit);
-        });
-        source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
+        let source = fetch(stage, step, address, &exclude, begun)?;
         selected = selected.and(source.selected()?);
         fetched.push(source);
     }
@@ -90,6 +73,29 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     })?;
     drop((tree, fetched));
     Ok(solved)
+}
+
+/// Fetches one address; what it was is told by the provenance.
+fn fetch(stage: &StageRun<'_, '_>, step: &TransferStep, address: &str, exclude: &[Vec<u8>], begun: &Begun<'_>) -> Result<remote::Fetched> {
+    begun.say(&format!("fetching {}", super::context::redacted(address)));
+    let area = super::area(stage.engine);
+    let headers = remote::authorization(stage.solver.request, address)?;
+    let wanted = remote::Request {
+        url: address,
+        area: &area,
+        checksum: step.checksum.as_deref(),
+        keep_git_dir: step.keep_git_dir.unwrap_or(false),
+        exclude,
+        headers: &headers,
+        limits: stage.engine.registry.limits,
+    };
+    let source = remote::fetch(&wanted)?;
+    source.commit.iter().for_each(|commit| {
+        begun.say(&format!("commit {commit}"));
+        stage.solver.materials.commit(address, commit);
+    });
+    source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
+    Ok(source)
 }
 
 fn put(
