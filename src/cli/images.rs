@@ -245,9 +245,9 @@ mod tests {
             names(view, every).iter().map(|(name, tag, digest)| format!("{name}:{tag} {}", digest.get(7..8).unwrap_or("-"))).collect()
         };
         let both = view(&["a:1", "a:2", "b:1"], &[("a", "1"), ("a", "2"), ("r/c", "3"), ("r/c", "4")]);
-        assert_eq!(rows(&both, true), ["a:1 1", "a:1 2", "a:2 1", "a:2 2", "b:1 n", "r/c:<none> 3", "r/c:<none> 4"]);
-        assert_eq!(rows(&both, false), ["a:1 1", "a:2 1", "b:1 n", "r/c:<none> 3"]);
-        assert_eq!(rows(&view(&[], &[]), true), ["<none>:<none> n"]);
+        assert_eq!(rows(&both, true), ["a:1 1", "a:1 2", "a:2 1", "a:2 2", "b:1 -", "r/c:<none> 3", "r/c:<none> 4"]);
+        assert_eq!(rows(&both, false), ["a:1 1", "a:2 1", "b:1 -", "r/c:<none> 3"]);
+        assert_eq!(rows(&view(&[], &[]), true), ["<none>:<none> -"]);
     }
 
     #[test]

@@ -150,7 +150,13 @@ fn defaults(container: &record::Container, image: &ImageDefaults, instructions: 
 }
 
 /// The base's config document with what is new: fields that we do not know stay.
-fn document(mut document: Value, diff_id: Option<&Digest>, defaults: ImageDefaults, options: &CommitOptions, container: &record::Container) -> Vec<u8> {
+fn document(
+    mut document: Value,
+    diff_id: Option<&Digest>,
+    defaults: ImageDefaults,
+    options: &CommitOptions,
+    container: &record::Container,
+) -> Vec<u8> {
     if !document.is_object() {
         document = json!({});
     }
@@ -277,7 +283,8 @@ mod tests {
         let digest = Digest::of(b"layer");
         let options = CommitOptions { author: Some("me".into()), message: Some("why".into()), ..CommitOptions::default() };
         let read = |diff_id, options: &CommitOptions| -> Value {
-            serde_json::from_slice(&document(serde_json::from_slice(base).unwrap(), diff_id, ImageDefaults::default(), options, &container())).unwrap()
+            serde_json::from_slice(&document(serde_json::from_slice(base).unwrap(), diff_id, ImageDefaults::default(), options, &container()))
+                .unwrap()
         };
         let made = read(Some(&digest), &options);
         assert_eq!((&made["x"], &made["author"], made.get("container")), (&json!(1), &json!("me"), None));

@@ -197,7 +197,8 @@ fn an_image_that_cannot_be_read_is_not_taken_for_one_without_labels() {
     let mut image = bed.engine.db.image(&damaged).unwrap().unwrap();
     image.config = b"{".to_vec();
     bed.engine.db.write(false, |tx| tx.put_image(&image)).unwrap();
-    let listed = |pairs: &[(&str, &str)]| -> Vec<String> { bed.engine.images(&filters(pairs)).unwrap().into_iter().map(|view| view.image.id).collect() };
+    let listed =
+        |pairs: &[(&str, &str)]| -> Vec<String> { bed.engine.images(&filters(pairs)).unwrap().into_iter().map(|view| view.image.id).collect() };
     assert_eq!(listed(&[]), [damaged.clone(), fine.clone()]);
     assert_eq!(listed(&[("label", "a=1")]), [fine.clone()]);
     assert_eq!(listed(&[("label!", "keep")]), [fine]);

@@ -238,7 +238,10 @@ mod tests {
         assert_eq!(parameters["request"]["args"]["build-arg:VERSION"], "7");
         assert_eq!(parameters["request"]["secrets"][0]["id"], "key");
         assert_eq!(parameters["configSource"]["digest"]["sha1"], commit);
-        assert_eq!((&max["runDetails"]["metadata"]["invocationId"], &max["runDetails"]["metadata"]["buildkit_reproducible"]), (&json!("1"), &json!(false)));
+        assert_eq!(
+            (&max["runDetails"]["metadata"]["invocationId"], &max["runDetails"]["metadata"]["buildkit_reproducible"]),
+            (&json!("1"), &json!(false))
+        );
         let timeless = Invocation { call: None, ..invocation };
         let wanted = Provenance { reproducible: true, ..Provenance::default() };
         let metadata = &predicate(&wanted, &finished, &Materials::default(), &timeless)["runDetails"]["metadata"];
