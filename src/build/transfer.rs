@@ -84,6 +84,8 @@ pub enum Error {
     Owner { text: String, why: String },
     #[error("--chmod={text}: {why}")]
     Mode { text: String, why: &'static str },
+    #[error("{instruction} takes more than {limit} files: leave some out (.dockerignore, --exclude), or name fewer sources")]
+    Many { instruction: &'static str, limit: usize },
     #[error("what is copied has more holes than a layer may have")]
     Sparse(#[source] UnpackError),
     #[error("cannot unpack \"{path}\"")]
