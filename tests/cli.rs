@@ -4,6 +4,8 @@
 
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/build_cancel.rs"]
+mod build_cancel;
 #[path = "cli/build_outputs.rs"]
 mod build_outputs;
 #[path = "cli/build_platforms.rs"]

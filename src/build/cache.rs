@@ -45,7 +45,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         return Ok(found);
     }
     let roots = &engine.privilege.roots;
-    let _turn = image::turn(roots, &work.key)?;
+    let _turn = image::turn(roots, &work.key, &engine.cancel)?;
     // Another build may have made it while we waited.
     if let Some(found) = find(engine, work)? {
         return Ok(found);
@@ -69,7 +69,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
     let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits)?;
-    let row = sealed.record(roots, &engine.db, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
+    let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
     made();
     Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
 }

@@ -21,7 +21,7 @@ pub use temporary::{Temporary, lock};
 
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::{self, FsError};
-use crate::base::{ErrorKind, rooted};
+use crate::base::{Cancel, ErrorKind, rooted};
 use crate::image::Limits;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -73,6 +73,8 @@ pub enum Error {
     NoContext { url: String },
     #[error("{url} needs the program git: install it, or give a directory or a tar")]
     NoGit { url: String },
+    #[error("it was cancelled")]
+    Cancelled,
     #[error("cannot start git")]
     StartGit {
         #[source]
@@ -95,7 +97,7 @@ impl Error {
         match self {
             Error::Directory { source, .. } | Error::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Error::NoDockerfile { .. } => ErrorKind::NotFound,
-            Error::Directory { .. } | Error::Read { .. } | Error::StartGit { .. } | Error::Fs(_) => ErrorKind::Internal,
+            Error::Directory { .. } | Error::Read { .. } | Error::StartGit { .. } | Error::Fs(_) | Error::Cancelled => ErrorKind::Internal,
             Error::Git { .. } => ErrorKind::Unavailable,
             Error::NoGit { .. } => ErrorKind::Unsupported,
             Error::Image(e) => e.kind(),
@@ -120,6 +122,7 @@ pub struct Request<'a> {
     pub keep_git_dir: bool,
     /// What a tar may come to, and how much is fetched.
     pub limits: Limits,
+    pub cancel: &'a Cancel,
 }
 
 /// The text of a Dockerfile and its name for messages.
@@ -244,7 +247,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
     // A directory of that name wins, as in docker.
     if !Path::new(spec).is_dir() {
         if let Some(url) = GitUrl::parse(spec, true)? {
-            let checkout = url.checkout(area, url.keep_git_dir.unwrap_or(request.keep_git_dir))?;
+            let checkout = url.checkout(area, url.keep_git_dir.unwrap_or(request.keep_git_dir), request.cancel)?;
             let root = checkout.open(&url)?;
             let place = redacted(spec);
             return Ok(Found {
@@ -258,7 +261,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
             });
         }
         if spec.starts_with("http://") || spec.starts_with("https://") {
-            let answer = crate::image::open_url(spec, Some(request.limits.source_size))?;
+            let answer = crate::image::open_url(spec, request.cancel, Some(request.limits.source_size))?;
             fs::create_dir_all(area, 0o700)?;
             if let Some(length) = answer.length {
                 crate::image::require_bytes(area, &redacted(spec), length)?;
@@ -425,7 +428,10 @@ mod tests {
 
         fn open(&self, spec: &str, file: Option<&str>, stdin: &[u8]) -> Result<(Context, Dockerfile)> {
             let area = self.0.join("area");
-            Context::open(&Request { spec, file, area: &area, keep_git_dir: false, limits: Limits::default() }, &mut &*stdin)
+            Context::open(
+                &Request { spec, file, area: &area, keep_git_dir: false, limits: Limits::default(), cancel: &Cancel::default() },
+                &mut &*stdin,
+            )
         }
     }
 
@@ -459,7 +465,14 @@ mod tests {
         let area = bench.0.join("area");
         let named = Context::named(
             "assets",
-            &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false, limits: Limits::default() },
+            &Request {
+                spec: &outer[..outer.len() - 5],
+                file: None,
+                area: &area,
+                keep_git_dir: false,
+                limits: Limits::default(),
+                cancel: &Cancel::default(),
+            },
         )
         .unwrap();
         assert!(named.commit().is_none() && inside(named.root(), "File", 9).unwrap().is_some());

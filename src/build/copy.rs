@@ -48,8 +48,8 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     }
     let mut fetched = Vec::new();
     for address in &addresses {
-        let source = fetch(stage, step, address, &exclude, begun)?;
-        selected = selected.and(source.selected()?);
+        let (source, files) = fetch(stage, step, address, &exclude, begun)?;
+        selected = selected.and(files);
         fetched.push(source);
     }
     for document in documents {
@@ -75,8 +75,14 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     Ok(solved)
 }
 
-/// Fetches one address; what it was is told by the provenance.
-fn fetch(stage: &StageRun<'_, '_>, step: &TransferStep, address: &str, exclude: &[Vec<u8>], begun: &Begun<'_>) -> Result<remote::Fetched> {
+/// What an address leads to; the provenance tells it.
+fn fetch(
+    stage: &StageRun<'_, '_>,
+    step: &TransferStep,
+    address: &str,
+    exclude: &[Vec<u8>],
+    begun: &Begun<'_>,
+) -> Result<(remote::Fetched, Selected)> {
     begun.say(&format!("fetching {}", super::context::redacted(address)));
     let area = super::area(stage.engine);
     let headers = remote::authorization(stage.solver.request, address)?;
@@ -88,6 +94,7 @@ fn fetch(stage: &StageRun<'_, '_>, step: &TransferStep, address: &str, exclude: 
         exclude,
         headers: &headers,
         limits: stage.engine.registry.limits,
+        cancel: &stage.engine.cancel,
     };
     let source = remote::fetch(&wanted)?;
     source.commit.iter().for_each(|commit| {
@@ -95,7 +102,8 @@ fn fetch(stage: &StageRun<'_, '_>, step: &TransferStep, address: &str, exclude: 
         stage.solver.materials.commit(address, commit);
     });
     source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
-    Ok(source)
+    let files = source.selected()?;
+    Ok((source, files))
 }
 
 fn put(

@@ -32,6 +32,7 @@ impl Bed {
                 id_pool: Vec::new(),
                 cni: CniSettings::default(),
                 notify_socket: None,
+                cancel: crate::base::Cancel::default(),
             },
         }
     }
@@ -200,7 +201,7 @@ fn an_image_that_cannot_be_read_is_not_taken_for_one_without_labels() {
     let listed =
         |pairs: &[(&str, &str)]| -> Vec<String> { bed.engine.images(&filters(pairs)).unwrap().into_iter().map(|view| view.image.id).collect() };
     assert_eq!(listed(&[]), [damaged.clone(), fine.clone()]);
-    assert_eq!(listed(&[("label", "a=1")]), [fine.clone()]);
+    assert_eq!(listed(&[("label", "a=1")]), std::slice::from_ref(&fine));
     assert_eq!(listed(&[("label!", "keep")]), [fine]);
     // What says that it may go only for want of a label stays.
     bed.engine.prune_images(true, &filters(&[("label!", "keep")])).unwrap();

@@ -1,9 +1,12 @@
 //! A file of the web as a stream (`import URL`, contexts and sources of builds).
 
 use super::Error;
+use crate::base::{Cancel, Watch};
 use ::bytes::Bytes;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Time to open a connection.
@@ -22,6 +25,9 @@ pub struct Download {
     /// Bytes received, and the most that are taken.
     received: u64,
     limit: Option<u64>,
+    cancel: Cancel,
+    /// Wakes the thread when it is cancelled.
+    _watch: Watch,
 }
 
 /// What a server answered.
@@ -51,9 +57,9 @@ struct Head {
 /// Asks for a URL and returns the answer once the server has answered with success.
 ///
 /// # Errors
-/// The server cannot be reached or refuses, or sends more than `limit`.
-pub fn open(url: &str, limit: Option<u64>) -> Result<Answer, Error> {
-    let answer = ask(url, &[], limit)?;
+/// [`Error::Cancelled`]; the server cannot be reached or refuses, or announces more than `limit`.
+pub fn open(url: &str, cancel: &Cancel, limit: Option<u64>) -> Result<Answer, Error> {
+    let answer = ask(url, &[], cancel, limit)?;
     tracing::debug!(
         "a download of type {} and {} bytes",
         answer.header("content-type").unwrap_or("?"),
@@ -81,8 +87,8 @@ fn shown(url: &str) -> String {
 /// (`image.limits.max_source_size`). The head of an answer is bounded by hyper: 100 fields in 400 KiB, or 16 KiB in HTTP/2.
 ///
 /// # Errors
-/// The server cannot be reached or refuses, or announces more than `limit`; a header is malformed.
-pub fn ask(url: &str, headers: &[(String, String)], limit: Option<u64>) -> Result<Answer, Error> {
+/// [`Error::Cancelled`]; the server cannot be reached or refuses, or announces more than `limit`; a header is malformed.
+pub fn ask(url: &str, headers: &[(String, String)], cancel: &Cancel, limit: Option<u64>) -> Result<Answer, Error> {
     // A second call only says that it is set already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let (to, pieces) = channel(QUEUE);
@@ -97,23 +103,36 @@ pub fn ask(url: &str, headers: &[(String, String)], limit: Option<u64>) -> Resul
         request = request.header(name, value);
     }
     let request = request.build().map_err(|e| refused(io::Error::other(e.without_url())))?;
+    let ended = Arc::new(Notify::new());
+    let end = ended.clone();
+    let watch = cancel.watch(move || end.notify_one());
     let thread = std::thread::Builder::new().name("download".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(fetch(client, request, &tell, to)),
+            Ok(runtime) => runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = ended.notified() => {}
+                    () = fetch(client, request, &tell, to) => {}
+                }
+            }),
             // The reader that went away needs no answer.
             Err(e) => drop(tell.send(Err(e))),
         }
     });
     thread.map_err(|e| Error::Start { what: "the download", source: Box::new(e) })?;
     match told.recv() {
-        Ok(Ok(Head { unchanged, headers, length })) => match (length, limit) {
-            (Some(actual), Some(limit)) if actual > limit => {
-                Err(Error::Limit { subject: shown, what: "bytes", actual, limit, key: "max_source_size" })
+        Ok(Ok(Head { unchanged, headers, length })) => {
+            if let (Some(actual), Some(limit)) = (length, limit)
+                && actual > limit
+            {
+                return Err(Error::Limit { subject: shown, what: "bytes", actual, limit, key: "max_source_size" });
             }
-            _ => Ok(Answer { unchanged, headers, length, body: Download { pieces, current: Bytes::new(), received: 0, limit } }),
-        },
+            let body = Download { pieces, current: Bytes::new(), received: 0, limit, cancel: cancel.clone(), _watch: watch };
+            Ok(Answer { unchanged, headers, length, body })
+        }
         Ok(Err(e)) => Err(refused(e)),
+        Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
         Err(_) => Err(refused(io::ErrorKind::UnexpectedEof.into())),
     }
 }
@@ -178,6 +197,8 @@ impl Read for Download {
                         return Err(io::Error::other(why));
                     }
                 }
+                // Its thread has stopped somewhere: this is not the end of the file.
+                None if self.cancel.is_cancelled() => return Err(io::Error::other("it was cancelled")),
                 None => return Ok(0),
             }
         }

@@ -312,7 +312,9 @@ impl<'l> Parts<'l> {
             return Err(self.fault(destination.span, "a here-document cannot be the destination"));
         }
         if let Some(more) = words.get(SOURCE_LIMIT) {
-            return Err(self.fault(more.span, format!("more than {SOURCE_LIMIT} sources in one instruction")).hint("name the directory that they are in"));
+            return Err(self
+                .fault(more.span, format!("more than {SOURCE_LIMIT} sources in one instruction"))
+                .hint("name the directory that they are in"));
         }
         let mut heredocs = self.logical.heredocs.iter();
         let origin = |word: Word| match Heredoc::opened(&word.text).filter(|_| !array).and_then(|_| heredocs.next()) {
