@@ -78,6 +78,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let began = Timestamp::now();
     let cancel = &engine.cancel;
     let numbers = Numbers::default();
+    engine.sweep_trees();
     let begun = Begun::new(sink, &numbers, cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
@@ -99,7 +100,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let epoch = solvers[0].epoch;
     output::check(request, epoch, has_index)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
-    let _held = crate::image::hold_layers(&engine.privilege.roots)?;
+    let held = crate::image::hold_layers(&engine.privilege.roots)?;
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
     let begun = Begun::new(sink, &numbers, cancel, "exporting the result".to_owned());
@@ -115,12 +116,18 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
         call: epoch.epoch().is_none().then(|| attest::Call { id: crate::base::random_hex(32), began, ended: Timestamp::now() }),
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
-    begun.conclude(delivered).map(Some)
+    let built = begun.conclude(delivered)?;
+    drop(held);
+    // The image is there, whatever becomes of the cache.
+    if let Err(error) = engine.collect_build_cache() {
+        tracing::warn!("cannot prune the build cache: {error}");
+    }
+    Ok(Some(built))
 }
 
 /// Where temporary trees of builds are.
 fn area(engine: &Engine) -> PathBuf {
-    engine.privilege.roots.data.join("build")
+    engine.build_area()
 }
 
 /// What a build begins with.

@@ -62,6 +62,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         created: now,
         used: now,
         uses: 0,
+        size: 0,
     };
     if !changed {
         engine.db.write(false, |tx| tx.put_cache(&record(None)))?;
