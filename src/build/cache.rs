@@ -69,7 +69,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         made();
         return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
-    let sealed = draft.seal(work.below, &engine.db, &engine.cancel)?;
+    let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits, &engine.cancel)?;
     let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
     made();
     Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
