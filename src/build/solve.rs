@@ -259,6 +259,11 @@ impl<'a> Solver<'a> {
         }
     }
 
+    /// All stages that were built.
+    pub fn built(&self) -> Vec<Arc<Finished>> {
+        self.slots().finished.iter().flatten().cloned().collect()
+    }
+
     /// The platform that is built for.
     pub fn platform(&self) -> &Platform {
         &self.platform
