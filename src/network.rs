@@ -25,10 +25,13 @@
 //! - Ranges are chosen from the other end than Docker's and podman's, since a network has a device only while somebody is on it, and
 //!   both look at devices alone. Rejected: a bridge for each network from its creation on, which holds the range until the next
 //!   reboot only. Where a bridge of others got a range all the same ([`rival`]), the default network moves, others are refused.
-//! - Between bridged containers there are no rules of ours unless the host has bridged frames pass iptables
-//!   (`net.bridge.bridge-nf-call-iptables`): `br_netfilter` then costs some 5 % of their throughput before any rule. It is the
-//!   administrator's (Kubernetes and `icc=false` of Docker need it) and of the whole host. Rejected: a bypass by forwarding at the
-//!   ingress of each link, which others' rules for bridged frames would not see; `notrack`, which would break others' translations.
+//! - Frames between containers of one bridge go from link to link (`direct`: one look-up by eBPF at the ingress of the host's side),
+//!   which is faster than a pair of links without any bridge, since they are not queued on the way. The price is that nothing on the
+//!   bridge sees them: hence only where nobody asks to. Where the host has bridged frames pass iptables
+//!   (`net.bridge.bridge-nf-call-iptables`: Kubernetes and `icc=false` of Docker need it; it costs some 5 % before any rule) or has
+//!   an nftables table of the bridge family, they pass the bridge, and so they do before Linux 6.6. Both are looked at whenever a
+//!   container joins; the option `rcon.direct` of a network decides otherwise. Rejected: `notrack`, which would break others'
+//!   translations; looking into `x_tables`' ebtables, whose kernel interface differs by build.
 //! - `disconnect` removes the link before it returns, so that it is gone when it says so: the kernel waits for two or three of its
 //!   grace periods there (20 to 30 ms). Rejected, as measured: moving the link into a namespace that is dropped (each end waits as long).
 //! - Networks are isolated from each other, but a port that a container publishes is open to the containers of all networks
@@ -51,6 +54,7 @@ mod audit;
 mod bridge;
 pub mod cni;
 mod conntrack;
+mod direct;
 pub mod dns;
 mod endpoint;
 mod error;

@@ -3,6 +3,7 @@
 //! Invariant: the host side of a veth pair is found by its name alone, which follows from container and network; its alias
 //! says the same in words.
 
+use super::direct;
 use super::error::{Context, Error};
 use super::link::{self, Link, Pair, Port};
 use super::namespace::{self, route_socket};
@@ -111,7 +112,8 @@ pub fn attach(network: &Network, netns: &Netns, plan: &EndpointPlan) -> Result<(
         }
         other => other.on("create", &name)?,
     }
-    configure(network, netns, plan).inspect_err(|_| take_back(fd, &name))
+    let joined = direct::join(fd, network, bridge.index, &name, pair.peer_mac);
+    joined.and_then(|()| configure(network, netns, plan)).inspect_err(|_| take_back(fd, &name))
 }
 
 fn take_back(fd: std::os::fd::BorrowedFd<'_>, name: &str) {

@@ -76,6 +76,12 @@ pub enum Error {
     NoSctp { port: String },
     #[error("\"{0}\" cannot be a name on a network: it is not one word")]
     Name(String),
+    #[error("cannot lead frames past the bridge of network {network} (its option rcon.direct)")]
+    Direct {
+        network: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot keep the names on a network")]
     Names(#[source] FsError),
     #[error(transparent)]
@@ -95,6 +101,9 @@ impl Error {
             Error::Bind { source, .. } => errno_kind(Some(*source)),
             Error::Namespace { source, .. } => errno_kind(Errno::from_io_error(source)),
             Error::Parameter(error) | Error::Names(error) => errno_kind(Errno::from_io_error(&error.source)),
+            // Before Linux 6.6 there is no such attachment.
+            Error::Direct { source, .. } if source.kind() == io::ErrorKind::InvalidInput => ErrorKind::Unsupported,
+            Error::Direct { source, .. } => errno_kind(Errno::from_io_error(source)),
             Error::Name(_) => ErrorKind::Invalid,
             Error::MissingLink(_) | Error::NotOurs(_) | Error::NoFreeSubnet | Error::Unstable => ErrorKind::Internal,
         }

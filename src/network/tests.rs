@@ -1,5 +1,6 @@
 //! The whole room against the kernel: a fresh network namespace plays the host, others play the
 //! container and a machine outside. Needs root; the real host's network is not touched.
+mod direct;
 mod networks;
 
 use super::endpoint::host_link;

@@ -1,5 +1,8 @@
-//! bpf(2) as far as device control needs it: loading a `CGROUP_DEVICE` program and attaching it to a v2 group.
+//! bpf(2): programs are loaded here; `CGROUP_DEVICE` ones are attached to v2 groups. Those at the ingress of links, with their
+//! tables, are in [`ingress`].
 #![allow(unsafe_code)]
+
+pub mod ingress;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -15,11 +18,41 @@ pub struct Instruction {
     pub immediate: i32,
 }
 
+impl Instruction {
+    pub const fn new(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Self {
+        Instruction { code, registers: destination | source << 4, offset, immediate }
+    }
+}
+
+/// Operation codes: class, operation and source (`linux/bpf_common.h`, `linux/bpf.h`).
+pub mod operation {
+    pub const LOAD_WORD: u8 = 0x61;
+    pub const LOAD_HALF: u8 = 0x69;
+    pub const STORE_WORD: u8 = 0x63;
+    pub const MOVE: u8 = 0xbf;
+    pub const MOVE_VALUE: u8 = 0xb7;
+    pub const ADD_VALUE: u8 = 0x07;
+    pub const AND_VALUE: u8 = 0x57;
+    pub const OR: u8 = 0x4f;
+    pub const SHIFT_LEFT: u8 = 0x67;
+    pub const SHIFT_RIGHT: u8 = 0x77;
+    pub const JUMP_EQUAL: u8 = 0x15;
+    pub const JUMP_UNEQUAL: u8 = 0x55;
+    /// Compares the low 32 bits.
+    pub const JUMP_UNEQUAL_WORD: u8 = 0x56;
+    pub const JUMP_GREATER: u8 = 0x2d;
+    pub const CALL: u8 = 0x85;
+    pub const EXIT: u8 = 0x95;
+}
+
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const PROG_QUERY: libc::c_int = 16;
+
+/// Bytes of a program's name with its NUL (`BPF_OBJ_NAME_LEN`).
+const NAME: usize = 16;
 
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
@@ -38,6 +71,7 @@ struct Load {
     log_buffer: u64,
     kernel_version: u32,
     flags: u32,
+    name: [u8; NAME],
 }
 
 /// The start of `union bpf_attr` for `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
@@ -83,6 +117,16 @@ unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// What a command returned as a descriptor.
+///
+/// # Safety
+/// It is a fresh descriptor (bpf(2) makes them CLOEXEC) that nobody else owns.
+unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
@@ -92,13 +136,17 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 /// # Errors
 /// `EINVAL`/`EACCES` from the verifier, `EPERM` without CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN).
 pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
+    load(TYPE_CGROUP_DEVICE, [0; NAME], program)
+}
+
+fn load(program_type: u32, name: [u8; NAME], program: &[Instruction]) -> io::Result<OwnedFd> {
     let license = c"Apache-2.0";
     let count = u32::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let mut last = io::Error::from_raw_os_error(libc::EAGAIN);
     // The verifier gives up with EAGAIN when a signal arrives.
     for _ in 0..5 {
         let mut attributes = Load {
-            program_type: TYPE_CGROUP_DEVICE,
+            program_type,
             instruction_count: count,
             instructions: program.as_ptr() as u64,
             license: license.as_ptr() as u64,
@@ -107,15 +155,13 @@ pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
             log_buffer: 0,
             kernel_version: 0,
             flags: 0,
+            name,
         };
         // SAFETY: `Load` is the kernel's layout (eight-byte fields at offsets 8, 16 and 32, no padding);
         // `instructions` covers `count` instructions, `license` is a NUL-terminated string, both only read.
         match unsafe { bpf(PROG_LOAD, &mut attributes) } {
-            Ok(fd) => {
-                let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-                // SAFETY: a non-negative result of PROG_LOAD is a fresh descriptor (CLOEXEC) that nobody else owns.
-                return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
+            // SAFETY: the result of PROG_LOAD is a fresh descriptor.
+            Ok(fd) => return unsafe { owned(fd) },
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => last = error,
             Err(error) => return Err(error),
         }
@@ -173,11 +219,8 @@ pub fn device_programs(group: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
         let mut by_id = ById { id: *id, next: 0, flags: 0 };
         // SAFETY: `ById` is the kernel's layout (three u32) and holds no pointer.
         match unsafe { bpf(PROG_GET_FD_BY_ID, &mut by_id) } {
-            Ok(fd) => {
-                let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-                // SAFETY: a non-negative result is a fresh descriptor (CLOEXEC) that nobody else owns.
-                programs.push(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
+            // SAFETY: the result of PROG_GET_FD_BY_ID is a fresh descriptor.
+            Ok(fd) => programs.push(unsafe { owned(fd) }?),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }

@@ -46,7 +46,7 @@ pub struct Args {
     /// Set a label
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
-    /// Option of the driver: com.docker.network.driver.mtu=1400, com.docker.network.bridge.name=br9, parent=eth0
+    /// Option of the driver: com.docker.network.driver.mtu=1400, com.docker.network.bridge.name=br9, rcon.direct=false, parent=eth0
     #[arg(short = 'o', long = "opt", value_name = "K=V")]
     pub opt: Vec<String>,
     /// Name of the bridge, or for macvlan and ipvlan the host's device

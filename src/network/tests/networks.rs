@@ -8,7 +8,7 @@ fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// A bridge network of its own range, with IPv6 on request.
-fn network(name: &str, others: &[Network], ipv6: bool, given: &[(&str, &str)]) -> Network {
+pub(super) fn network(name: &str, others: &[Network], ipv6: bool, given: &[(&str, &str)]) -> Network {
     let mut pools = vec![choose_subnet(others).unwrap()];
     pools.extend(ipv6.then(choose_ula));
     Network { pools, ..Network::new(name, Driver::Bridge, options(given)) }

@@ -5,6 +5,9 @@
 
 use super::Error;
 use crate::sys::bpf::Instruction;
+use crate::sys::bpf::operation::{
+    AND_VALUE, EXIT, JUMP_EQUAL, JUMP_UNEQUAL, JUMP_UNEQUAL_WORD, LOAD_WORD, MOVE, MOVE_VALUE, OR, SHIFT_LEFT, SHIFT_RIGHT,
+};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 /// `BPF_DEVCG_*` (`include/uapi/linux/bpf.h`).
@@ -108,20 +111,6 @@ pub(super) fn allows_all(rules: &[Rule]) -> bool {
     last_total.is_some_and(|at| rules[at..].iter().all(|rule| rule.allow))
 }
 
-/// eBPF operation codes: class, operation and source (`linux/bpf_common.h`, `linux/bpf.h`).
-const LOAD_WORD: u8 = 0x61;
-const MOVE: u8 = 0xbf;
-const MOVE_VALUE: u8 = 0xb7;
-const AND_VALUE: u8 = 0x57;
-const OR: u8 = 0x4f;
-const SHIFT_LEFT: u8 = 0x67;
-const SHIFT_RIGHT: u8 = 0x77;
-const JUMP_EQUAL: u8 = 0x15;
-const JUMP_UNEQUAL: u8 = 0x55;
-/// Compares the low 32 bits.
-const JUMP_UNEQUAL_WORD: u8 = 0x56;
-const EXIT: u8 = 0x95;
-
 /// Registers: the result, the context, the request's parts and a scratch.
 const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
@@ -146,18 +135,18 @@ pub(super) fn program(rules: &[Rule]) -> Vec<Instruction> {
     // `struct bpf_cgroup_dev_ctx`: access << 16 | kind, major, minor.
     let mut code = vec![
         load(KIND, 0),
-        instruction(MOVE, ACCESS, KIND, 0, 0),
+        Instruction::new(MOVE, ACCESS, KIND, 0, 0),
         value(AND_VALUE, KIND, 0xffff),
         value(SHIFT_RIGHT, ACCESS, 16),
         load(MAJOR, 4),
         load(MINOR, 8),
-        instruction(MOVE, DEVICE, MAJOR, 0, 0),
+        Instruction::new(MOVE, DEVICE, MAJOR, 0, 0),
         value(SHIFT_LEFT, DEVICE, MINOR_BITS as i32),
-        instruction(OR, DEVICE, MINOR, 0, 0),
+        Instruction::new(OR, DEVICE, MINOR, 0, 0),
     ];
     let characters = section(rules, CHARACTER);
     let over = i16::try_from(characters.len()).expect("invariant: 4096 rules of at most seven instructions");
-    code.push(instruction(JUMP_UNEQUAL, KIND, 0, over, CHARACTER as i32));
+    code.push(Instruction::new(JUMP_UNEQUAL, KIND, 0, over, CHARACTER as i32));
     code.extend(characters);
     code.extend(section(rules, BLOCK));
     code
@@ -183,14 +172,14 @@ fn block(rule: &Rule) -> Vec<Instruction> {
     if rule.allow {
         if rule.access != ALL {
             body.push(value(AND_VALUE, ACCESS, i32::from(ALL & !rule.access)));
-            body.push(instruction(JUMP_UNEQUAL, ACCESS, 0, 2, 0));
+            body.push(Instruction::new(JUMP_UNEQUAL, ACCESS, 0, 2, 0));
         }
         body.extend(answer(1));
     } else {
         if rule.access != ALL {
-            body.push(instruction(MOVE, SCRATCH, ACCESS, 0, 0));
+            body.push(Instruction::new(MOVE, SCRATCH, ACCESS, 0, 0));
             body.push(value(AND_VALUE, SCRATCH, i32::from(rule.access)));
-            body.push(instruction(JUMP_EQUAL, SCRATCH, 0, 2, 0));
+            body.push(Instruction::new(JUMP_EQUAL, SCRATCH, 0, 2, 0));
         }
         body.extend(answer(0));
     }
@@ -201,24 +190,20 @@ fn block(rule: &Rule) -> Vec<Instruction> {
         (None, None) => return body,
     };
     let rest = i16::try_from(body.len()).expect("invariant: a rule has at most seven instructions");
-    body.insert(0, instruction(code, register, 0, rest, wanted));
+    body.insert(0, Instruction::new(code, register, 0, rest, wanted));
     body
 }
 
 fn answer(result: i32) -> [Instruction; 2] {
-    [value(MOVE_VALUE, RESULT, result), instruction(EXIT, 0, 0, 0, 0)]
+    [value(MOVE_VALUE, RESULT, result), Instruction::new(EXIT, 0, 0, 0, 0)]
 }
 
 fn load(register: u8, offset: i16) -> Instruction {
-    instruction(LOAD_WORD, register, CONTEXT, offset, 0)
+    Instruction::new(LOAD_WORD, register, CONTEXT, offset, 0)
 }
 
 fn value(code: u8, register: u8, immediate: i32) -> Instruction {
-    instruction(code, register, 0, 0, immediate)
-}
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: destination | source << 4, offset, immediate }
+    Instruction::new(code, register, 0, 0, immediate)
 }
 
 /// The v1 lines in order, each with whether it goes to `devices.allow`; the first takes everything away.

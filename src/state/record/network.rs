@@ -22,6 +22,7 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+const DIRECT: &str = "rcon.direct";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const MTU: &str = "com.docker.network.driver.mtu";
@@ -260,6 +261,14 @@ impl Network {
         self.flag(ICC, true)
     }
 
+    /// Whether frames between its containers go from link to link, past the bridge; None: where nobody looks at bridged frames.
+    pub fn direct(&self) -> Option<bool> {
+        if !self.inter_container() {
+            return Some(false);
+        }
+        self.options.get(DIRECT).and_then(|value| parse_flag(value))
+    }
+
     /// Host address of publications that name none.
     pub fn host_binding(&self) -> Option<Ipv4Addr> {
         self.options.get(HOST_BINDING)?.parse().ok()
@@ -293,7 +302,8 @@ impl Network {
     fn check_option(&self, option: &str, value: &str) -> Result<(), OptionError> {
         let least = if self.has_ipv6() { LEAST_MTU_IPV6 } else { LEAST_MTU };
         let (good, expected) = match (self.driver, option) {
-            (Driver::Bridge, MASQUERADE | ICC | DEFAULT_BRIDGE) => (parse_flag(value).is_some(), "true or false"),
+            (Driver::Bridge, DIRECT) if !self.inter_container() => (parse_flag(value) == Some(false), "false, as enable_icc is"),
+            (Driver::Bridge, MASQUERADE | ICC | DIRECT | DEFAULT_BRIDGE) => (parse_flag(value).is_some(), "true or false"),
             (Driver::Bridge, HOST_BINDING) => (value.parse::<Ipv4Addr>().is_ok(), "an IPv4 address"),
             (Driver::Bridge, BRIDGE_NAME) | (Driver::Macvlan | Driver::Ipvlan, PARENT) => {
                 (is_interface_name(value), "the name of a network device (1 to 15 bytes, no blanks, no slash)")
@@ -434,6 +444,7 @@ mod tests {
     fn options_are_those_of_the_driver_and_have_a_meaning() {
         for (driver, option, value) in [
             (Driver::Bridge, ICC, "false"),
+            (Driver::Bridge, DIRECT, "true"),
             (Driver::Bridge, SHORT_MTU, "9000"),
             (Driver::Bridge, BRIDGE_NAME, "lan0"),
             (Driver::Macvlan, PARENT, "eth0.10"),
@@ -443,6 +454,7 @@ mod tests {
             assert_eq!(with(driver, option, value).check_options(), Ok(()), "{option}={value}");
         }
         for (driver, option, value, text) in [
+            (Driver::Bridge, DIRECT, "auto", "option rcon.direct must be true or false, not \"auto\""),
             (Driver::Bridge, ICC, "no", "option com.docker.network.bridge.enable_icc must be true or false, not \"no\""),
             (Driver::Bridge, MTU, "40", "option com.docker.network.driver.mtu must be a number from 68 to 65535, or 0, not \"40\""),
             (Driver::Bridge, PARENT, "eth0", "networks of driver bridge have no option \"parent\""),
@@ -450,6 +462,9 @@ mod tests {
         ] {
             assert_eq!(with(driver, option, value).check_options().unwrap_err().to_string(), text);
         }
+        let mut apart = with(Driver::Bridge, ICC, "false");
+        apart.options.insert(DIRECT.to_owned(), "true".to_owned());
+        assert_eq!(apart.check_options().unwrap_err().to_string(), "option rcon.direct must be false, as enable_icc is, not \"true\"");
         for name in ["", "a b", "a/b", "..", "0123456789abcdef"] {
             assert!(with(Driver::Bridge, BRIDGE_NAME, name).check_options().is_err(), "{name:?}");
         }
