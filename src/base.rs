@@ -2,7 +2,7 @@
 //! ## Lives here
 //! Small domain values that every room shares (ids, names, sizes, times, durations, signals), the `Undo` stack,
 //! file operations whose errors carry the path, copies of trees, opening beneath a hostile root, headers of tars, failpoints,
-//! tables of processes, settings files,
+//! tables of processes, settings files, the wish to end early,
 //! and where this process keeps its data.
 //! ## Invariants
 //! A value that parsed is valid: no bare `String` id, size or signal crosses a door.
@@ -16,6 +16,7 @@
 //!   the file, so that every error names the line, and a room reads its own section without a type that knows all.
 
 pub mod address;
+mod cancel;
 pub mod chown_tree;
 mod clock;
 pub mod copy_tree;
@@ -38,6 +39,7 @@ pub mod tar_entry;
 mod undo;
 pub mod xattr;
 
+pub use cancel::{Cancel, Watch};
 pub use clock::Timestamp;
 pub use duration::go_duration;
 pub use error::ErrorKind;

@@ -48,6 +48,7 @@ mod remote;
 mod request;
 mod rewrite;
 mod running;
+mod schedule;
 mod shared;
 mod solve;
 mod stage;
@@ -61,29 +62,24 @@ pub use error::Error;
 pub use output::{Annotation, Built, Output};
 pub use progress::{Event, Stream, Warning};
 pub use request::{Allow, BuildRequest, SecretSource};
-pub use running::Cancel;
 
 use crate::base::Timestamp;
+use crate::base::fs::Context as _;
 use crate::engine::Engine;
 use crate::oci::Platform;
 use progress::{Begun, Numbers, Sink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Builds the image; what is to go to standard output goes to `out`. None: the Dockerfile was only to be checked.
+/// Builds the image, unless the engine's wish to end comes first; what is to go to standard output goes to `out`. None: the Dockerfile was only to be checked.
 ///
 /// # Errors
 /// The first thing that fails; everything else is ended then. What was finished is found by the next build.
-pub fn build(
-    engine: &Engine,
-    request: &BuildRequest,
-    sink: Sink<'_>,
-    cancel: &Cancel,
-    out: &mut (dyn std::io::Write + Send),
-) -> Result<Option<Built>, Error> {
+pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut (dyn std::io::Write + Send)) -> Result<Option<Built>, Error> {
     let began = Timestamp::now();
+    let cancel = &engine.cancel;
     let numbers = Numbers::default();
-    let begun = Begun::new(sink, &numbers, "[internal] load build definition".to_owned());
+    let begun = Begun::new(sink, &numbers, cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
     let target = solve::target(&file, request.target.as_deref())?;
@@ -111,7 +107,7 @@ pub fn build(
     }
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
-    let begun = Begun::new(sink, &numbers, "exporting the result".to_owned());
+    let begun = Begun::new(sink, &numbers, cancel, "exporting the result".to_owned());
     let outcomes: Vec<output::Outcome<'_>> = finished
         .iter()
         .zip(&solvers)
@@ -148,8 +144,10 @@ fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Lo
         begun.say(&format!("this build is called {name}"));
     }
     let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
-    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir };
-    let (context, text) = context::Context::open(&wanted, &mut std::io::stdin().lock())?;
+    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir, cancel: &engine.cancel };
+    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(std::io::Error::from);
+    let stdin = stdin.and_then(|stdin| engine.cancel.reader(stdin.into())).on("read", Path::new("standard input"));
+    let (context, text) = context::Context::open(&wanted, &mut stdin?)?;
     begun.say(&format!("read {} ({} bytes)", text.name, text.text.len()));
     context.commit().into_iter().for_each(|commit| begun.say(&format!("commit {commit}")));
     let mut file = dockerfile::parse(&text.text, &text.name)?;

@@ -98,7 +98,7 @@ mod tests;
 mod usage;
 mod volume;
 
-use crate::base::{Privilege, Timestamp};
+use crate::base::{Cancel, Privilege, Timestamp};
 use crate::image::{Progress, RegistryConfig};
 use crate::monitor::{Client, LogLine, LogQuery};
 use crate::oci::Reference;
@@ -154,6 +154,8 @@ pub struct Engine {
     pub(crate) cni: CniSettings,
     /// systemd's `NOTIFY_SOCKET`, for containers that are to tell when they are ready.
     pub(crate) notify_socket: Option<std::path::PathBuf>,
+    /// Ends pulls, pushes, downloads and builds of this engine.
+    pub(crate) cancel: Cancel,
 }
 
 /// Observed state of a container (record + live facts).
@@ -255,7 +257,16 @@ impl Engine {
     /// The database cannot be opened.
     pub fn open(privilege: Privilege, registry: RegistryConfig) -> Result<Self> {
         let db = crate::state::Db::open(&privilege.roots)?;
-        Ok(Engine { privilege, db, registry, defaults: Defaults::default(), id_pool: Vec::new(), cni: CniSettings::default(), notify_socket: None })
+        Ok(Engine {
+            privilege,
+            db,
+            registry,
+            defaults: Defaults::default(),
+            id_pool: Vec::new(),
+            cni: CniSettings::default(),
+            notify_socket: None,
+            cancel: Cancel::default(),
+        })
     }
 
     /// Another one on the same roots with the same settings: for another thread.
@@ -271,6 +282,7 @@ impl Engine {
             id_pool: self.id_pool.clone(),
             cni: self.cni.clone(),
             notify_socket: self.notify_socket.clone(),
+            cancel: self.cancel.clone(),
         })
     }
 
@@ -278,6 +290,12 @@ impl Engine {
     pub fn with_defaults(mut self, defaults: Defaults) -> Self {
         self.defaults = defaults;
         self
+    }
+
+    /// What takes long ends with `cancel`.
+    #[must_use]
+    pub fn with_cancel(self, cancel: Cancel) -> Self {
+        Engine { cancel, ..self }
     }
 
     /// Lends host ids to user namespaces from these ranges (first id and size) instead of the system's.

@@ -90,6 +90,7 @@ mod lock;
 mod product;
 mod pull;
 mod push;
+mod reactor;
 mod registry;
 mod settings;
 mod space;
@@ -115,8 +116,8 @@ pub use settings::Draft as SettingsDraft;
 pub use url::{Answer, ask as ask_url, server as server_of_url};
 pub use url::{Download, open as open_url};
 
-use crate::base::Roots;
 use crate::base::settings::SettingsError;
+use crate::base::{Cancel, Roots};
 use crate::oci::{Platform, Reference};
 use crate::runtime::Overlay;
 use crate::state::{Db, record};
@@ -294,9 +295,10 @@ pub fn pull(
     registry: &RegistryConfig,
     reference: &Reference,
     platform: &Platform,
+    cancel: &Cancel,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
-    pull::pull(roots, db, registry, reference, platform, progress)
+    pull::pull(roots, db, registry, reference, platform, cancel, progress)
 }
 
 /// Every tag of a repository, as its registry lists them. Starts its own small reactor.

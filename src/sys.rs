@@ -21,6 +21,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod dependent;
 #[cfg(all(target_arch = "x86_64", target_feature = "crt-static"))]
 pub mod early;
 pub mod file_owner;

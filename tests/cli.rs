@@ -6,6 +6,8 @@
 mod build;
 #[path = "cli/build_cache.rs"]
 mod build_cache;
+#[path = "cli/build_cancel.rs"]
+mod build_cancel;
 #[path = "cli/build_outputs.rs"]
 mod build_outputs;
 #[path = "cli/build_platforms.rs"]

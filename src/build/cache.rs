@@ -68,13 +68,14 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         return Ok(found);
     }
     let roots = &engine.privilege.roots;
-    let _turn = image::turn(roots, &work.key)?;
+    let _turn = image::turn(roots, &work.key, &engine.cancel)?;
     // Another build may have made it while we waited.
     if let Some(found) = find(engine, work)? {
         return Ok(found);
     }
     if !work.anew
-        && let Some(found) = work.shared.imports().and_then(|imports| imports.find(engine, work))
+        && let Some(imports) = work.shared.imports()
+        && let Some(found) = imports.find(engine, work)?
     {
         return Ok(found);
     }
@@ -89,7 +90,8 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         return Ok(Solved { key, layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
     let sealed = draft.seal(work.below, &engine.db)?;
-    let row = sealed.record(roots, &engine.db, |tx, row| tx.put_cache(&record(work, Some(row.chain_id.clone()), now)).map_err(Error::from))?;
+    let row = sealed
+        .record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(work, Some(row.chain_id.clone()), now)).map_err(Error::from))?;
     made();
     Ok(Solved { key, layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
 }

@@ -5,7 +5,7 @@ use super::error::Result;
 use super::progress::{Begun, Numbers, Sink};
 use super::request::BuildRequest;
 use super::solve::{self, Solver};
-use super::{Cancel, load, platform, shared};
+use super::{load, platform, shared};
 use crate::engine::Engine;
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ fn lines(file: &Dockerfile, span: Span) -> Lines {
 /// # Errors
 /// The context or the Dockerfile cannot be read; there is no such target.
 pub fn targets(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Result<Targets> {
-    let begun = Begun::new(sink, &Numbers::default(), "[internal] load build definition".to_owned());
+    let begun = Begun::new(sink, &Numbers::default(), &engine.cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, _, text) = begun.conclude(loaded)?;
     let default = solve::target(&file, request.target.as_deref())?;
@@ -95,14 +95,13 @@ pub fn targets(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Resul
 /// As [`targets`]; a default that cannot be expanded.
 pub fn outline(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Result<Outline> {
     let numbers = Numbers::default();
-    let begun = Begun::new(sink, &numbers, "[internal] load build definition".to_owned());
+    let begun = Begun::new(sink, &numbers, &engine.cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
     let target = solve::target(&file, request.target.as_deref())?;
     let shared = shared::Shared::new(engine, false);
     let platform = platform::wanted(request)?.swap_remove(0);
-    let cancel = Cancel::default();
-    let solver = Solver::new(request, (platform, &shared), (&file, &context), (sink, &numbers, &cancel))?;
+    let solver = Solver::new(request, (platform, &shared), (&file, &context), (sink, &numbers, &engine.cancel))?;
     let needed = solver.needed_for(target)?;
     let stages = || file.stages.iter().enumerate().filter(|(index, _)| needed[*index]).map(|(_, stage)| stage);
     let mut outline = Outline {

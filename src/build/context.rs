@@ -21,7 +21,7 @@ pub use temporary::{Temporary, lock};
 
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::FsError;
-use crate::base::{ErrorKind, rooted};
+use crate::base::{Cancel, ErrorKind, rooted};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -68,6 +68,8 @@ pub enum Error {
     NoContext { url: String },
     #[error("{url} needs the program git: install it, or give a directory or a tar")]
     NoGit { url: String },
+    #[error("it was cancelled")]
+    Cancelled,
     #[error("cannot start git")]
     StartGit {
         #[source]
@@ -90,7 +92,7 @@ impl Error {
         match self {
             Error::Directory { source, .. } | Error::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Error::NoDockerfile { .. } => ErrorKind::NotFound,
-            Error::Directory { .. } | Error::Read { .. } | Error::StartGit { .. } | Error::Fs(_) => ErrorKind::Internal,
+            Error::Directory { .. } | Error::Read { .. } | Error::StartGit { .. } | Error::Fs(_) | Error::Cancelled => ErrorKind::Internal,
             Error::Git { .. } => ErrorKind::Unavailable,
             Error::NoGit { .. } => ErrorKind::Unsupported,
             Error::Image(e) => e.kind(),
@@ -113,6 +115,7 @@ pub struct Request<'a> {
     pub area: &'a Path,
     /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
     pub keep_git_dir: bool,
+    pub cancel: &'a Cancel,
 }
 
 /// The text of a Dockerfile and its name for messages.
@@ -237,7 +240,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
     // A directory of that name wins, as in docker.
     if !Path::new(spec).is_dir() {
         if let Some(url) = GitUrl::parse(spec, true)? {
-            let checkout = url.checkout(area, url.keep_git_dir.unwrap_or(request.keep_git_dir))?;
+            let checkout = url.checkout(area, url.keep_git_dir.unwrap_or(request.keep_git_dir), request.cancel)?;
             let root = checkout.open(&url)?;
             let place = redacted(spec);
             return Ok(Found {
@@ -251,7 +254,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
             });
         }
         if spec.starts_with("http://") || spec.starts_with("https://") {
-            let answer = crate::image::open_url(spec)?;
+            let answer = crate::image::open_url(spec, request.cancel)?;
             let modified = answer.header("last-modified").and_then(super::remote::seconds);
             let mut found = unpacked(BufReader::with_capacity(PIECE, answer.body), area, spec, &redacted(spec))?;
             found.time = modified.or(found.time);
@@ -413,7 +416,7 @@ mod tests {
 
         fn open(&self, spec: &str, file: Option<&str>, stdin: &[u8]) -> Result<(Context, Dockerfile)> {
             let area = self.0.join("area");
-            Context::open(&Request { spec, file, area: &area, keep_git_dir: false }, &mut &*stdin)
+            Context::open(&Request { spec, file, area: &area, keep_git_dir: false, cancel: &Cancel::default() }, &mut &*stdin)
         }
     }
 
@@ -445,7 +448,11 @@ mod tests {
         assert!(matches!(bench.open(&empty, Some("."), b""), Err(Error::NoText { .. })));
         assert_eq!(bench.open("/none/such", None, b"").unwrap_err().kind(), ErrorKind::NotFound);
         let area = bench.0.join("area");
-        let named = Context::named("assets", &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false }).unwrap();
+        let named = Context::named(
+            "assets",
+            &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false, cancel: &Cancel::default() },
+        )
+        .unwrap();
         assert!(named.commit().is_none() && inside(named.root(), "File", 9).unwrap().is_some());
         let missing = named.select("COPY", &[b"none".to_vec()], false, &[]).unwrap_err();
         assert_eq!(missing.to_string(), "COPY none: not found in build context \"assets\"");

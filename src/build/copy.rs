@@ -48,24 +48,8 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     }
     let mut fetched = Vec::new();
     for address in &addresses {
-        begun.say(&format!("fetching {}", super::context::redacted(address)));
-        let area = super::area(stage.engine);
-        let headers = remote::authorization(stage.solver.request, address)?;
-        let wanted = remote::Request {
-            url: address,
-            area: &area,
-            checksum: step.checksum.as_deref(),
-            keep_git_dir: step.keep_git_dir.unwrap_or(false),
-            exclude: &exclude,
-            headers: &headers,
-        };
-        let source = remote::fetch(&wanted)?;
-        source.commit.iter().for_each(|commit| {
-            begun.say(&format!("commit {commit}"));
-            stage.solver.materials.commit(address, commit);
-        });
-        source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
-        selected = selected.and(source.selected()?);
+        let (source, files) = fetch(stage, step, address, &exclude, begun)?;
+        selected = selected.and(files);
         fetched.push(source);
     }
     for document in documents {
@@ -87,6 +71,36 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     })?;
     drop((tree, fetched));
     Ok(solved)
+}
+
+/// What an address leads to.
+fn fetch(
+    stage: &StageRun<'_, '_>,
+    step: &TransferStep,
+    address: &str,
+    exclude: &[Vec<u8>],
+    begun: &Begun<'_>,
+) -> Result<(remote::Fetched, Selected)> {
+    begun.say(&format!("fetching {}", super::context::redacted(address)));
+    let area = super::area(stage.engine);
+    let headers = remote::authorization(stage.solver.request, address)?;
+    let wanted = remote::Request {
+        url: address,
+        area: &area,
+        checksum: step.checksum.as_deref(),
+        keep_git_dir: step.keep_git_dir.unwrap_or(false),
+        exclude,
+        headers: &headers,
+        cancel: &stage.engine.cancel,
+    };
+    let source = remote::fetch(&wanted)?;
+    source.commit.iter().for_each(|commit| {
+        begun.say(&format!("commit {commit}"));
+        stage.solver.materials.commit(address, commit);
+    });
+    source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
+    let files = source.selected()?;
+    Ok((source, files))
 }
 
 fn put(

@@ -11,6 +11,7 @@ use super::error::{Error, Result};
 use super::remote;
 use super::request::BuildRequest;
 use super::state::Arguments;
+use crate::base::Cancel;
 use std::fmt;
 
 pub const NAME: &str = "SOURCE_DATE_EPOCH";
@@ -68,6 +69,7 @@ pub struct Sources<'a> {
     pub context: &'a Context,
     /// The build area of the data root.
     pub area: &'a std::path::Path,
+    pub cancel: &'a Cancel,
     /// Opens a named context.
     pub named: &'a dyn Fn(&str) -> Result<Option<std::sync::Arc<Context>>>,
 }
@@ -113,7 +115,15 @@ impl Sources<'_> {
             return wrong("what its ADD takes is in the build context, and has no time");
         }
         let headers = remote::authorization(self.request, &address)?;
-        let wanted = remote::Request { url: &address, area: self.area, checksum: None, keep_git_dir: false, exclude: &[], headers: &headers };
+        let wanted = remote::Request {
+            url: &address,
+            area: self.area,
+            checksum: None,
+            keep_git_dir: false,
+            exclude: &[],
+            headers: &headers,
+            cancel: self.cancel,
+        };
         Ok(remote::fetch(&wanted)?.time)
     }
 }

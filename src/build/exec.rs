@@ -15,7 +15,9 @@ use crate::base::fs::Context as _;
 use crate::engine::{BuildStep, Sandbox, StepMount, StepSource};
 use crate::image::Draft;
 use crate::state::record::{HostSpec, NetworkMode};
+use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::cell::OnceCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +98,7 @@ fn execute(
     let host = HostSpec { network: network.clone(), ..stage.solver.request.host.clone() };
     let request = stage.solver.request;
     let cancel = stage.solver.cancel;
+    let watch = OnceCell::new();
     let sandbox = sandbox(&mut stage.sandboxes, stage.engine, hostname, network, host)?;
     let mut given = Given { directory: sandbox.private(), files: Vec::new(), mounts: Vec::new() };
     let mut env: Vec<String> = run.proxies.iter().chain(&run.environment).cloned().collect();
@@ -111,7 +114,6 @@ fn execute(
     let held = mounts.hold(stage.engine, given.mounts.clone())?;
     let (stdout_reader, stdout) = pipe()?;
     let (stderr_reader, stderr) = pipe()?;
-    let watch = cancel.watch();
     let step = BuildStep {
         root: &root,
         args: &run.argv,
@@ -123,7 +125,13 @@ fn execute(
         stdin: None,
         stdout,
         stderr,
-        started: &|socket| watch.add(socket),
+        // The stage kills the step when its socket is shut down; one that has ended is none to end.
+        started: &|socket| {
+            let end = move || {
+                shutdown(&socket, Shutdown::Both).ok();
+            };
+            drop(watch.set(cancel.watch(end)));
+        },
     };
     let end = std::thread::scope(|scope| {
         scope.spawn(|| relay(begun, stdout_reader, stderr_reader));

@@ -28,12 +28,12 @@ impl From {
         let Some(name) = name else { return Ok(From::Context(solver.context.clone())) };
         if let Some(index) = solver.stage_named(name, stage.index) {
             let place = format!("stage {name}");
-            return Ok(From::Tree { layers: solver.finished(index)?.layers.clone(), place });
+            return Ok(From::Tree { layers: solver.finished(stage.engine, index)?.layers.clone(), place });
         }
         if let Some(context) = solver.named_context(stage.engine, name)? {
             return Ok(From::Context(context));
         }
-        let begun = Begun::new(solver.sink, solver.numbers, format!("[internal] image {name}"));
+        let begun = Begun::new(solver.sink, solver.numbers, solver.cancel, format!("[internal] image {name}"));
         let image = stage.image(name, &begun);
         Ok(From::Tree { layers: begun.conclude(image)?.layers, place: format!("image {name}") })
     }

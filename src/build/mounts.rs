@@ -9,9 +9,9 @@ use super::key::Key;
 use super::stage::StageRun;
 use super::state::joined;
 use super::transfer::{self, Selected, Target};
-use crate::base::Timestamp;
 use crate::base::fs;
 use crate::base::fs::Context as _;
+use crate::base::{Cancel, Timestamp};
 use crate::engine::{Engine, StepMount, StepSource, cache_digits};
 use crate::image::Draft;
 use crate::oci::Digest;
@@ -21,9 +21,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Copies of one private cache mount that are in use at once.
 const PRIVATE_LIMIT: usize = 1000;
+/// Between two looks at a cache that another step has locked: flock(2) could not be woken.
+const POLL: Duration = Duration::from_millis(20);
+/// Before the name of a directory that is being filled and is not the cache's yet.
+const MAKING: &str = "making-";
 
 /// The mounts of one instruction.
 #[derive(Default)]
@@ -194,7 +199,7 @@ impl Held {
             if self.locks.contains_key(&key) {
                 return Ok(StepSource::Host(data));
             }
-            let Some(lock) = lock(&path, cache.sharing)? else { continue };
+            let Some(lock) = lock(&path, cache.sharing, &engine.cancel)? else { continue };
             if !data.exists() {
                 self.fill(engine, &path, cache, first)?;
             }
@@ -212,10 +217,9 @@ impl Held {
         Err(Error::invalid(format!("the private cache mount {id} is in use {PRIVATE_LIMIT} times")))
     }
 
-    /// Makes the directory whole before it has its name.
+    /// Makes the directory whole before it has its name: killed meanwhile, it is begun anew by the next step.
     fn fill(&mut self, engine: &Engine, path: &Path, cache: &Cache, first: Option<&Source>) -> Result<()> {
-        let making = path.join(format!("making-{}", crate::base::random_hex(8)));
-        fs::create_dir_all(&making, 0o700)?;
+        let (making, _held) = begin(path)?;
         match first {
             None => {}
             Some(Source::Files { selected, .. }) => put(selected, &making).map(|_| ())?,
@@ -245,23 +249,46 @@ impl Held {
     }
 }
 
+/// A directory for what will be the cache at `path`, held while it is filled; those that killed builds left there are removed.
+fn begin(path: &Path) -> Result<(PathBuf, OwnedFd)> {
+    for entry in std::fs::read_dir(path).on("list", path)? {
+        let entry = entry.on("list", path)?;
+        if entry.file_name().as_encoded_bytes().starts_with(MAKING.as_bytes())
+            && let Some(_nobodys) = context::lock(&entry.path(), FlockOperation::NonBlockingLockExclusive)?
+        {
+            fs::remove_tree(&entry.path())?;
+        }
+    }
+    loop {
+        let making = path.join(format!("{MAKING}{}", crate::base::random_hex(8)));
+        fs::create_dir_all(&making, 0o700)?;
+        // Another that begins may have taken it for left over.
+        if let Some(held) = context::lock(&making, FlockOperation::NonBlockingLockExclusive)? {
+            return Ok((making, held));
+        }
+    }
+}
+
 /// What tells a cache from others.
 fn cache_id(entry: &Entry, cache: &Cache) -> String {
     cache.id.clone().unwrap_or_else(|| entry.target.to_string_lossy().into_owned())
 }
 
 /// Locks the directory of a cache, made if it is not there. None: a private one that is in use.
-fn lock(path: &Path, sharing: Sharing) -> Result<Option<OwnedFd>> {
+fn lock(path: &Path, sharing: Sharing, cancel: &Cancel) -> Result<Option<OwnedFd>> {
     let operation = match sharing {
-        Sharing::Shared => FlockOperation::LockShared,
-        Sharing::Locked => FlockOperation::LockExclusive,
-        Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+        Sharing::Shared => FlockOperation::NonBlockingLockShared,
+        Sharing::Locked | Sharing::Private => FlockOperation::NonBlockingLockExclusive,
     };
     loop {
         fs::create_dir_all(path, 0o700)?;
         match context::lock(path, operation)? {
-            // It was pruned while we waited, and is made again.
-            None if sharing != Sharing::Private => {}
+            // Another step has it, or it was pruned meanwhile and is made again.
+            None if sharing != Sharing::Private => {
+                if cancel.pause(POLL) {
+                    return Err(Error::Cancelled);
+                }
+            }
             locked => return Ok(locked),
         }
     }

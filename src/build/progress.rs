@@ -1,6 +1,7 @@
 //! What a build tells while it works; whoever called it renders it.
 
 use super::error::{Error, Result};
+use crate::base::Cancel;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -81,14 +82,15 @@ impl Numbers {
 pub struct Begun<'a> {
     pub step: u32,
     sink: Sink<'a>,
+    cancel: &'a Cancel,
     at: Instant,
 }
 
 impl<'a> Begun<'a> {
-    pub fn new(sink: Sink<'a>, numbers: &Numbers, name: String) -> Self {
+    pub fn new(sink: Sink<'a>, numbers: &Numbers, cancel: &'a Cancel, name: String) -> Self {
         let step = numbers.next();
         sink(Event::Begun { step, name });
-        Begun { step, sink, at: Instant::now() }
+        Begun { step, sink, cancel, at: Instant::now() }
     }
 
     pub fn output(&self, stream: Stream, bytes: &[u8]) {
@@ -112,9 +114,10 @@ impl<'a> Begun<'a> {
         (self.sink)(Event::Cached { step: self.step });
     }
 
-    /// Ends it as its outcome says.
+    /// Ends it as its outcome says; what fails once the build is cancelled fails for that.
     pub fn conclude<T>(self, outcome: Result<T>) -> Result<T> {
         let step = self.step;
+        let outcome = outcome.map_err(|error| if self.cancel.is_cancelled() { Error::Cancelled } else { error });
         match &outcome {
             Ok(_) => self.done(),
             Err(Error::Cancelled) => (self.sink)(Event::Cancelled { step }),

@@ -7,7 +7,7 @@
 use super::context::{Error as ContextError, GitUrl, Temporary, redacted};
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::{self, Context as _, FsError};
-use crate::base::{ErrorKind, random_hex};
+use crate::base::{Cancel, ErrorKind, random_hex};
 use crate::oci::{Algorithm, Digest, DigestHasher};
 use rustix::fs::{Mode, Timespec, Timestamps};
 use std::fs::File;
@@ -66,6 +66,7 @@ pub struct Request<'a> {
     pub exclude: &'a [Vec<u8>],
     /// Headers of the request: `Authorization` from a secret.
     pub headers: &'a [(String, String)],
+    pub cancel: &'a Cancel,
 }
 
 /// A fetched source; its files are there as long as it is.
@@ -134,7 +135,7 @@ pub fn fetch(request: &Request<'_>) -> Result<Fetched, Error> {
             }
             git.checksum = Some(text.to_ascii_lowercase());
         }
-        let checkout = git.checkout(request.area, git.keep_git_dir.unwrap_or(request.keep_git_dir))?;
+        let checkout = git.checkout(request.area, git.keep_git_dir.unwrap_or(request.keep_git_dir), request.cancel)?;
         let root = checkout.open(&git)?;
         let (commit, time) = (Some(checkout.commit), checkout.time);
         return Ok(Fetched { _tree: checkout.tree, root, source: b".".to_vec(), exclude, url, commit, time, digest: None });
@@ -175,7 +176,7 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
         let conditions = [("If-None-Match", &kept.etag), ("If-Modified-Since", &kept.last_modified)];
         headers.extend(conditions.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
     }
-    let mut answer = crate::image::ask_url(request.url, &headers)?;
+    let mut answer = crate::image::ask_url(request.url, &headers, request.cancel)?;
     let kept = match kept.filter(|_| answer.unchanged) {
         Some(kept) => kept,
         None if answer.unchanged => {
@@ -315,7 +316,8 @@ mod tests {
             }
         });
         let url = format!("{address}/dir/a%20file?q=1");
-        let request = Request { url: &url, area: &area, checksum: None, keep_git_dir: false, exclude: &[], headers: &[] };
+        let cancel = Cancel::default();
+        let request = Request { url: &url, area: &area, checksum: None, keep_git_dir: false, exclude: &[], headers: &[], cancel: &cancel };
         let first = fetch(&request).unwrap();
         let path = first._tree.path().join("a file");
         assert_eq!(std::fs::read(&path).unwrap(), b"hello");
@@ -332,6 +334,29 @@ mod tests {
         assert!(heads[0].starts_with("GET /dir/a%20file?q=1 "), "{heads:?}");
         drop((first, second));
         assert_eq!(std::fs::read_dir(area.join("trees")).unwrap().count(), 0);
+        std::fs::remove_dir_all(area).unwrap();
+    }
+
+    #[test]
+    fn a_silent_server_is_not_waited_for_once_it_is_cancelled() {
+        let area = std::env::temp_dir().join(format!("rcon-remote-{}", random_hex(8)));
+        // Before its answer, and in the middle of it.
+        for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"] {
+            let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let (url, cancel) = (format!("http://{}/a", server.local_addr().unwrap()), Cancel::default());
+            let request = Request { url: &url, area: &area, checksum: None, keep_git_dir: false, exclude: &[], headers: &[], cancel: &cancel };
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = server.accept().unwrap();
+                    let _asked = stream.read(&mut [0; 16]).unwrap();
+                    stream.write_all(answer.as_bytes()).unwrap();
+                    cancel.cancel();
+                    while stream.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
+                });
+                assert!(fetch(&request).is_err());
+            });
+        }
+        assert_eq!(std::fs::read_dir(area.join("trees")).unwrap().count() + std::fs::read_dir(area.join("downloads")).unwrap().count(), 0);
         std::fs::remove_dir_all(area).unwrap();
     }
 

@@ -26,7 +26,7 @@ pub fn rewrite(engine: &Engine, layers: &Layers, base: usize, epoch: Epoch) -> R
         key.field("layer", &row.diff_id);
         key.field("latest", epoch.seconds().to_string());
         let key = key.finish();
-        let _turn = image::turn(&engine.privilege.roots, &key)?;
+        let _turn = image::turn(&engine.privilege.roots, &key, &engine.cancel)?;
         let chain = match find(engine, &made, &key)? {
             Some(chain) => chain,
             None => copy(engine, &made, &key, &row, epoch)?,
@@ -62,6 +62,6 @@ fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch
         used: now,
         uses: 0,
     };
-    let row = sealed.record(roots, &engine.db, |tx, row| tx.put_cache(&record(&row.chain_id)).map_err(Error::from))?;
+    let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(&row.chain_id)).map_err(Error::from))?;
     Ok(row.chain_id)
 }

@@ -1,5 +1,5 @@
-//! From a Dockerfile to the stage that is wanted: which stages it needs, each in a thread of its own, each waiting only for
-//! those that it takes something from.
+//! From a Dockerfile to the stage that is wanted: which stages it needs, several at once, each after those that it takes
+//! something from.
 
 use super::attest::Materials;
 use super::context::{self, Context};
@@ -9,17 +9,22 @@ use super::error::{Error, Result};
 use super::lint;
 use super::progress::{Event, Numbers, Sink, Warning};
 use super::request::BuildRequest;
-use super::running::Cancel;
+use super::schedule::Schedule;
 use super::shared::Shared;
 use super::stage::{self, Finished};
 use super::state::Arguments;
+use crate::base::Cancel;
 use crate::engine::Engine;
 use crate::oci::Platform;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::num::NonZero;
+use std::sync::{Arc, OnceLock};
 
 /// Before the name of an image in `--build-context`.
 pub const IMAGE: &str = "docker-image://";
+
+/// Stages that are built at once even where there are fewer processors: many wait for a network.
+const STAGES: usize = 4;
 
 /// One build.
 pub struct Solver<'a> {
@@ -37,16 +42,8 @@ pub struct Solver<'a> {
     pub sink: Sink<'a>,
     pub numbers: &'a Numbers,
     pub cancel: &'a Cancel,
-    /// Which stages are built; set before the first of them begins.
-    needed: OnceLock<Vec<bool>>,
-    slots: Mutex<Slots>,
-    changed: Condvar,
-}
-
-struct Slots {
-    finished: Vec<Option<Arc<Finished>>>,
-    /// The first error; the others came of it.
-    failed: Option<Error>,
+    /// Set before the first stage begins.
+    schedule: OnceLock<Arc<Schedule<Finished>>>,
 }
 
 /// The stage that is wanted.
@@ -62,21 +59,22 @@ pub fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
     })
 }
 
-/// Whether each stage is needed for `target`.
+/// What each stage that is needed for `target` is made from; None for the others.
 ///
 /// # Errors
 /// A stage takes files from one that comes later, or from itself.
-fn needed(solver: &Solver<'_>, target: usize) -> Result<Vec<bool>> {
+fn graph(solver: &Solver<'_>, target: usize) -> Result<Vec<Option<Vec<usize>>>> {
     let mut needed = vec![false; solver.file.stages.len()];
+    let mut graph = vec![None; needed.len()];
     needed[target] = true;
     for index in (0..=target).rev() {
         if needed[index] {
-            for source in sources(solver, index)? {
-                needed[source] = true;
-            }
+            let sources = sources(solver, index)?;
+            sources.iter().for_each(|source| needed[*source] = true);
+            graph[index] = Some(sources);
         }
     }
-    Ok(needed)
+    Ok(graph)
 }
 
 /// The earlier stages that a stage takes something from.
@@ -113,8 +111,11 @@ fn later(file: &Dockerfile, span: dockerfile::Span, name: &str) -> Fault {
 pub fn solve(engine: &Engine, solvers: &[Solver<'_>], target: usize) -> Result<Vec<Arc<Finished>>> {
     let Some((first, others)) = solvers.split_first() else { return Ok(Vec::new()) };
     let others = others.iter().map(|solver| Ok((solver, engine.again()?))).collect::<Result<Vec<_>>>()?;
+    // A stage is a thread and a connection to the database; what it runs may want a processor.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = (processors.max(STAGES) / solvers.len()).max(1);
     let solve = |solver: &Solver<'_>, engine: &Engine| {
-        let solved = solver.solve(engine, target);
+        let solved = solver.solve(engine, target, workers);
         if solved.is_err() {
             solver.cancel.cancel();
         }
@@ -150,7 +151,6 @@ impl<'a> Solver<'a> {
         if let Some(name) = arguments.unheeded() {
             return Err(Error::invalid(format!("--build-arg {name}: the builder does not support what it asks for")));
         }
-        let slots = Slots { finished: file.stages.iter().map(|_| None).collect(), failed: None };
         Ok(Solver {
             request,
             file,
@@ -163,9 +163,7 @@ impl<'a> Solver<'a> {
             sink,
             numbers,
             cancel,
-            needed: OnceLock::new(),
-            slots: Mutex::new(slots),
-            changed: Condvar::new(),
+            schedule: OnceLock::new(),
         })
     }
 
@@ -177,33 +175,32 @@ impl<'a> Solver<'a> {
         let mut arguments = (*self.arguments).clone();
         let area = super::area(engine);
         let named = |name: &str| self.named_context(engine, name);
-        let sources = epoch::Sources { request: self.request, file: self.file, context: self.context, area: &area, named: &named };
+        let sources =
+            epoch::Sources { request: self.request, file: self.file, context: self.context, area: &area, cancel: self.cancel, named: &named };
         self.epoch = epoch::resolve(&mut arguments, &sources)?;
         self.arguments = Arc::new(arguments);
         Ok(())
     }
 
-    /// Builds the stage and all that it needs.
+    /// Builds the stage and all that it needs, so many at once.
     ///
     /// # Errors
     /// The first error of any of them; the others are ended.
-    fn solve(&self, engine: &Engine, target: usize) -> Result<Arc<Finished>> {
-        let needed = needed(self, target)?;
-        let needed = self.needed.get_or_init(|| needed);
-        let all: Vec<usize> = (0..=target).filter(|index| needed[*index]).collect();
+    fn solve(&self, engine: &Engine, target: usize, workers: usize) -> Result<Arc<Finished>> {
+        let schedule = Arc::new(Schedule::new(graph(self, target)?));
+        let schedule = self.schedule.get_or_init(|| schedule);
+        let waker = schedule.clone();
+        let _watch = self.cancel.watch(move || waker.wake());
         // A database connection is one thread's.
-        let others = all[..all.len() - 1].iter().map(|index| Ok((*index, engine.again()?))).collect::<Result<Vec<_>>>()?;
+        let others = (1..schedule.count().min(workers)).map(|_| Ok(engine.again()?)).collect::<Result<Vec<_>>>()?;
+        let work = |engine: &Engine| schedule.work(self.cancel, &|index| stage::build(self, engine, index));
         std::thread::scope(|scope| {
-            for (index, engine) in others {
-                scope.spawn(move || self.run(&engine, index));
+            for engine in others {
+                scope.spawn(move || work(&engine));
             }
-            self.run(engine, target);
+            work(engine);
         });
-        let mut slots = self.slots();
-        match slots.failed.take() {
-            Some(error) => Err(error),
-            None => slots.finished[target].clone().ok_or(Error::Cancelled),
-        }
+        schedule.outcome(target)
     }
 
     /// Whether each stage is needed for a target.
@@ -211,7 +208,7 @@ impl<'a> Solver<'a> {
     /// # Errors
     /// A stage takes files from one that comes later, or from itself.
     pub fn needed_for(&self, target: usize) -> Result<Vec<bool>> {
-        needed(self, target)
+        Ok(graph(self, target)?.iter().map(Option::is_some).collect())
     }
 
     /// The builder itself sets an argument of this name.
@@ -219,49 +216,23 @@ impl<'a> Solver<'a> {
         automatic(self.request, &self.platform).contains_key(name)
     }
 
-    fn run(&self, engine: &Engine, index: usize) {
-        let outcome = stage::build(self, engine, index);
-        let mut slots = self.slots();
-        match outcome {
-            Ok(finished) => slots.finished[index] = Some(Arc::new(finished)),
-            Err(error) => {
-                // A cancelled stage is the consequence of another's error.
-                match &slots.failed {
-                    Some(Error::Cancelled) | None => slots.failed = Some(error),
-                    Some(_) => {}
-                }
-                self.cancel.cancel();
-            }
-        }
-        self.changed.notify_all();
-    }
-
-    /// Waits for an earlier stage.
+    /// What an earlier stage came to.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when it fails.
-    pub fn finished(&self, index: usize) -> Result<Arc<Finished>> {
-        if !self.needed.get().is_some_and(|needed| needed[index]) {
+    pub fn finished(&self, engine: &Engine, index: usize) -> Result<Arc<Finished>> {
+        let Some(schedule) = self.schedule.get().filter(|schedule| schedule.is_needed(index)) else {
             // Only a trigger of a base image can name a stage that the Dockerfile itself takes nothing from.
             let name = self.file.stages[index].key().unwrap_or_else(|| index.to_string());
             let hint = Some(format!("take something from it in the Dockerfile, too: COPY --from={name} …"));
             return Err(Error::Invalid { message: format!("stage {name}, which an ONBUILD trigger takes files from, is not built here"), hint });
-        }
-        let mut slots = self.slots();
-        loop {
-            if let Some(finished) = &slots.finished[index] {
-                return Ok(finished.clone());
-            }
-            if slots.failed.is_some() || self.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
+        schedule.wait(self.cancel, index, &|index| stage::build(self, engine, index))
     }
 
     /// All stages that were built.
     pub fn built(&self) -> Vec<Arc<Finished>> {
-        self.slots().finished.iter().flatten().cloned().collect()
+        self.schedule.get().map(|schedule| schedule.all()).unwrap_or_default()
     }
 
     /// The platform that is built for.
@@ -350,10 +321,6 @@ impl<'a> Solver<'a> {
     pub fn named_context(&self, engine: &Engine, name: &str) -> Result<Option<Arc<Context>>> {
         let Some(text) = self.request.contexts.get(&name.to_ascii_lowercase()) else { return Ok(None) };
         self.shared.context(engine, name, text)
-    }
-
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

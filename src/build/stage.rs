@@ -125,7 +125,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
         let solver = self.solver;
         if let Some(earlier) = solver.stage_named(name, self.index) {
             self.position.0 += 1;
-            let base = solver.finished(earlier)?;
+            let base = solver.finished(self.engine, earlier)?;
             self.layers.clone_from(&base.layers);
             (self.state, self.history) = (base.state.child(), base.history.clone());
             if self.stage.platform.is_none() {
@@ -187,7 +187,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
         let platform = if self.solver.shared.several { platform::step(&self.platform, self.solver.platform()) } else { String::new() };
         let (at, total) = self.position;
         // Triggers of a base image are steps more than the stage has.
-        Begun::new(self.solver.sink, self.solver.numbers, format!("[{platform}{stage}{at}/{}] {what}", total.max(at)))
+        Begun::new(self.solver.sink, self.solver.numbers, self.solver.cancel, format!("[{platform}{stage}{at}/{}] {what}", total.max(at)))
     }
 
     /// Ends a step; its error points to the place in the Dockerfile.

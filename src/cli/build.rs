@@ -1,6 +1,7 @@
 //! `build`: an image from a Dockerfile.
 
 mod call;
+mod interrupt;
 mod view;
 
 use super::context::Context;
@@ -8,12 +9,14 @@ use super::failure::{Failure, USAGE};
 use super::options::Limits;
 use super::options::request::{all, client_variable, usage};
 use super::output;
-use crate::base::csv;
-use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, CacheFrom, CacheTo, Cancel, Output, SecretSource};
+use crate::base::{Cancel, csv};
+use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, CacheFrom, CacheTo, Output, SecretSource};
+use crate::engine::Engine;
 use crate::engine::request::{FlagError, add_host, env, network};
 use crate::oci::Reference;
 use crate::state::record::HostSpec;
 use call::{Call, Method};
+use interrupt::Interrupts;
 use rustix::termios::isatty;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -140,33 +143,12 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let call = args.call()?;
     let request = args.request(context, call)?;
     let mode = if call.method == Method::Build { args.mode()? } else { Mode::Check };
-    let engine = context.engine()?;
+    let (interrupts, cancel) = (Interrupts::catch()?, Cancel::default());
+    let engine = context.engine()?.with_cancel(cancel.clone());
     let view = View::new(mode);
-    match call.method {
-        Method::Outline => return call::outline(&crate::build::outline(&engine, &request, &|event| view.show(event)).map_err(failure)?, call.json),
-        Method::Targets => return call::targets(&crate::build::targets(&engine, &request, &|event| view.show(event)).map_err(failure)?, call.json),
-        Method::Build | Method::Check => {}
-    }
-    let cancel = Cancel::default();
-    let built = std::thread::scope(|scope| {
-        let (over, ended) = std::sync::mpsc::channel::<()>();
-        if mode == Mode::Terminal {
-            let view = &view;
-            scope.spawn(move || {
-                while ended.recv_timeout(view::FRAME) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                    view.tick();
-                }
-            });
-        }
-        let built = crate::build::build(&engine, &request, &|event| view.show(event), &cancel, &mut std::io::stdout());
-        drop(over);
-        built
-    });
-    let warnings = view.finish();
-    match built.map_err(failure)? {
-        Some(built) => args.tell(&built).map(|()| ExitCode::SUCCESS),
-        None => call::check(&warnings, call.json),
-    }
+    interrupts
+        .during(&cancel, &|| view.cancelling(), || args.answer(&engine, &request, (call, mode, &view)))?
+        .map_err(|failure| interrupts.failure().unwrap_or(failure))
 }
 
 /// The failure with the place in the Dockerfile above it.
@@ -178,6 +160,33 @@ fn failure(error: crate::build::Error) -> Failure {
 }
 
 impl Args {
+    fn answer(&self, engine: &Engine, request: &BuildRequest, (call, mode, view): (Call, Mode, &View)) -> Result<ExitCode, Failure> {
+        let sink = |event| view.show(event);
+        match call.method {
+            Method::Outline => return call::outline(&crate::build::outline(engine, request, &sink).map_err(failure)?, call.json),
+            Method::Targets => return call::targets(&crate::build::targets(engine, request, &sink).map_err(failure)?, call.json),
+            Method::Build | Method::Check => {}
+        }
+        let built = std::thread::scope(|scope| {
+            let (over, ended) = std::sync::mpsc::channel::<()>();
+            if mode == Mode::Terminal {
+                scope.spawn(move || {
+                    while ended.recv_timeout(view::FRAME) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                        view.tick();
+                    }
+                });
+            }
+            let built = crate::build::build(engine, request, &sink, &mut std::io::stdout());
+            drop(over);
+            built
+        });
+        let warnings = view.finish();
+        match built.map_err(failure)? {
+            Some(built) => self.tell(&built).map(|()| ExitCode::SUCCESS),
+            None => call::check(&warnings, call.json),
+        }
+    }
+
     fn tell(&self, built: &Built) -> Result<(), Failure> {
         if let Some(path) = &self.iidfile {
             record(path, "image ID", &built.image)?;

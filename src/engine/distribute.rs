@@ -115,7 +115,7 @@ impl Engine {
         options: &PushOptions,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Pushed> {
-        let pushed = crate::image::push(&self.privilege.roots, &self.db, &self.registry, image, reference, options, progress)?;
+        let pushed = crate::image::push(&self.privilege.roots, &self.db, &self.registry, image, reference, (options, &self.cancel), progress)?;
         self.emit([super::events::of_image(image, "push", &reference.familiar(), &reference.familiar_name())]);
         Ok(pushed)
     }
@@ -133,7 +133,7 @@ impl Engine {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Pushed> {
         let (roots, registry) = (&self.privilege.roots, &self.registry);
-        let pushed = crate::image::assembly::push(roots, &self.db, registry, (index, images), reference, options, progress)?;
+        let pushed = crate::image::assembly::push(roots, &self.db, registry, (index, images), reference, (options, &self.cancel), progress)?;
         let told = images.iter().map(|image| super::events::of_image(image, "push", &reference.familiar(), &reference.familiar_name()));
         self.emit(told.take(1));
         Ok(pushed)

@@ -26,7 +26,7 @@ impl Engine {
             Some(text) => text.parse().map_err(Error::invalid)?,
             None => Platform::host(),
         };
-        let pulled = crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, progress)?;
+        let pulled = crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &parsed, &platform, &self.cancel, progress)?;
         self.emit([events::of_image(&pulled.image, "pull", &parsed.familiar(), &parsed.familiar_name())]);
         Ok(pulled)
     }
@@ -113,7 +113,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn open_url(&self, url: &str) -> Result<crate::image::Download> {
-        Ok(crate::image::open_url(url)?.body)
+        Ok(crate::image::open_url(url, &self.cancel)?.body)
     }
 
     /// The id of the image that a name means for a platform; one that is for another is refused.

@@ -32,6 +32,7 @@ impl Bed {
                 id_pool: Vec::new(),
                 cni: CniSettings::default(),
                 notify_socket: None,
+                cancel: crate::base::Cancel::default(),
             },
         }
     }

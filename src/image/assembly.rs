@@ -5,10 +5,11 @@
 //! manifest.md), so that registries list it as a referrer of the image, too.
 
 use super::artifact::{EMPTY, EMPTY_TYPE, attach};
-use super::push::{self, reactor};
+use super::push::{self};
+use super::reactor::Reactor;
 use super::registry::Registry;
 use super::{Error, Progress, PushOptions, Pushed, RegistryConfig, export};
-use crate::base::Roots;
+use crate::base::{Cancel, Roots};
 use crate::oci::{Descriptor, Digest, Index, Platform, PlatformSpec, Reference, media};
 use crate::state::index::{Attestation, ImageIndex};
 use crate::state::{Db, record};
@@ -159,14 +160,14 @@ pub fn push(
     config: &RegistryConfig,
     (index, images): (&ImageIndex, &[record::Image]),
     reference: &Reference,
-    options: &PushOptions,
+    (options, cancel): (&PushOptions, &Cancel),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pushed, Error> {
     let mut manifests = Vec::new();
     for image in images {
         // A reference without a tag: the manifest gets no name but its digest.
         let target = reference.with_digest(&image.id);
-        let pushed = push::push(roots, db, config, image, &target, options, progress)?;
+        let pushed = push::push(roots, db, config, image, &target, (options, cancel), progress)?;
         manifests.push(Descriptor {
             media_type: pushed.media_type,
             digest: pushed.digest,
@@ -177,7 +178,7 @@ pub fn push(
     }
     let assembled = assemble(index, &manifests, std::slice::from_ref(reference))?;
     let registry = Registry::for_push(config, reference, &[])?;
-    reactor()?.block_on(async {
+    Reactor::start()?.wait(cancel, async {
         for attached in &assembled.attached {
             refer(&registry, attached).await?;
         }

@@ -4,10 +4,10 @@
 //! `ingest/` and a directory under `layers/` without a database row belong to whoever holds their lock, and to
 //! nobody if it is free.
 
-use super::bytes;
 use super::lock::{self, Lock, Mode};
+use super::{Error, bytes};
 use crate::base::fs::{self, Context, FsError};
-use crate::base::{Roots, random_hex};
+use crate::base::{Cancel, Roots, random_hex};
 use crate::oci::Digest;
 use rustix::fs::{FlockOperation, IFlags};
 use std::fs::{File, OpenOptions};
@@ -107,6 +107,14 @@ pub fn try_chain(roots: &Roots, chain: &Digest) -> Result<Option<Lock>, FsError>
 /// The lock cannot be taken.
 pub fn wait_chain(roots: &Roots, chain: &Digest) -> Result<Lock, FsError> {
     Ok(lock::wait(&chain_path(roots, chain), Mode::Exclusive)?.removed_on_release())
+}
+
+/// As [`wait_chain`], unless it is cancelled.
+///
+/// # Errors
+/// [`Error::Cancelled`]; the lock cannot be taken.
+pub fn wait_chain_unless(roots: &Roots, chain: &Digest, cancel: &Cancel) -> Result<Lock, Error> {
+    Ok(lock::wait_unless(&chain_path(roots, chain), Mode::Exclusive, cancel)?.removed_on_release())
 }
 
 /// Unlinks the layer locks that killed processes left; those that are held stay.

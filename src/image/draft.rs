@@ -7,8 +7,8 @@ use super::content::{self, LayerDir};
 use super::durable::Behind;
 use super::lock::Lock;
 use super::{Error, commit, garbage, layer};
-use crate::base::Roots;
 use crate::base::fs;
+use crate::base::{Cancel, Roots};
 use crate::oci::{Digest, chain_ids, media};
 use crate::runtime::{Overlay, Upper};
 use crate::state::{Db, Tx, record};
@@ -92,15 +92,16 @@ impl Sealed {
     /// takes its place. The files reach the disk behind the caller's back ([`sync_behind`]).
     ///
     /// # Errors
-    /// Database, locks.
+    /// Database, locks, [`Error::Cancelled`].
     pub fn record<E: From<Error> + From<crate::state::Error>>(
         self,
         roots: &Roots,
         db: &Db,
+        cancel: &Cancel,
         also: impl FnOnce(&Tx<'_>, &record::Layer) -> Result<(), E>,
     ) -> Result<record::Layer, E> {
         let chain: Digest = self.row.chain_id.parse().map_err(|_| Error::Vanished(self.row.chain_id.clone()))?;
-        let _turn = content::wait_chain(roots, &chain).map_err(Error::from)?;
+        let _turn = content::wait_chain_unless(roots, &chain, cancel)?;
         let there = db.layer(&self.row.chain_id)?.filter(|row| commit::diff_path(roots, &row.dir).is_dir());
         if self.behind.is_none() && there.is_none() {
             content::sync(roots).map_err(Error::from)?;
@@ -163,10 +164,10 @@ pub fn hold_layers(roots: &Roots) -> Result<Lock, Error> {
 /// keeps others from it as long as the lock is held.
 ///
 /// # Errors
-/// The lock cannot be made.
-pub fn turn(roots: &Roots, digest: &Digest) -> Result<Lock, Error> {
+/// [`Error::Cancelled`]; the lock cannot be made.
+pub fn turn(roots: &Roots, digest: &Digest, cancel: &Cancel) -> Result<Lock, Error> {
     content::prepare(roots)?;
-    Ok(content::wait_chain(roots, digest)?)
+    content::wait_chain_unless(roots, digest, cancel)
 }
 
 /// Whether all layers are recorded and their directories are there; of an earlier boot only what reached the disk.

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The user ended it, or what it was for.
+    #[error("it was cancelled")]
+    Cancelled,
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(transparent)]
@@ -178,7 +181,7 @@ impl Error {
             Error::Denied { .. } | Error::PushDenied { .. } | Error::Credentials { .. } => ErrorKind::Unauthorized,
             Error::Helper { .. } | Error::Login { .. } | Error::Aws { .. } => ErrorKind::Unauthorized,
             Error::Challenge { .. } | Error::Redirect { .. } => ErrorKind::Forbidden,
-            Error::Tls { .. } | Error::Stalled { .. } => ErrorKind::Unavailable,
+            Error::Tls { .. } | Error::Stalled { .. } | Error::Cancelled => ErrorKind::Unavailable,
             Error::Certificate { .. } => ErrorKind::Invalid,
             Error::NotFound { .. } | Error::Platform { .. } => ErrorKind::NotFound,
             Error::RateLimited { .. } | Error::Unreachable { .. } | Error::Download { .. } | Error::CutOff(_) | Error::Vanished(_) => {

@@ -2,12 +2,18 @@
 //!
 //! A lock dies with its process, so a killed pull never blocks the next.
 
+use super::Error;
+use crate::base::Cancel;
 use crate::base::fs::{self, Context, FsError};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Between two looks at a lock that another holds, where the wait can be cancelled: flock(2) itself can only be woken by a signal.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A held lock; released on drop.
 #[derive(Debug)]
@@ -37,6 +43,21 @@ pub fn wait(path: &Path, mode: Mode) -> Result<Lock, FsError> {
         }
         if still_there(&file, path)? {
             return Ok(Lock { _file: file, path: path.to_path_buf(), remove: false });
+        }
+    }
+}
+
+/// Waits for the lock, unless it is cancelled.
+///
+/// # Errors
+/// [`Error::Cancelled`]; the file cannot be made or locked.
+pub fn wait_unless(path: &Path, mode: Mode, cancel: &Cancel) -> Result<Lock, Error> {
+    loop {
+        if let Some(lock) = attempt(path, mode)? {
+            return Ok(lock);
+        }
+        if cancel.pause(POLL) {
+            return Err(Error::Cancelled);
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::commit::{self, Candidate, Fresh, Missing, Planned};
 use super::content::{self, Ingest, LayerDir};
 use super::durable::Behind;
+use super::reactor::Reactor;
 use super::registry::{Fetched, RawManifest, Registry};
 use super::stream::{self, Expected};
 use super::trust::Gate;
 use super::{Error, Progress, Pulled, RegistryConfig, bytes, garbage, space};
-use crate::base::Roots;
+use crate::base::{Cancel, Roots};
 use crate::oci::{CONFIG_LIMIT, Digest, Document, Manifest, Platform, Reference, media};
 use crate::state::{Db, record};
 use ::bytes::Bytes;
@@ -50,34 +51,34 @@ pub fn pull(
     settings: &RegistryConfig,
     reference: &Reference,
     platform: &Platform,
+    cancel: &Cancel,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pulled, Error> {
     content::prepare(roots)?;
     garbage::abandoned(roots, db)?;
     let in_use = content::in_use(roots)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
+    let reactor = Reactor::start()?;
     let gate = Gate::of(settings, reference)?;
     let registry = Registry::new(settings, reference)?;
     let shown = reference.digest().filter(|_| reference.tag().is_none()).or(reference.tag()).unwrap_or_default();
     progress(Progress::Note(format!("{shown}: Pulling from {}", reference.repository())));
     // Where a signature is wanted and none was verified, what is here is not taken for what the registry means: the
     // whole chain of digests is followed again.
-    if let Some(current) = runtime.block_on(up_to_date(roots, db, &registry, reference, platform))?
+    if let Some(current) = reactor.wait(cancel, up_to_date(roots, db, &registry, reference, platform))?
         && gate.known(db, &current.image.id)?
     {
         return Ok(current);
     }
-    let resolved = runtime.block_on(resolve(&registry, reference, platform))?;
-    let verified = runtime.block_on(gate.verify(&registry, &[&resolved.top, &resolved.raw.digest]))?;
+    let resolved = reactor.wait(cancel, resolve(&registry, reference, platform))?;
+    let verified = reactor.wait(cancel, gate.verify(&registry, &[&resolved.top, &resolved.raw.digest]))?;
     if let Some(verified) = &verified {
         progress(Progress::Note(format!("{shown}: {verified}")));
     }
-    let config = runtime.block_on(read_config(&registry, reference, &resolved.manifest))?;
+    let config = reactor.wait(cancel, read_config(&registry, reference, &resolved.manifest))?;
     let behind = if settings.wait_for_disk { None } else { Behind::begin(roots)? };
     let mut replans = 0;
     let pulled = loop {
-        match fetch(roots, db, &runtime, settings, &registry, reference, platform, &resolved, &config, behind.as_ref(), progress) {
+        match fetch(roots, db, (&reactor, cancel), settings, &registry, reference, platform, &resolved, &config, behind.as_ref(), progress) {
             Err(Error::Vanished(_)) if replans < commit::REPLANS => replans += 1,
             other => break other,
         }
@@ -170,7 +171,7 @@ async fn read_config(registry: &Registry, reference: &Reference, manifest: &Mani
 fn fetch(
     roots: &Roots,
     db: &Db,
-    runtime: &tokio::runtime::Runtime,
+    (reactor, cancel): (&Reactor, &Cancel),
     settings: &RegistryConfig,
     registry: &Registry,
     reference: &Reference,
@@ -194,7 +195,7 @@ fn fetch(
         progress(Progress::Layer { id: blob.digest.short().to_owned(), total: blob.size });
     }
     let fresh: Vec<Fresh> = std::thread::scope(|scope| {
-        runtime.block_on(async {
+        reactor.wait(cancel, async {
             let jobs = missing.into_iter().map(|missing| fetch_layer(scope, roots, registry, missing, keep_blobs, progress));
             futures_util::stream::iter(jobs).buffer_unordered(settings.downloads).try_collect().await
         })

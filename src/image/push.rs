@@ -11,10 +11,11 @@ pub mod manifest;
 
 use self::compress::{Format, Setting};
 use self::locate::{Layer, Place};
+use super::reactor::Reactor;
 use super::registry::{Fetched, Grown, Outgoing, Registry};
 use super::{Error, Progress, RegistryConfig, content, space, stream};
-use crate::base::Roots;
 use crate::base::fs::{Context, FsError};
+use crate::base::{Cancel, Roots};
 use crate::oci::{Descriptor, Digest, DigestHasher, Reference};
 use crate::state::sources::BlobSource;
 use crate::state::{Db, record};
@@ -33,6 +34,8 @@ use tokio::sync::{oneshot, watch};
 const PARALLEL: usize = 5;
 /// Network pieces waiting to be written down.
 const QUEUE: usize = 32;
+/// Seconds in which a registry must have heard that begun uploads are given up.
+const CLEANING: u64 = 60;
 /// Bytes of tar read at once.
 const PIECE: usize = 256 << 10;
 
@@ -92,7 +95,7 @@ pub fn push(
     config: &RegistryConfig,
     image: &record::Image,
     reference: &Reference,
-    options: &PushOptions,
+    (options, cancel): (&PushOptions, &Cancel),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pushed, Error> {
     let setting = options.setting()?;
@@ -105,13 +108,18 @@ pub fn push(
     }
     let job = Job { roots, config, registry: &registry, setting, progress };
     let pushed = std::thread::scope(|scope| {
-        reactor()?.block_on(async {
-            let pushed = job.run(scope, db, image, reference, layers, options).await;
-            if pushed.is_err() {
-                registry.cancel_all().await;
-            }
-            pushed
-        })
+        let reactor = Reactor::start()?;
+        let pushed = reactor.wait(cancel, job.run(scope, db, image, reference, layers, options));
+        if pushed.is_err() {
+            // Whoever cancels does not wait long for a registry: it forgets begun uploads by itself.
+            let patience = tokio::time::Duration::from_secs(if cancel.is_cancelled() { 1 } else { CLEANING });
+            let cleaning = async {
+                tokio::time::timeout(patience, registry.cancel_all()).await.ok();
+                Ok(())
+            };
+            reactor.wait(&Cancel::default(), cleaning)?;
+        }
+        pushed
     });
     drop(in_use);
     pushed.map_err(|error| space::explain(roots, &format!("the layers of {} that are compressed", reference.familiar()), &[], error))

@@ -238,7 +238,7 @@ fn pull_from(server: &Server, scratch: &Scratch, db: &Db) -> Result<Pulled, Erro
 
 fn pull_with(server: &Server, scratch: &Scratch, db: &Db, settings: &RegistryConfig) -> Result<Pulled, Error> {
     let reference = format!("{}/team/app:latest", server.address).parse().unwrap();
-    super::pull(&scratch.0, db, settings, &reference, &"linux/amd64".parse().unwrap(), &|_| {})
+    super::pull(&scratch.0, db, settings, &reference, &"linux/amd64".parse().unwrap(), &Cancel::default(), &|_| {})
 }
 
 fn check_files(scratch: &Scratch, db: &Db, image: &record::Image) {
@@ -297,7 +297,7 @@ fn wrong_bytes_leave_nothing_behind() {
     assert!(db.images().unwrap().is_empty() && db.all_layers().unwrap().is_empty());
     assert_eq!(fs::read_dir(scratch.0.layers()).unwrap().count(), 0);
     let missing = format!("{}/team/app:none", server.address).parse().unwrap();
-    let error = super::pull(&scratch.0, &db, &RegistryConfig::default(), &missing, &Platform::host(), &|_| {}).err().unwrap();
+    let error = super::pull(&scratch.0, &db, &RegistryConfig::default(), &missing, &Platform::host(), &Cancel::default(), &|_| {}).err().unwrap();
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
 }
 

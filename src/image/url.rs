@@ -1,9 +1,12 @@
 //! A file of the web as a stream (`import URL`, contexts and sources of builds).
 
 use super::Error;
+use crate::base::{Cancel, Watch};
 use ::bytes::Bytes;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Time to open a connection.
@@ -19,6 +22,9 @@ const QUEUE: usize = 32;
 pub struct Download {
     pieces: Receiver<io::Result<Bytes>>,
     current: Bytes,
+    cancel: Cancel,
+    /// Wakes the thread when it is cancelled.
+    _watch: Watch,
 }
 
 /// What a server answered.
@@ -45,9 +51,9 @@ struct Head {
 /// Asks for a URL and returns the answer once the server has answered with success.
 ///
 /// # Errors
-/// The server cannot be reached or refuses.
-pub fn open(url: &str) -> Result<Answer, Error> {
-    let answer = ask(url, &[])?;
+/// [`Error::Cancelled`]; the server cannot be reached or refuses.
+pub fn open(url: &str, cancel: &Cancel) -> Result<Answer, Error> {
+    let answer = ask(url, &[], cancel)?;
     tracing::debug!(
         "a download of type {} and {} bytes",
         answer.header("content-type").unwrap_or("?"),
@@ -74,8 +80,8 @@ fn shown(url: &str) -> String {
 /// Asks for a URL with these headers besides our own.
 ///
 /// # Errors
-/// The server cannot be reached or refuses; a header is malformed.
-pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
+/// [`Error::Cancelled`]; the server cannot be reached or refuses; a header is malformed.
+pub fn ask(url: &str, headers: &[(String, String)], cancel: &Cancel) -> Result<Answer, Error> {
     // A second call only says that it is set already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let (to, pieces) = channel(QUEUE);
@@ -90,18 +96,31 @@ pub fn ask(url: &str, headers: &[(String, String)]) -> Result<Answer, Error> {
         request = request.header(name, value);
     }
     let request = request.build().map_err(|e| refused(io::Error::other(e.without_url())))?;
+    let ended = Arc::new(Notify::new());
+    let end = ended.clone();
+    let watch = cancel.watch(move || end.notify_one());
     let thread = std::thread::Builder::new().name("download".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(fetch(client, request, &tell, to)),
+            Ok(runtime) => runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = ended.notified() => {}
+                    () = fetch(client, request, &tell, to) => {}
+                }
+            }),
             // The reader that went away needs no answer.
             Err(e) => drop(tell.send(Err(e))),
         }
     });
     thread.map_err(|e| Error::Start { what: "the download", source: Box::new(e) })?;
     match told.recv() {
-        Ok(Ok(Head { unchanged, headers })) => Ok(Answer { unchanged, headers, body: Download { pieces, current: Bytes::new() } }),
+        Ok(Ok(Head { unchanged, headers })) => {
+            let body = Download { pieces, current: Bytes::new(), cancel: cancel.clone(), _watch: watch };
+            Ok(Answer { unchanged, headers, body })
+        }
         Ok(Err(e)) => Err(refused(e)),
+        Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
         Err(_) => Err(refused(io::ErrorKind::UnexpectedEof.into())),
     }
 }
@@ -158,6 +177,8 @@ impl Read for Download {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
                 Some(piece) => self.current = piece?,
+                // Its thread has stopped somewhere: this is not the end of the file.
+                None if self.cancel.is_cancelled() => return Err(io::Error::other("it was cancelled")),
                 None => return Ok(0),
             }
         }

@@ -33,11 +33,11 @@ pub fn export(
 ) -> Result<()> {
     for wanted in wanted {
         let CacheTo::Export(wanted) = wanted else { continue };
-        let begun = Begun::new(sink, numbers, format!("exporting the cache to {}", wanted.to));
+        let begun = Begun::new(sink, numbers, &engine.cancel, format!("exporting the cache to {}", wanted.to));
         let written = write(engine, wanted, if wanted.max { all } else { own }, &begun);
         let written = written.map_err(|source| Error::Cache { place: wanted.to.to_string(), source: Box::new(source) });
         match written {
-            Err(error) if wanted.ignore_error && !matches!(error, Error::Cancelled) => {
+            Err(error) if wanted.ignore_error && !engine.cancel.is_cancelled() => {
                 let text = super::import::chain(&error);
                 begun.say(&format!("WARNING: {text}"));
                 begun.warn(Warning { rule: "CacheNotWritten", text, place: format!("--cache-to {}", wanted.to), excerpt: String::new() });
@@ -69,7 +69,7 @@ fn write(engine: &Engine, wanted: &CacheExport, stages: &[Arc<Finished>], begun:
                     begun.say(&format!("{id}: retrying in {seconds} seconds: {why}"));
                 }
             };
-            image::push_cache((roots, db, &engine.registry), &export, reference, wanted.form, &progress)?.digest
+            image::push_cache((roots, db, &engine.registry), &export, reference, (wanted.form, &engine.cancel), &progress)?.digest
         }
     };
     begun.say(&format!("{} layers, {digest}", layers.chains.len()));
@@ -79,7 +79,7 @@ fn write(engine: &Engine, wanted: &CacheExport, stages: &[Arc<Finished>], begun:
 /// Layers that an entry of a directory has already; none, if there is no such entry that can be used.
 fn known(engine: &Engine, directory: &Path, tag: &str) -> Vec<CacheLayer> {
     let origin = CacheOrigin::Layout(directory.to_owned(), LayoutEntry::Tag(tag.to_owned()));
-    let read = image::CacheSource::new(&origin, &engine.registry).read(&engine.db, &[]).unwrap_or_default();
+    let read = image::CacheSource::new(&origin, &engine.registry, &engine.cancel).read(&engine.db, &[]).unwrap_or_default();
     read.iter().filter_map(|manifest| document::parse(manifest).ok()).flat_map(|contents| contents.layers).collect()
 }
 

@@ -28,13 +28,14 @@ impl Imports {
     pub fn read(engine: &Engine, wanted: &[CacheFrom], platforms: &[Platform], (sink, numbers): (Sink<'_>, &Numbers)) -> Self {
         let mut imports = Vec::new();
         for CacheFrom(origin) in wanted {
-            let begun = Begun::new(sink, numbers, format!("importing the cache of {origin}"));
-            let source = CacheSource::new(origin, &engine.registry);
+            let begun = Begun::new(sink, numbers, &engine.cancel, format!("importing the cache of {origin}"));
+            let source = CacheSource::new(origin, &engine.registry, &engine.cancel);
             match read(engine, &source, platforms) {
                 Ok(found) => {
                     begun.say(&format!("{} results", found.len()));
                     imports.push(Import { source, found, given_up: AtomicBool::new(false) });
                 }
+                Err(_) if engine.cancel.is_cancelled() => {}
                 Err(why) => {
                     begun.say(&format!("WARNING: {why}"));
                     sink(Event::Warning(warning(&source, why)));
@@ -46,11 +47,15 @@ impl Imports {
     }
 
     /// The result of a step, if a cache has it and its layer can be had.
-    pub fn find(&self, engine: &Engine, work: &Work<'_>) -> Option<Solved> {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn find(&self, engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
         let asked = self.0.iter().filter(|import| !import.given_up.load(Ordering::Relaxed));
         for (import, found) in asked.filter_map(|import| Some((import, import.found.get(&work.key)?))) {
             match import.take(engine, work, found) {
-                Ok(solved) => return Some(solved),
+                Ok(solved) => return Ok(Some(solved)),
+                Err(_) if engine.cancel.is_cancelled() => return Err(Error::Cancelled),
                 Err(error) => {
                     let first = !import.given_up.swap(true, Ordering::Relaxed);
                     let why = format!("its result of {} cannot be had: {}", work.description, chain(&error));
@@ -61,7 +66,7 @@ impl Imports {
                 }
             }
         }
-        None
+        Ok(None)
     }
 }
 

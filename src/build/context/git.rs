@@ -1,18 +1,43 @@
 //! Git repositories as contexts and as sources of ADD, fetched by the `git` program.
 //!
 //! Invariant: nothing a URL says becomes an option of git; only http, https, ssh and git's own protocol are spoken, also
-//! by submodules (CVE-2022-39253); no hook or template runs; git never asks anybody anything.
+//! by submodules (CVE-2022-39253); no hook or template runs; git never asks anybody anything. Neither the machine's nor the
+//! user's settings of git are read, which could name programs to run; `~/.netrc` and the keys of ssh are what they are. Git
+//! and what it starts end with the build, and do not wait for a silent server for ever.
 
 use super::Error;
 use super::temporary::Temporary;
+use crate::base::Cancel;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PROTOCOLS: &str = "https:http:ssh:git";
 /// Lines of git's talk that are shown when it fails.
 const SHOWN_LINES: usize = 6;
+/// Bytes of either of its streams that are kept: the last ones.
+const KEPT: usize = 64 << 10;
+/// Settings of every run: no programs of others, no settings of the checkout's surroundings, and a server that sends less
+/// than a byte a second for a minute is given up.
+const SETTINGS: &[&str] = &[
+    "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.fsmonitor=false",
+    "core.symlinks=true",
+    "credential.helper=",
+    "init.defaultBranch=main",
+    "advice.detachedHead=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
+];
+/// No question, and the same patience as with HTTP.
+const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
 
 /// A parsed repository URL.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,13 +109,13 @@ impl GitUrl {
     ///
     /// # Errors
     /// What git says; a commit that is not the one wanted; a directory that is not in the tree.
-    pub fn checkout(&self, area: &Path, keep_git_dir: bool) -> Result<Checkout, Error> {
-        self.checkout_by(area, keep_git_dir, PROTOCOLS)
+    pub fn checkout(&self, area: &Path, keep_git_dir: bool, cancel: &Cancel) -> Result<Checkout, Error> {
+        self.checkout_by(area, keep_git_dir, PROTOCOLS, cancel)
     }
 
-    fn checkout_by(&self, area: &Path, keep_git_dir: bool, protocols: &str) -> Result<Checkout, Error> {
+    fn checkout_by(&self, area: &Path, keep_git_dir: bool, protocols: &str, cancel: &Cancel) -> Result<Checkout, Error> {
         let tree = Temporary::new(area)?;
-        let git = Git { url: self, directory: tree.path(), protocols };
+        let git = Git { url: self, directory: tree.path(), protocols, cancel };
         git.run("prepare the checkout", &["init", "-q", "--template="])?;
         git.run("prepare the checkout", &["remote", "add", "origin", &self.remote])?;
         let reference = self.reference.as_deref().unwrap_or("HEAD");
@@ -135,14 +160,14 @@ struct Git<'a> {
     url: &'a GitUrl,
     directory: &'a Path,
     protocols: &'a str,
+    cancel: &'a Cancel,
 }
 
 impl Git<'_> {
     /// Runs git in the checkout and returns what it printed.
     fn run(&self, operation: &'static str, arguments: &[&str]) -> Result<String, Error> {
         let mut command = Command::new("git");
-        command.args(["-c", "core.hooksPath=/dev/null", "-c", "init.defaultBranch=main", "-c", "advice.detachedHead=false"]);
-        command.args(["-c", "gc.auto=0", "-c", "core.fsmonitor=false", "-c", "core.symlinks=true"]);
+        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
         command.args(arguments).current_dir(self.directory).stdin(Stdio::null());
         // Nothing of a repository that the command is run in; what may be asked, is answered with no.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_") && name != "GIT_SSH_COMMAND") {
@@ -150,22 +175,59 @@ impl Git<'_> {
         }
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", self.protocols).env("LC_ALL", "C");
         command.env("GIT_CEILING_DIRECTORIES", self.directory.parent().unwrap_or(Path::new("/")));
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_ATTR_NOSYSTEM", "1");
         command.env_remove("SSH_ASKPASS").env("GIT_ASKPASS", "true");
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
-            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+            command.env("GIT_SSH_COMMAND", SSH);
         }
         let url = redacted(&self.url.remote);
-        let output = command.output().map_err(|source| match source.kind() {
+        let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => Error::NoGit { url: url.clone() },
             _ => Error::StartGit { source },
-        })?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        };
+        let (success, stdout, stderr) = self.attend(&mut command).map_err(failed)?;
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
         }
-        let talk = String::from_utf8_lossy(&output.stderr).replace(&self.url.remote, &url);
+        if success {
+            return Ok(String::from_utf8_lossy(&stdout).trim().to_owned());
+        }
+        let talk = String::from_utf8_lossy(&stderr).replace(&self.url.remote, &url);
         let lines: Vec<&str> = talk.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let message = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ").escape_debug().to_string();
         Err(Error::Git { operation, url, message })
+    }
+
+    /// Runs it to its end, or to that of the build: whether it succeeded, and what it said.
+    fn attend(&self, command: &mut Command) -> std::io::Result<(bool, Vec<u8>, Vec<u8>)> {
+        let mut child = crate::sys::dependent::follow(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        // One that has ended by itself needs no end.
+        let _watch = self.cancel.watch(move || {
+            pidfd_send_signal(&process, Signal::KILL).ok();
+        });
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = std::thread::scope(|scope| {
+            let talk = scope.spawn(|| stderr.map_or(Ok(Vec::new()), tail));
+            (stdout.map_or(Ok(Vec::new()), tail), talk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Ok((child.wait()?.success(), stdout?, stderr?))
+    }
+}
+
+/// The end of what comes out of a pipe.
+fn tail(mut pipe: impl Read) -> std::io::Result<Vec<u8>> {
+    let (mut kept, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match pipe.read(&mut piece) {
+            Ok(0) => return Ok(kept),
+            Ok(count) => kept.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if kept.len() > 2 * KEPT {
+            kept.drain(..kept.len() - KEPT);
+        }
     }
 }
 
@@ -274,25 +336,51 @@ mod tests {
         git(&repository, &["add", "."]);
         git(&repository, &["commit", "-q", "-m", "two"]);
         let mut url = GitUrl { remote: format!("file://{}", repository.display()), ..GitUrl::default() };
-        let whole = url.checkout_by(&area, false, "file").unwrap();
+        let whole = url.checkout_by(&area, false, "file", &Cancel::default()).unwrap();
         assert!(whole.tree.path().join("later").exists() && !whole.tree.path().join(".git").exists());
         url.reference = Some("v1".to_owned());
         url.directory = Some("sub".to_owned());
-        let tagged = url.checkout_by(&area, true, "file").unwrap();
+        let tagged = url.checkout_by(&area, true, "file", &Cancel::default()).unwrap();
         assert!(!tagged.tree.path().join("later").exists() && tagged.tree.path().join(".git").exists());
         assert!(tagged.open(&url).is_ok());
         assert_eq!(std::fs::metadata(tagged.tree.path().join("sub/Dockerfile")).unwrap().mode() & 0o7777, 0o644);
-        let short = GitUrl { reference: Some(tagged.commit[..9].to_owned()), ..url.clone() }.checkout_by(&area, false, "file").unwrap();
+        let short =
+            GitUrl { reference: Some(tagged.commit[..9].to_owned()), ..url.clone() }.checkout_by(&area, false, "file", &Cancel::default()).unwrap();
         assert_eq!(short.commit, tagged.commit);
         for directory in ["out", "none", "../.."] {
             let opened = tagged.open(&GitUrl { directory: Some(directory.to_owned()), ..url.clone() });
             assert_eq!(opened.is_ok(), directory == "../..", "{directory}: the way up ends at the checkout, a link leads nowhere");
         }
-        assert!(matches!(GitUrl { checksum: Some("1234".to_owned()), ..url.clone() }.checkout_by(&area, false, "file"), Err(Error::GitUrl { .. })));
-        let refused = url.checkout(&area, false).unwrap_err();
+        assert!(matches!(
+            GitUrl { checksum: Some("1234".to_owned()), ..url.clone() }.checkout_by(&area, false, "file", &Cancel::default()),
+            Err(Error::GitUrl { .. })
+        ));
+        let refused = url.checkout(&area, false, &Cancel::default()).unwrap_err();
         assert!(refused.to_string().contains("not allowed"), "{refused}");
         drop((whole, tagged, short));
         assert_eq!(std::fs::read_dir(area.join("trees")).unwrap().count(), 0);
         std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn a_silent_server_is_not_waited_for_once_it_is_cancelled() {
+        let area = std::env::temp_dir().join(format!("rcon-git-{}", crate::base::random_hex(8)));
+        for scheme in ["git", "http"] {
+            let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let remote = format!("{scheme}://{}/a.git", server.local_addr().unwrap());
+            let (cancel, url) = (Cancel::default(), GitUrl { remote, ..GitUrl::default() });
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut silent, _) = server.accept().unwrap();
+                    let _asked = silent.read(&mut [0; 16]).unwrap();
+                    cancel.cancel();
+                    // Its end, and so that of whatever held the connection: nothing is left behind.
+                    while silent.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
+                });
+                assert!(matches!(url.checkout(&area, false, &cancel), Err(Error::Cancelled)));
+            });
+        }
+        assert_eq!(std::fs::read_dir(area.join("trees")).unwrap().count(), 0);
+        std::fs::remove_dir_all(area).unwrap();
     }
 }

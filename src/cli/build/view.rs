@@ -94,6 +94,18 @@ impl View {
         self.draw(&mut self.state(), false);
     }
 
+    /// A signal has come: what was typed for it (`^C`) stands on the terminal, and is not overwritten.
+    pub fn cancelling(&self) {
+        let mut state = self.state();
+        if self.mode == Mode::Terminal && state.drawn > 0 {
+            write("\n");
+            state.drawn = 0;
+        }
+        if matches!(self.mode, Mode::Terminal | Mode::Plain) {
+            write("cancelling the build; once more to end it at once\n");
+        }
+    }
+
     /// Nothing comes any more: warnings, which are returned too, and the output of what failed.
     pub fn finish(&self) -> Vec<Warning> {
         let mut state = self.state();

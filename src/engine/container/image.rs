@@ -58,7 +58,8 @@ impl Engine {
             let meant = self.no_such("image", &request.image).hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             progress(Progress::Note(format!("Unable to find image '{}' locally{meant}", reference.familiar())));
         }
-        let pulled = crate::image::pull(&self.privilege.roots, &self.db, &self.registry, &reference, wanted.as_ref().unwrap_or(&host), progress)?;
+        let (roots, platform) = (&self.privilege.roots, wanted.as_ref().unwrap_or(&host));
+        let pulled = crate::image::pull(roots, &self.db, &self.registry, &reference, platform, &self.cancel, progress)?;
         self.emit([events::of_image(&pulled.image, "pull", &reference.familiar(), &reference.familiar_name())]);
         let document = document(&pulled.image)?;
         Ok((pulled.image, document))

@@ -1,11 +1,11 @@
 //! Reading a cache: its manifests at once, and of its layers those that are asked for.
 
 use super::{CacheLayer, CacheManifest, CacheOrigin, LayoutEntry, check, entry, manifests, parsed, unsupported};
-use crate::base::Roots;
 use crate::base::fs::Context;
+use crate::base::{Cancel, Roots};
 use crate::image::commit::{self, Fresh, Missing, Planned};
 use crate::image::durable::Behind;
-use crate::image::push::reactor;
+use crate::image::reactor::Reactor;
 use crate::image::registry::Registry;
 use crate::image::trust::{self, Gate};
 use crate::image::{Error, Progress, RegistryConfig, content, export, garbage, import, pull, push, space};
@@ -21,19 +21,21 @@ use std::sync::{Mutex, PoisonError};
 pub struct CacheSource {
     pub origin: CacheOrigin,
     settings: RegistryConfig,
+    cancel: Cancel,
     /// Idle ones: each knows the credentials that the registry asked for.
     sessions: Mutex<Vec<Session>>,
 }
 
 /// One thread's view of the registry.
 struct Session {
-    runtime: tokio::runtime::Runtime,
+    reactor: Reactor,
     registry: Registry,
 }
 
 impl CacheSource {
-    pub fn new(origin: &CacheOrigin, settings: &RegistryConfig) -> Self {
-        CacheSource { origin: origin.clone(), settings: settings.clone(), sessions: Mutex::default() }
+    /// Reading it ends with `cancel`.
+    pub fn new(origin: &CacheOrigin, settings: &RegistryConfig, cancel: &Cancel) -> Self {
+        CacheSource { origin: origin.clone(), settings: settings.clone(), cancel: cancel.clone(), sessions: Mutex::default() }
     }
 
     /// The manifests of the cache, or of an image for these platforms, with their configs.
@@ -50,19 +52,19 @@ impl CacheSource {
     fn read_remote(&self, reference: &Reference, platforms: &[Platform]) -> Result<Vec<CacheManifest>, Error> {
         let gate = Gate::of(&self.settings, reference)?;
         let session = self.session(reference)?;
-        let (runtime, registry) = (&session.runtime, &session.registry);
+        let (reactor, registry, cancel) = (&session.reactor, &session.registry, &self.cancel);
         let name = self.origin.to_string();
-        let raw = runtime.block_on(registry.manifest(reference.digest().or(reference.tag()).unwrap_or_default()))?;
-        runtime.block_on(gate.verify(registry, &[&raw.digest]))?;
+        let raw = reactor.wait(cancel, registry.manifest(reference.digest().or(reference.tag()).unwrap_or_default()))?;
+        reactor.wait(cancel, gate.verify(registry, &[&raw.digest]))?;
         let fetch = |entry: &Descriptor| {
-            let raw = runtime.block_on(registry.manifest(entry.digest.as_str()))?;
+            let raw = reactor.wait(cancel, registry.manifest(entry.digest.as_str()))?;
             sized(&name, entry, raw.bytes)
         };
         let document = parsed(&name, &raw.bytes, raw.content_type.as_deref())?;
         let mut read = Vec::new();
         for manifest in manifests(&name, document, platforms, &fetch)? {
             check(&name, &manifest)?;
-            let config = runtime.block_on(registry.small_blob(&manifest.config, CONFIG_LIMIT, &format!("the config of {name}")))?;
+            let config = reactor.wait(cancel, registry.small_blob(&manifest.config, CONFIG_LIMIT, &format!("the config of {name}")))?;
             read.push(CacheManifest { config_type: manifest.config.media_type, config, layers: manifest.layers });
         }
         self.give_back(session);
@@ -161,8 +163,9 @@ impl CacheSource {
                 let session = self.session(reference)?;
                 let keep = self.settings.keep_blobs;
                 let quiet = |_: Progress| {};
-                let fresh =
-                    std::thread::scope(|scope| session.runtime.block_on(pull::fetch_layer(scope, roots, &session.registry, missing, keep, &quiet)))?;
+                let fresh = std::thread::scope(|scope| {
+                    session.reactor.wait(&self.cancel, pull::fetch_layer(scope, roots, &session.registry, missing, keep, &quiet))
+                })?;
                 self.give_back(session);
                 Ok(fresh)
             }
@@ -178,7 +181,7 @@ impl CacheSource {
         if let Some(idle) = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(idle);
         }
-        Ok(Session { runtime: reactor()?, registry: Registry::new(&self.settings, reference)? })
+        Ok(Session { reactor: Reactor::start()?, registry: Registry::new(&self.settings, reference)? })
     }
 
     fn give_back(&self, session: Session) {

@@ -1,8 +1,8 @@
 //! Caches that somebody else has written.
 
 use super::*;
-use crate::base::Roots;
 use crate::base::settings::Source;
+use crate::base::{Cancel, Roots};
 use crate::image::{RegistryConfig, trust};
 use crate::state::Db;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ impl Layout {
 
     fn read_under(&self, origin: &CacheOrigin, settings: &RegistryConfig) -> Result<Vec<CacheManifest>, String> {
         let platforms = [Platform::normalised("linux", "amd64", None)];
-        CacheSource::new(origin, settings).read(&self.db, &platforms).map_err(|error| {
+        CacheSource::new(origin, settings, &Cancel::default()).read(&self.db, &platforms).map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             format!("{error}: {cause}")
         })

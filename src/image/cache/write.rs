@@ -2,7 +2,7 @@
 
 use super::{CACHE_CONFIG, CacheLayer, REF_NAME, too_many};
 use crate::base::fs::{self, Context};
-use crate::base::{Roots, Timestamp};
+use crate::base::{Cancel, Roots, Timestamp};
 use crate::image::export::{self, Blob, Sink};
 use crate::image::product::{self, Archive, LayoutSink};
 use crate::image::push::manifest;
@@ -58,13 +58,13 @@ pub fn push_cache(
     (roots, db, settings): (&Roots, &Db, &RegistryConfig),
     export: &CacheExport<'_>,
     reference: &Reference,
-    form: CacheForm,
+    (form, cancel): (CacheForm, &Cancel),
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Pushed, Error> {
     too_many(export.layers.len()).map_or(Ok(()), Err)?;
     let format = form.compression.map(|setting| setting.format).or(form.force.then_some(CompressionFormat::Gzip));
     let options = PushOptions { format, level: form.level, any_form: 0, by_digest: false };
-    push(roots, db, settings, &export.image(), reference, &options, progress)
+    push(roots, db, settings, &export.image(), reference, (&options, cancel), progress)
 }
 
 /// Writes a cache into an OCI layout in a directory, where other entries stay as they are. Whoever reads meanwhile, or after

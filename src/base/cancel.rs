@@ -1,0 +1,181 @@
+//! The wish that something ends before it is done: one value for all that works for one user.
+//!
+//! Invariant: what waits does so under a [`Watch`], in [`Cancel::pause`] or through [`Cancel::reader`], so that it ends at
+//! once. What is done to end it owns all it needs: it may run after its watch is gone.
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Ends everything that watches it. Clones are the same wish.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    cancelled: AtomicBool,
+    watchers: Mutex<Watchers>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    all: Vec<(u64, Box<dyn FnOnce() + Send>)>,
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cancel").field(&self.is_cancelled()).finish()
+    }
+}
+
+impl Cancel {
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whatever waits is ended, and what asks later is told at once.
+    pub fn cancel(&self) {
+        let all = {
+            let mut watchers = self.watchers();
+            self.0.cancelled.store(true, Ordering::Release);
+            std::mem::take(&mut watchers.all)
+        };
+        self.0.changed.notify_all();
+        for (_, end) in all {
+            end();
+        }
+    }
+
+    /// Does `end` when it is cancelled (at once if it is already), as long as the watch lives.
+    pub fn watch(&self, end: impl FnOnce() + Send + 'static) -> Watch {
+        let mut watchers = self.watchers();
+        let id = watchers.next;
+        watchers.next += 1;
+        if self.is_cancelled() {
+            drop(watchers);
+            end();
+        } else {
+            watchers.all.push((id, Box::new(end)));
+        }
+        Watch { cancel: self.clone(), id }
+    }
+
+    /// Lets the time pass. True: it is cancelled, and the time may not have passed.
+    pub fn pause(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut watchers = self.watchers();
+        while !self.is_cancelled() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            watchers = self.0.changed.wait_timeout(watchers, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Reads from a file that may stay silent (a pipe, a terminal); fails once it is cancelled.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn reader(&self, file: File) -> io::Result<Reader> {
+        let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Reader { file, ended, _watch: self.watch(move || drop(end)) })
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Watchers> {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that ends with its [`Cancel`], as long as this lives.
+#[derive(Debug)]
+pub struct Watch {
+    cancel: Cancel,
+    id: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watchers = self.cancel.watchers();
+        let own = watchers.all.iter().position(|(id, _)| *id == self.id).map(|at| watchers.all.swap_remove(at));
+        // What it holds may be anything: it goes when nothing is locked.
+        drop(watchers);
+        drop(own);
+    }
+}
+
+/// See [`Cancel::reader`].
+pub struct Reader {
+    file: File,
+    /// Its other end is closed when it is cancelled.
+    ended: OwnedFd,
+    _watch: Watch,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut fds = [PollFd::new(&self.file, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => drop(other?),
+            }
+            if !fds[1].revents().is_empty() {
+                return Err(io::Error::other("it was cancelled"));
+            }
+            if !fds[0].revents().is_empty() {
+                return self.file.read(buffer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn watchers_are_told_once_and_only_while_they_live() {
+        let cancel = Cancel::default();
+        let (told, heard) = channel();
+        let tell = |name: &'static str| {
+            let told = told.clone();
+            move || told.send(name).unwrap()
+        };
+        drop(cancel.watch(tell("gone")));
+        let _lives = cancel.watch(tell("lives"));
+        assert!(!cancel.pause(Duration::ZERO) && heard.try_recv().is_err());
+        cancel.clone().cancel();
+        cancel.cancel();
+        let _late = cancel.watch(tell("late"));
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["lives", "late"]);
+        assert!(cancel.is_cancelled() && cancel.pause(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn what_waits_is_woken() {
+        let cancel = Cancel::default();
+        let (silent, mut speaks) = pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (File::from(read), File::from(write))).unwrap();
+        let mut reader = cancel.reader(silent).unwrap();
+        speaks.write_all(b"x").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 1);
+        std::thread::scope(|scope| {
+            let reads = scope.spawn(|| reader.read(&mut buffer).unwrap_err().to_string());
+            let pauses = scope.spawn(|| cancel.pause(Duration::from_secs(3600)));
+            cancel.cancel();
+            assert_eq!((reads.join().unwrap().as_str(), pauses.join().unwrap()), ("it was cancelled", true));
+        });
+        drop(speaks);
+    }
+}
