@@ -25,7 +25,11 @@ run: build $(FIXTURES)/busybox.tar ## build everything and run a container with 
 test: ## all tests: unit, command line, integration, cgroup v2 guest
 	@packaging/install-packages.sh build test peers
 	@packaging/target.sh install > /dev/null
-	@$(MAKE) --no-print-directory lint unit integration
+	@$(MAKE) --no-print-directory $(FIXTURES)/busybox.tar
+	@# The other fixtures wait for the network most of the time: they are made while the tests are compiled.
+	@$(MAKE) --no-print-directory fixtures > target/fixtures.log 2>&1 & made=$$!; trap 'kill $$made 2> /dev/null' EXIT; \
+		$(MAKE) --no-print-directory lint unit && { wait $$made || { cat target/fixtures.log; exit 1; }; }
+	@$(MAKE) --no-print-directory integration
 
 lint: ## format and lints; the other house rules are tests/tidy.rs
 	cargo fmt --check

@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh RCON FIXTURES: every integration script, in a network namespace of its own that stands for the host,
-# so that nothing stays behind on the real one. Ends with what failed, once more, and one line: N passed, N failed.
+# so that nothing stays behind on the real one; beside them, in one of their own, those that run in emulated machines. Ends with the
+# longest times, with what failed, once more, and one line: N passed, N failed.
 set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 export RCON=$1 FIXTURES=$2
@@ -15,29 +16,53 @@ status=0
 log=$(mktemp)
 exec 3>&1 > >(tee "$log") 2>&1
 teed=$!
-for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
-    echo "== $script"
-    timeout 900 bash "$here/$script.sh" || { echo "  FAIL  $script.sh ended with $?"; status=1; }
-done
-echo "== build-corpus"
-timeout 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || { echo "  FAIL  build-corpus.py ended with $?"; status=1; }
-echo "== cgroup2"
-timeout 600 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || { echo "  FAIL  cgroup2/run.sh ended with $?"; status=1; }
+times=$(mktemp)
+# script NAME SECONDS COMMAND...: one of them, with its time written down.
+script() {
+    local name=$1 limit=$2 begin=$SECONDS code
+    shift 2
+    echo "== $name"
+    timeout "$limit" "$@"
+    code=$?
+    echo "$((SECONDS - begin)) $name" >> "$times"
+    [ "$code" = 0 ] || echo "  FAIL  $name ended with $code"
+    return "$code"
+}
 guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "NAME: N passed, M failed" are counted
-    echo "== $1 in the guest"
-    local out summary
-    out=$(GUEST_SECONDS=$4 timeout $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1) || { out+=$'\n'"  FAIL  $1 ended with $?"; status=1; }
+    local out summary code
+    out=$(GUEST_SECONDS=$4 script "$1 in the guest" $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1)
+    code=$?
     echo "$out"
     summary=$(sed -n "s/^$1: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out")
     echo "${summary:-0 1}" >> "$RCON_TALLY"
+    return "$code"
 }
-guest conformance conformance/in-guest.sh own 1500
-guest groups.sh cgroup2/groups.sh own 600
-guest systemd.sh cgroup2/systemd.sh systemd 600
-echo "== reboot"
-timeout 1500 bash "$here/reboot.sh" || { echo "  FAIL  reboot.sh ended with $?"; status=1; }
-echo "== security"
-timeout 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || { echo "  FAIL  security/run.sh ended with $?"; status=1; }
+# Emulated machines: each takes one processor and nothing else of this one, so that they go beside the other scripts.
+guests() {
+    local status=0
+    script cgroup2 900 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
+    guest conformance conformance/in-guest.sh own 2000 || status=1
+    guest groups.sh cgroup2/groups.sh own 900 || status=1
+    guest systemd.sh cgroup2/systemd.sh systemd 900 || status=1
+    script reboot 2400 env GUEST_SECONDS=720 bash "$here/reboot.sh" || status=1
+    return "$status"
+}
+export here
+export -f script guest guests
+beside=$(mktemp)
+times=$times unshare --net bash -c 'ip link set lo up; guests' > "$beside" 2>&1 &
+emulated=$!
+for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
+    script "$script" 900 bash "$here/$script.sh" || status=1
+done
+script build-corpus 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || status=1
+script security 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
+wait "$emulated" || status=1
+cat "$beside"
+rm -f "$beside"
+echo "== seconds"
+sort -rn "$times" | head -n 20
+rm -f "$times"
 exec >&3 3>&-
 for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0

@@ -79,6 +79,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let began = Timestamp::now();
     let cancel = &engine.cancel;
     let numbers = Numbers::default();
+    engine.sweep_trees();
     let begun = Begun::new(sink, &numbers, cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
@@ -100,7 +101,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let epoch = solvers[0].epoch;
     output::check(request, epoch, has_index)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
-    let _held = crate::image::hold_layers(&engine.privilege.roots)?;
+    let held = crate::image::hold_layers(&engine.privilege.roots)?;
     if !request.no_cache && !request.cache_from.is_empty() {
         let platforms: Vec<Platform> = solvers.iter().map(|solver| solver.platform().clone()).collect();
         shared.import(cache::Imports::read(engine, &request.cache_from, &platforms, (sink, &numbers)));
@@ -124,13 +125,19 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     let built = begun.conclude(delivered)?;
     let all: Vec<_> = solvers.iter().flat_map(solve::Solver::built).collect();
-    cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers))?;
+    let exported = cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers));
+    drop(held);
+    // The image is there, whatever becomes of the cache.
+    if let Err(error) = engine.collect_build_cache() {
+        tracing::warn!("cannot prune the build cache: {error}");
+    }
+    exported?;
     Ok(Some(built))
 }
 
 /// Where temporary trees of builds are.
 fn area(engine: &Engine) -> PathBuf {
-    engine.privilege.roots.data.join("build")
+    engine.build_area()
 }
 
 /// What a build begins with.

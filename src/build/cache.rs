@@ -105,6 +105,7 @@ fn record(work: &Work<'_>, chain_id: Option<String>, created: Timestamp) -> Cach
         created,
         used: Timestamp::now(),
         uses: 0,
+        size: 0,
     }
 }
 

@@ -17,7 +17,7 @@ mod temporary;
 pub use git::{GitUrl, redacted};
 pub use ignore::{Covered, Ignore, IgnoreError, SIZE_LIMIT};
 pub use pattern::{Pattern, PatternError, clean, has_wildcards};
-pub use temporary::{Temporary, lock};
+pub use temporary::Temporary;
 
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::FsError;

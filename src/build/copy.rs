@@ -11,6 +11,7 @@ use super::state::{Given, TransferStep, joined};
 use super::transfer::{self, ModeChange, Selected, Selection, Target};
 use crate::base::fs::Context as _;
 use crate::image::Draft;
+use crate::oci::Digest;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -100,6 +101,10 @@ fn fetch(
     });
     source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
     let files = source.selected()?;
+    if source.digest.is_some() {
+        let description = format!("ADD {}", super::context::redacted(address));
+        stage.engine.note_download(&Digest::of(address.as_bytes()), &description, files.size())?;
+    }
     Ok((source, files))
 }
 

@@ -7,14 +7,17 @@
 use super::context::{Error as ContextError, GitUrl, Temporary, redacted};
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::{self, Context as _, FsError};
+use crate::base::held;
 use crate::base::{Cancel, ErrorKind, random_hex};
 use crate::oci::{Algorithm, Digest, DigestHasher};
-use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::fs::{FlockOperation, Mode, Timespec, Timestamps};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+/// In the build area: files that were fetched.
+const DOWNLOADS: &str = crate::engine::DOWNLOADS;
 const PIECE: usize = 128 << 10;
 /// Longest name of a file.
 const NAME_LIMIT: usize = 255;
@@ -143,8 +146,10 @@ pub fn fetch(request: &Request<'_>) -> Result<Fetched, Error> {
     let wanted = request.checksum.map(|text| text.parse::<Digest>().map_err(|_| Error::NoChecksum { url: url.clone(), text: text.to_owned() }));
     let wanted = wanted.transpose()?;
     let tree = Temporary::new(request.area)?;
-    let store = request.area.join("downloads");
+    let store = request.area.join(DOWNLOADS);
     fs::create_dir_all(&store, 0o700)?;
+    // What is kept is not pruned while it is looked at.
+    let _held = held::lock(&store, FlockOperation::LockShared)?;
     let (kept, time) = download(request, &store, wanted.as_ref(), &tree)?;
     let root = rustix::io::fcntl_dupfd_cloexec(tree.as_fd(), 3).on("open", tree.path())?;
     Ok(Fetched { _tree: tree, root, source: kept.name.into_bytes(), exclude, url, commit: None, time, digest: Some(kept.digest) })

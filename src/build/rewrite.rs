@@ -61,6 +61,7 @@ fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch
         created: now,
         used: now,
         uses: 0,
+        size: 0,
     };
     let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(&row.chain_id)).map_err(Error::from))?;
     Ok(row.chain_id)

@@ -29,7 +29,7 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(engine: &Engine, several: bool) -> Self {
-        let memo = Memo::open(&engine.privilege.roots.data.join("build").join("digests"));
+        let memo = Memo::open(&engine.build_area().join(crate::engine::DIGESTS));
         Shared {
             memo: Mutex::new(memo),
             made: Mutex::default(),

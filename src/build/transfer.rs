@@ -209,7 +209,6 @@ impl Selected {
         self.sources.iter().map(|source| source.entries.len()).sum()
     }
 
-    #[cfg(test)]
     /// Bytes of the regular files.
     pub fn size(&self) -> u64 {
         self.sources.iter().flat_map(|source| &source.entries).filter(|entry| entry.kind == FileType::RegularFile).map(|entry| entry.size).sum()

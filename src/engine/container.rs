@@ -66,6 +66,7 @@ pub(super) use step::stage as step_stage;
 pub use step::{Sandbox, Step, StepMount, StepSource};
 pub(super) use sweep::ids_in;
 pub(super) use validate::request as check_request;
+pub(super) use view::lost_lines;
 pub use wait::Condition;
 
 #[cfg(test)]

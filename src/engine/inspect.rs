@@ -8,6 +8,7 @@ mod network;
 
 pub use builtin::builtin_id;
 
+use super::container::lost_lines;
 use super::*;
 use crate::engine::list::protocol_name;
 use crate::monitor::{Health, ProbeResult};
@@ -37,8 +38,11 @@ impl Engine {
     /// # Errors
     /// `NoSuch` or `Ambiguous`; with `size`, a writable layer that cannot be walked.
     pub fn inspect_container(&self, name: &str, size: bool) -> Result<Value> {
-        let view = self.view_revived(name)?;
+        let mut view = self.view_revived(name)?;
         let roots = &self.privilege.roots;
+        if view.record.phase == record::Phase::Started {
+            view.record.log_lost = lost_lines(&roots.live(&view.record.id));
+        }
         // A damaged image must not hide the container that uses it: it is left out here, and named by `start`.
         let lowers = self.layers(&view.record).ok();
         let absolute = |o: crate::runtime::Overlay| o.lowers.iter().map(|l| o.layers_dir.join(l).to_string_lossy().into_owned()).collect();

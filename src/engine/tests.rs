@@ -1,4 +1,6 @@
 //! The use cases against a real database and real files, without a running container.
+mod build_cache;
+
 use super::*;
 use crate::base::{ContainerId, ErrorKind, Roots};
 use crate::state::Db;
@@ -33,6 +35,7 @@ impl Bed {
                 cni: CniSettings::default(),
                 notify_socket: None,
                 cancel: crate::base::Cancel::default(),
+                cache_policy: CachePolicy::default(),
             },
         }
     }

@@ -15,8 +15,7 @@ const FACTS: &str = "live.json";
 
 /// True while a monitor holds the container's lock.
 pub fn is_alive(live_dir: &Path) -> bool {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(live_dir.join(LOCK), flags, rustix::fs::Mode::empty()) else { return false };
+    let Ok(file) = fs::open_in(live_dir, LOCK) else { return false };
     // A shared lock conflicts with the monitor's only, not with others who look at the same moment.
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => false,
@@ -31,7 +30,7 @@ pub fn is_alive(live_dir: &Path) -> bool {
 impl Live {
     /// None when there are none or no monitor holds the lock.
     pub fn read(live_dir: &Path) -> Option<Live> {
-        let text = fs::read_short(&live_dir.join(FACTS)).ok()?;
+        let text = fs::read_short(live_dir, FACTS).ok()?;
         if !is_alive(live_dir) {
             return None;
         }

@@ -104,7 +104,7 @@ fn to_pod(db: &Db, (name, text): (String, String)) -> Result<Pod, Error> {
 fn members(db: &Db, id: &PodId) -> Result<Vec<Container>, Error> {
     let sql = "SELECT c.name, c.document FROM pod_members m JOIN containers c ON c.id=m.container WHERE m.pod=?1 ORDER BY c.created, c.id";
     let rows = read::all(db, "the members of a pod", sql, [id.as_str()], read::pair)?;
-    rows.into_iter().map(|row| read::to_container(db, row)).collect()
+    rows.into_iter().map(|(name, text)| read::to_container(db, &name, &text)).collect()
 }
 
 fn pod(db: &Db, id: &PodId) -> Result<Option<Pod>, Error> {

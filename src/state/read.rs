@@ -41,10 +41,10 @@ pub(super) fn container_id(db: &Db, text: String) -> Result<ContainerId, Error> 
 }
 
 /// The name column is the truth (a rename changes nothing else).
-pub(super) fn to_container(db: &Db, (name, text): (String, String)) -> Result<Container, Error> {
-    let mut container: Container = document(db, || format!("container \"{name}\""), &text)?;
+pub(super) fn to_container(db: &Db, name: &str, text: &str) -> Result<Container, Error> {
+    let mut container: Container = document(db, || format!("container \"{name}\""), text)?;
     if container.name.as_str() != name {
-        container.name = name.parse().map_err(|_| Error::Damaged { what: "container name", value: name, path: db.path.clone() })?;
+        container.name = name.parse().map_err(|_| Error::Damaged { what: "container name", value: name.to_owned(), path: db.path.clone() })?;
     }
     Ok(container)
 }
@@ -55,28 +55,28 @@ pub(super) fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
 
 pub(super) fn container(db: &Db, id: &ContainerId) -> Result<Option<Container>, Error> {
     let what = || format!("container {}", id.short());
-    one(db, what, "SELECT name, document FROM containers WHERE id=?1", [id.as_str()], pair)?.map(|row| to_container(db, row)).transpose()
+    one(db, what, "SELECT name, document FROM containers WHERE id=?1", [id.as_str()], pair)?
+        .map(|(name, text)| to_container(db, &name, &text))
+        .transpose()
 }
 
 /// A damaged record is left out and told about: one of them must not hide all others.
 pub(super) fn containers(db: &Db) -> Result<Vec<Container>, Error> {
-    let rows = newest_first(db, "containers", "SELECT created, id, name, document FROM containers")?;
-    let readable = rows.into_iter().filter_map(|row| {
-        let name = row.0.clone();
-        to_container(db, row)
-            .map_err(|error| tracing::warn!("container \"{name}\" is left out: {error} (`rcon rm -f {name}` removes what is left of it)"))
-            .ok()
-    });
-    Ok(readable.collect())
+    newest_first(db, "containers", "SELECT name, document FROM containers", |name, error| {
+        tracing::warn!("container \"{name}\" is left out: {error} (`rcon rm -f {name}` removes what is left of it)");
+    })
 }
 
-/// Names and documents of containers. Sorted here: SQLite's sorter takes the documents along, and writes a file when they are
-/// many.
-fn newest_first(db: &Db, what: &str, sql: &str) -> Result<Vec<(String, String)>, Error> {
-    let row = |row: &Row<'_>| Ok((std::cmp::Reverse(row.get::<_, i64>(0)?), row.get::<_, String>(1)?, row.get(2)?, row.get(3)?));
-    let mut rows: Vec<(_, _, String, String)> = all(db, what, sql, [], row)?;
-    rows.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    Ok(rows.into_iter().map(|(_, _, name, document)| (name, document)).collect())
+/// Containers whose documents can be read, from name and document. Read where SQLite has them, and sorted here: its sorter takes the
+/// documents along, and writes a file when they are many.
+fn newest_first(db: &Db, what: &str, sql: &str, damaged: impl Fn(&str, Error)) -> Result<Vec<Container>, Error> {
+    let row = |row: &Row<'_>| {
+        let name = row.get_ref(0)?.as_str()?;
+        Ok(to_container(db, name, row.get_ref(1)?.as_str()?).map_err(|error| damaged(name, error)).ok())
+    };
+    let mut containers: Vec<Container> = all(db, what, sql, [], row)?.into_iter().flatten().collect();
+    containers.sort_unstable_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.as_str().cmp(b.id.as_str())));
+    Ok(containers)
 }
 
 /// See [`Db::container_ids`].
@@ -87,9 +87,8 @@ pub(super) fn container_ids(db: &Db) -> Result<Vec<ContainerId>, Error> {
 
 /// Damaged ones are left out; [`containers`] tells about them.
 pub(super) fn active_containers(db: &Db) -> Result<Vec<Container>, Error> {
-    let sql = "SELECT created, id, name, document FROM containers WHERE phase IN ('started', 'removing', 'restarting')";
-    let rows = newest_first(db, "active containers", sql)?;
-    Ok(rows.into_iter().filter_map(|row| to_container(db, row).ok()).collect())
+    let sql = "SELECT name, document FROM containers WHERE phase IN ('started', 'removing', 'restarting')";
+    newest_first(db, "active containers", sql, |_, _| ())
 }
 
 pub(super) fn find_container(db: &Db, text: &str) -> Result<Option<Container>, Error> {

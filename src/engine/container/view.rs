@@ -75,7 +75,6 @@ fn observe(roots: &Roots, record: record::Container) -> View {
                     view.started = live.started;
                     view.pid = live.pid.unwrap_or(0);
                     view.record.oom_kills = live.oom_kills;
-                    view.record.log_lost = lost_lines(&live_dir);
                     match live.pid {
                         Some(_) if live.waiting => Status::Created,
                         Some(_) if live.cgroup.is_frozen() && !commit::end_abandoned(&live_dir, &live) => Status::Paused,
@@ -99,8 +98,8 @@ fn observe(roots: &Roots, record: record::Container) -> View {
 }
 
 /// Lines that the log of the present run could not keep.
-pub(super) fn lost_lines(live_dir: &Path) -> u64 {
-    let text = crate::base::fs::read_short(&live_dir.join(monitor::LOG_LOST)).ok();
+pub(in crate::engine) fn lost_lines(live_dir: &Path) -> u64 {
+    let text = crate::base::fs::read_short(live_dir, monitor::LOG_LOST).ok();
     text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or(0)
 }
 

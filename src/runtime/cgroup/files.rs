@@ -39,7 +39,7 @@ impl Files<'_> {
         let failed = |source| Error::Read { file: file.to_owned(), group: self.group.to_owned(), source };
         // Files of the kernel are text.
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned();
-        crate::base::fs::read_short(&self.dir.join(file)).map(text).map_err(failed)
+        crate::base::fs::read_short(&self.dir, file).map(text).map_err(failed)
     }
 
     /// The first number of a file; None when it is missing or says `max`.
