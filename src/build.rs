@@ -24,6 +24,10 @@
 //!   their digest in its key. Rejected: taking a whole chain for granted and fetching it last, as BuildKit can.
 //! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
 //!   is known only when the layers are written somewhere.
+//! - With `SOURCE_DATE_EPOCH` a provenance tells neither an id nor the times of the call (all three are optional in SLSA), so that
+//!   the same sources give the same index, attestations included. Without it they are told as in BuildKit. Rejected: BuildKit's
+//!   random id and times in any case, which make every index another one and lead to no record of ours; the epoch in place of
+//!   the times, which would attest what did not happen.
 //! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
 //!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
 
@@ -118,9 +122,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
         request,
         dockerfile: (&text.name, &text.text),
         commit: context.commit(),
-        began,
-        ended: Timestamp::now(),
-        id: crate::base::random_hex(32),
+        call: epoch.epoch().is_none().then(|| attest::Call { id: crate::base::random_hex(32), began, ended: Timestamp::now() }),
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     let built = begun.conclude(delivered)?;
@@ -151,7 +153,8 @@ fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Lo
         begun.say(&format!("this build is called {name}"));
     }
     let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
-    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir, cancel: &engine.cancel };
+    let (spec, file) = (request.context.as_str(), request.dockerfile.as_deref());
+    let wanted = context::Request { spec, file, area: &area, keep_git_dir, limits: engine.registry.limits, cancel: &engine.cancel };
     let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(std::io::Error::from);
     let stdin = stdin.and_then(|stdin| engine.cancel.reader(stdin.into())).on("read", Path::new("standard input"));
     let (context, text) = context::Context::open(&wanted, &mut stdin?)?;

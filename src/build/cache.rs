@@ -89,7 +89,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         made();
         return Ok(Solved { key, layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
-    let sealed = draft.seal(work.below, &engine.db)?;
+    let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits)?;
     let row = sealed
         .record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(work, Some(row.chain_id.clone()), now)).map_err(Error::from))?;
     made();

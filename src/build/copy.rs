@@ -56,6 +56,8 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     for document in documents {
         selected = selected.and(document);
     }
+    let limits = stage.engine.registry.limits;
+    selected.check_holes(&stage.engine.privilege.roots.data, &limits)?;
     let destination = absolute(step);
     let unpack = step.unpack.unwrap_or(step.add && addresses.is_empty());
     let mut key = Key::new(instruction, stage.below());
@@ -74,7 +76,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     Ok(solved)
 }
 
-/// What an address leads to.
+/// What an address leads to; the provenance tells it.
 fn fetch(
     stage: &StageRun<'_, '_>,
     step: &TransferStep,
@@ -92,6 +94,7 @@ fn fetch(
         keep_git_dir: step.keep_git_dir.unwrap_or(false),
         exclude,
         headers: &headers,
+        limits: stage.engine.registry.limits,
         cancel: &stage.engine.cancel,
     };
     let source = remote::fetch(&wanted)?;
@@ -128,7 +131,7 @@ fn put(
         chmod,
     };
     if unpack {
-        transfer::add(selected, &target)?
+        transfer::add(selected, &target, stage.engine.registry.limits)?
     } else {
         transfer::apply(selected, &target)?
     }

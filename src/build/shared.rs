@@ -98,7 +98,8 @@ impl Shared {
             return Ok(Some(open.clone()));
         }
         let area = super::area(engine);
-        let wanted = context::Request { spec: text, file: None, area: &area, keep_git_dir: false, cancel: &engine.cancel };
+        let wanted =
+            context::Request { spec: text, file: None, area: &area, keep_git_dir: false, limits: engine.registry.limits, cancel: &engine.cancel };
         let context = Arc::new(Context::named(name, &wanted)?);
         contexts.insert(key, context.clone());
         Ok(Some(context))

@@ -195,6 +195,25 @@ fn images_are_found_tagged_and_removed_by_dockers_rules() {
 }
 
 #[test]
+fn an_image_that_cannot_be_read_is_not_taken_for_one_without_labels() {
+    let bed = Bed::new();
+    let (fine, damaged) = (bed.image(1, &["a"], &["fine"]), bed.image(2, &["b"], &["damaged"]));
+    let mut image = bed.engine.db.image(&damaged).unwrap().unwrap();
+    image.config = b"{".to_vec();
+    bed.engine.db.write(false, |tx| tx.put_image(&image)).unwrap();
+    let listed =
+        |pairs: &[(&str, &str)]| -> Vec<String> { bed.engine.images(&filters(pairs)).unwrap().into_iter().map(|view| view.image.id).collect() };
+    assert_eq!(listed(&[]), [damaged.clone(), fine.clone()]);
+    assert_eq!(listed(&[("label", "a=1")]), std::slice::from_ref(&fine));
+    assert_eq!(listed(&[("label!", "keep")]), [fine]);
+    // What says that it may go only for want of a label stays.
+    bed.engine.prune_images(true, &filters(&[("label!", "keep")])).unwrap();
+    assert_eq!(listed(&[]), [damaged]);
+    let platform = bed.engine.inspect_image("damaged").unwrap_err();
+    assert!(platform.to_string().contains("read the config of image"), "{platform}");
+}
+
+#[test]
 fn volumes_live_from_create_to_prune() {
     use std::os::unix::fs::MetadataExt;
     let bed = Bed::new();
