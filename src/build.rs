@@ -20,6 +20,10 @@
 //!   same steps by the same keys, with a second kind of them.
 //! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
 //!   is known only when the layers are written somewhere.
+//! - With `SOURCE_DATE_EPOCH` a provenance tells neither an id nor the times of the call (all three are optional in SLSA), so that
+//!   the same sources give the same index, attestations included. Without it they are told as in BuildKit. Rejected: BuildKit's
+//!   random id and times in any case, which make every index another one and lead to no record of ours; the epoch in place of
+//!   the times, which would attest what did not happen.
 //! - While a build runs no layer is collected, rather than each step pinning its own: a removal meanwhile frees its bytes at the
 //!   next collection. Rejected: a row for each layer that a build holds, which a killed build would leave.
 
@@ -74,6 +78,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let began = Timestamp::now();
     let cancel = &engine.cancel;
     let numbers = Numbers::default();
+    engine.sweep_trees();
     let begun = Begun::new(sink, &numbers, cancel, "[internal] load build definition".to_owned());
     let loaded = load(engine, request, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
@@ -95,7 +100,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let epoch = solvers[0].epoch;
     output::check(request, epoch, has_index)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
-    let _held = crate::image::hold_layers(&engine.privilege.roots)?;
+    let held = crate::image::hold_layers(&engine.privilege.roots)?;
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
     let begun = Begun::new(sink, &numbers, cancel, "exporting the result".to_owned());
@@ -108,17 +113,21 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
         request,
         dockerfile: (&text.name, &text.text),
         commit: context.commit(),
-        began,
-        ended: Timestamp::now(),
-        id: crate::base::random_hex(32),
+        call: epoch.epoch().is_none().then(|| attest::Call { id: crate::base::random_hex(32), began, ended: Timestamp::now() }),
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
-    begun.conclude(delivered).map(Some)
+    let built = begun.conclude(delivered)?;
+    drop(held);
+    // The image is there, whatever becomes of the cache.
+    if let Err(error) = engine.collect_build_cache() {
+        tracing::warn!("cannot prune the build cache: {error}");
+    }
+    Ok(Some(built))
 }
 
 /// Where temporary trees of builds are.
 fn area(engine: &Engine) -> PathBuf {
-    engine.privilege.roots.data.join("build")
+    engine.build_area()
 }
 
 /// What a build begins with.
@@ -132,7 +141,8 @@ fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Lo
         begun.say(&format!("this build is called {name}"));
     }
     let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
-    let wanted = context::Request { spec: &request.context, file: request.dockerfile.as_deref(), area: &area, keep_git_dir, cancel: &engine.cancel };
+    let (spec, file) = (request.context.as_str(), request.dockerfile.as_deref());
+    let wanted = context::Request { spec, file, area: &area, keep_git_dir, limits: engine.registry.limits, cancel: &engine.cancel };
     let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(std::io::Error::from);
     let stdin = stdin.and_then(|stdin| engine.cancel.reader(stdin.into())).on("read", Path::new("standard input"));
     let (context, text) = context::Context::open(&wanted, &mut stdin?)?;

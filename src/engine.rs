@@ -109,7 +109,7 @@ use std::time::Duration;
 
 pub use crate::runtime::cgroup::Pressure;
 pub use crate::state::events::{Event, Kind as EventKind};
-pub use build_cache::{CacheUsage, digits as cache_digits};
+pub use build_cache::{CacheLimits, CachePolicy, CacheUsage, DIGESTS, DOWNLOADS, MAKING, digits as cache_digits};
 pub use cni::CniSettings;
 pub use commit::CommitOptions;
 pub use container::Revived;
@@ -156,6 +156,8 @@ pub struct Engine {
     pub(crate) notify_socket: Option<std::path::PathBuf>,
     /// Ends pulls, pushes, downloads and builds of this engine.
     pub(crate) cancel: Cancel,
+    /// What the cache of builds may take.
+    pub(crate) cache_policy: CachePolicy,
 }
 
 /// Observed state of a container (record + live facts).
@@ -266,6 +268,7 @@ impl Engine {
             cni: CniSettings::default(),
             notify_socket: None,
             cancel: Cancel::default(),
+            cache_policy: CachePolicy::default(),
         })
     }
 
@@ -283,6 +286,7 @@ impl Engine {
             cni: self.cni.clone(),
             notify_socket: self.notify_socket.clone(),
             cancel: self.cancel.clone(),
+            cache_policy: self.cache_policy,
         })
     }
 
@@ -290,6 +294,12 @@ impl Engine {
     pub fn with_defaults(mut self, defaults: Defaults) -> Self {
         self.defaults = defaults;
         self
+    }
+
+    /// Prunes the cache of builds as the settings say.
+    #[must_use]
+    pub fn with_cache_policy(self, cache_policy: CachePolicy) -> Self {
+        Engine { cache_policy, ..self }
     }
 
     /// What takes long ends with `cancel`.

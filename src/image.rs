@@ -97,18 +97,21 @@ mod tests;
 mod trust;
 mod url;
 
-pub use compression::decompressor;
+pub use compression::{bounded, decompressor};
 pub use draft::{Draft, hold_layers, is_complete, stack, sync_behind, turn};
 pub use durable::sync_stage;
 pub use error::Error;
 pub use export::{Form, Output, Whole};
 pub use import::{Spool, add_layer, import};
+pub use layer::tar::{Kind as TarKind, Member as TarMember, Reader as TarReader};
+pub use layer::{Holes, UnpackError};
 pub use limits::Limits;
 pub use product::{Archive, ManifestForm, Target as ArchiveTarget, compose, descriptor, record_image, write_archive};
 pub use push::compress::{Format as CompressionFormat, Setting as CompressionSetting};
 pub use push::{PushOptions, Pushed, push};
 pub use registry::Found;
 pub use settings::Draft as SettingsDraft;
+pub use space::require_bytes;
 pub use url::{Answer, ask as ask_url, server as server_of_url};
 pub use url::{Download, open as open_url};
 

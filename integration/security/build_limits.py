@@ -31,7 +31,7 @@ for name, text in {
     "JSON 1,000,000 deep": FROM + "CMD " + "[" * 1000000 + "\n", "JSON objects deep": FROM + "CMD [" + '{"a":' * 100000 + "\n", "a JSON list of 1,000,000": FROM + "CMD [" + ",".join(['"x"'] * 1000000) + "]\n", "1,000,000 continued lines": FROM + "LABEL a=b \\\n" + "\\\n" * 1000000, "1,000,000 comments": "# x\n" * 1000000 + FROM, "one line of 15 MiB": FROM + "LABEL a=" + "x" * (15 << 20), "1,000,000 empty flags": FROM + "COPY " + "--from= " * 200000 + "x /\n",
     "mounts without end": "FROM busybox\nRUN " + "".join(f"--mount=type=tmpfs,target=/m{n} " for n in range(500)) + "true\n", "a mount of 100,000 options": "FROM busybox\nRUN --mount=" + ",".join(["type=tmpfs"] * 100000) + " true\n", "16 MiB of nothing": "\n" * (16 << 20), "bytes that are no text": FROM + "LABEL a=\udcff\udcfe\n", "zero bytes": FROM + "LABEL a=\0\0\nRUN \0\n", "only a byte order mark": "\ufeff", "nothing": "", "ONBUILD nested": FROM + "ONBUILD " * 100000 + "RUN x\n",
     "HEALTHCHECK of numbers": FROM + "HEALTHCHECK --interval=99999999999999999999h --retries=99999999999999999999 CMD x\n", "EXPOSE of everything": FROM + "EXPOSE 1-65535\n" * 50 + "EXPOSE 1-99999999999\n", "a signal that is none": FROM + "STOPSIGNAL 99999999999999999999\n", "VOLUMEs without end": FROM + "VOLUME " + " ".join(f"/v{n}" for n in range(100000)) + "\n", "a WORKDIR deeper than a path": "FROM busybox\nWORKDIR /" + "d/" * 5000 + "\n", "a WORKDIR with a long name": "FROM busybox\nWORKDIR /" + "d" * 5000 + "\n",
-    "sources without end": FROM + "COPY " + "x " * 10000 + "/\n", "patterns without end": FROM + "COPY " + "*x*y*z* " * 5000 + "/\n", "--exclude without end": FROM + "COPY " + "--exclude=**/*a*b*c " * 5000 + ". /\n", "--chmod of words": FROM + "COPY --chmod=" + "u+x," * 100000 + "u+x x /\n", "directives without end": "# check=" + "skip=" + ",".join(["X"] * 200000) + "\n" + FROM, "an escape that is a line end": "# escape=\n\n" + FROM,
+    "sources without end": FROM + "COPY " + "x " * 10000 + "/\n", "the whole context again and again": FROM + "COPY " + ". " * 10001 + "/\n", "patterns without end": FROM + "COPY " + "*x*y*z* " * 5000 + "/\n", "--exclude without end": FROM + "COPY " + "--exclude=**/*a*b*c " * 5000 + ". /\n", "--chmod of words": FROM + "COPY --chmod=" + "u+x," * 100000 + "u+x x /\n", "directives without end": "# check=" + "skip=" + ",".join(["X"] * 200000) + "\n" + FROM, "an escape that is a line end": "# escape=\n\n" + FROM,
 }.items():
     data = text.encode("utf-8", "surrogateescape")
     result = bounded("build", "--network", "none", "--progress", "quiet", context(files={"Dockerfile": data, "x": "x"}))
@@ -113,6 +113,20 @@ for name, data in {
     result = bounded("build", "--progress", "quiet", "-o", "type=cacheonly", context("FROM scratch\nADD evil.tar /\n", {"evil.tar": data}), root=SMALL)
     held("CVE-2017-14992", f"ADD of {name}", fine(result) and "out of memory" not in result.err and left(SMALL) == [], left(SMALL) or str(result)[:600])
     bounded("builder", "prune", "-af", root=SMALL)
+for name, kind in {"PAX header": b"x", "GNU long name": b"L", "GNU long link": b"K"}.items():
+    data = squeezed(first, header(b"x", 1 << 30, kind), 1024)
+    for where, words, more in (("as context", ("-",), {"data": data}), ("for ADD", (context("FROM scratch\nADD evil.tar /\n", {"evil.tar": data}),), {})):
+        result = bounded("build", "--progress", "quiet", "-o", "type=cacheonly", *words, root=SMALL, **more)
+        held("CVE-2017-14992", f"a tar {where} has a {name} of 1 GiB", told(result) and "1048576" in result.err and "Dockerfile" in result.err and left(SMALL) == [], left(SMALL) or str(result)[:600])
+result = bounded("build", "--progress", "quiet", "-o", "type=cacheonly", "-", data=first + header(b"x", 0, b"S", real=1 << 40) + bytes(1024), root=SMALL)
+held("limits", "a sparse file of 1 TiB in a context is refused before it is read", told(result) and "max_layer_holes" in result.err, result)
+LIMITS = WORK + "/limits.toml"
+with open(LIMITS, "w") as file:
+    file.write("[image.limits]\nmax_entries = 100\nmax_expansion_ratio = 10\nexpansion_allowance = '1m'\nmax_source_size = '1m'\n")
+for name, data, key in (("101 entries", layer(DOCKERFILE, *(entry(f"d/{n}") for n in range(100))), "max_entries"), ("a bomb", squeezed(first, header(b"x", 64 << 20), 64), "max_expansion_ratio")):
+    result = bounded("--config-file", LIMITS, "build", "--progress", "quiet", "-o", "type=cacheonly", "-", data=data, root=SMALL)
+    held("limits", f"a tar as context with {name} is held against the settings", told(result) and key in result.err and left(SMALL) == [], left(SMALL) or str(result)[:600])
+control("limits", "and is built without them", bounded("build", "--progress", "quiet", "-o", "type=cacheonly", "-", data=layer(DOCKERFILE, *(entry(f"d/{n}") for n in range(100))), root=SMALL).code == 0)
 result = bounded("build", "--progress", "quiet", "-", data=layer(DOCKERFILE, entry("x", data=bytes(30 << 20))), root=SMALL)
 control("CVE-2017-14992", "an honest tar of 30 MiB fits into that disk once, and is refused for want of room or built", fine(result), result)
 
@@ -140,6 +154,8 @@ PORT = endless()
 for what, words in (("ADD", (context(f"FROM scratch\nADD http://127.0.0.1:{PORT}/x /\n"),)), ("a context", (f"http://127.0.0.1:{PORT}/x.tar",))):
     result = bounded("build", "--progress", "quiet", *words, root=SMALL)
     held("limits", f"{what} from a server that never ends", told(result) and left(SMALL) == [], left(SMALL) or str(result)[:600])
+    result = bounded("--config-file", LIMITS, "build", "--progress", "quiet", *words)
+    held("limits", f"{what} from a server that never ends, held against the settings", told(result) and "max_source_size" in result.err, str(result)[:600])
 with socket.create_connection(("127.0.0.1", PORT)) as naive:
     naive.sendall(b"GET / HTTP/1.1\r\n\r\n")
     taken = 0
@@ -188,6 +204,8 @@ held("full disk", f"no room but 0 to 2,000 KiB: {outcomes.count(0)} of {len(outc
 result = full("build", "--network", "none", "--progress", "quiet", context("FROM busybox\nRUN cat /dev/zero > /x\n"))
 held("full disk", "a step fills the disk", told(result) and left(FULL) == [], left(FULL) or result)
 held("full disk", "and the next build works", full(*words).code == 0)
+result = full("build", "--network", "none", "--progress", "quiet", context("FROM busybox\nRUN truncate -s 100G /holes\n"))
+held("full disk", "a step leaves a file of 100 GB of nothing: refused before it is hashed", told(result) and "max_layer_holes" in result.err and "holes" in result.err and left(FULL) == [], left(FULL) or result)
 result = full("build", "--network", "none", "--progress", "quiet", context("FROM busybox\nRUN cat /dev/zero > /x; true\n"))
 held("full disk", "a step fills the disk and says that all went well", fine(result) and left(FULL) == [], left(FULL) or result)
 full("builder", "prune", "-af")

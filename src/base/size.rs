@@ -33,6 +33,36 @@ impl FromStr for ByteSize {
     }
 }
 
+/// A part of a disk: bytes, or per cent of it (`20%`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    Bytes(u64),
+    Percent(u8),
+}
+
+impl Space {
+    /// In bytes, of a disk of that size.
+    pub fn of(self, disk: u64) -> u64 {
+        match self {
+            Space::Bytes(bytes) => bytes,
+            Space::Percent(part) => disk / 100 * u64::from(part),
+        }
+    }
+}
+
+impl FromStr for Space {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix('%') {
+            None => text.parse::<ByteSize>().map(|size| Space::Bytes(size.0)),
+            Some(part) => {
+                let part = part.parse().ok().filter(|part| *part <= 100);
+                part.map(Space::Percent).ok_or_else(|| format!("invalid share \"{text}\": expected a whole number from 0 to 100 before the %"))
+            }
+        }
+    }
+}
+
 impl ByteSize {
     /// 1000-based with up to three significant digits and no space (`7.8MB`): image and disk sizes.
     pub fn decimal(self) -> String {

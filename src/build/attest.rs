@@ -7,7 +7,7 @@ mod packages;
 mod provenance;
 mod sbom;
 
-pub use provenance::{Invocation, Materials};
+pub use provenance::{Call, Invocation, Materials};
 
 use super::error::Result;
 use super::from;
@@ -38,6 +38,8 @@ pub struct Provenance {
     pub max: bool,
     /// The URI of whoever vouches for the build; None: this program.
     pub builder: Option<String>,
+    /// The user says that the build is reproducible.
+    pub reproducible: bool,
 }
 
 impl Attest {
@@ -92,8 +94,12 @@ impl Attest {
                 ("version", "v1" | "1") => {}
                 ("version", other) => return Err(format!("the version {other} of SLSA provenance is not written: only v1")),
                 ("builder-id", uri) if uri.contains(':') => provenance.builder = Some(uri.to_owned()),
+                ("reproducible", _) => provenance.reproducible = flag(&key, &value)?,
                 ("builder-id", other) => return Err(format!("the builder-id \"{other}\" is no URI")),
-                _ => return Err(format!("{key} is no option of provenance: expected true, false, mode=min|max, version=v1 or builder-id=URI")),
+                _ => {
+                    let known = "true, false, mode=min|max, version=v1, reproducible=true or builder-id=URI";
+                    return Err(format!("{key} is no option of provenance: expected {known}"));
+                }
             }
         }
         self.provenance = wanted.then_some(provenance);
@@ -137,7 +143,7 @@ pub fn attest(
         begun.say(&format!("listed {} packages of the image for {}", found.packages.len(), finished.platform));
         found.unread.iter().for_each(|what| begun.say(&format!("not listed: {what}")));
         let subject = sbom::Subject { name: invocation.name(), id: &Digest::of(config), config };
-        attestations.push(Attestation { predicate_type: SPDX.to_owned(), predicate: sbom::document(&subject, &found) });
+        attestations.push(Attestation { predicate_type: SPDX.to_owned(), predicate: sbom::document(&subject, &found)? });
     }
     if let Some(provenance) = &wanted.provenance {
         let predicate = provenance::predicate(provenance, finished, materials, invocation);
@@ -154,8 +160,9 @@ mod tests {
     fn flags_are_read() {
         let mut attest = Attest::default();
         attest.add_sbom("true").unwrap();
-        attest.add_provenance("mode=max,builder-id=https://ci.example/1").unwrap();
-        assert_eq!(attest, Attest { sbom: true, provenance: Some(Provenance { max: true, builder: Some("https://ci.example/1".to_owned()) }) });
+        attest.add_provenance("mode=max,reproducible=true,builder-id=https://ci.example/1").unwrap();
+        let provenance = Provenance { max: true, builder: Some("https://ci.example/1".to_owned()), reproducible: true };
+        assert_eq!(attest, Attest { sbom: true, provenance: Some(provenance) });
         attest.add("type=sbom,disabled=true").unwrap();
         attest.add_provenance("false").unwrap();
         assert!(attest.is_empty());

@@ -62,13 +62,14 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         created: now,
         used: now,
         uses: 0,
+        size: 0,
     };
     if !changed {
         engine.db.write(false, |tx| tx.put_cache(&record(None)))?;
         made();
         return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
-    let sealed = draft.seal(work.below, &engine.db)?;
+    let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits)?;
     let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
     made();
     Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })

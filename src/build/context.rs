@@ -17,11 +17,12 @@ mod temporary;
 pub use git::{GitUrl, redacted};
 pub use ignore::{Covered, Ignore, IgnoreError, SIZE_LIMIT};
 pub use pattern::{Pattern, PatternError, clean, has_wildcards};
-pub use temporary::{Temporary, lock};
+pub use temporary::Temporary;
 
 use super::transfer::{self, Selected, Selection};
-use crate::base::fs::FsError;
+use crate::base::fs::{self, FsError};
 use crate::base::{Cancel, ErrorKind, rooted};
+use crate::image::Limits;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -62,8 +63,12 @@ pub enum Error {
     TwoInputs,
     #[error("standard input is empty: pipe a Dockerfile or a tar into it")]
     EmptyInput,
-    #[error("cannot unpack the build context")]
-    Unpack(#[source] Box<crate::engine::Error>),
+    #[error("cannot unpack {place}")]
+    Unpack {
+        place: String,
+        #[source]
+        source: Box<crate::engine::Error>,
+    },
     #[error("{url} sent neither a tar nor a Dockerfile")]
     NoContext { url: String },
     #[error("{url} needs the program git: install it, or give a directory or a tar")]
@@ -96,7 +101,7 @@ impl Error {
             Error::Git { .. } => ErrorKind::Unavailable,
             Error::NoGit { .. } => ErrorKind::Unsupported,
             Error::Image(e) => e.kind(),
-            Error::Unpack(e) => e.kind(),
+            Error::Unpack { source, .. } => source.kind(),
             _ => ErrorKind::Invalid,
         }
     }
@@ -115,6 +120,8 @@ pub struct Request<'a> {
     pub area: &'a Path,
     /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
     pub keep_git_dir: bool,
+    /// What a tar may come to, and how much is fetched.
+    pub limits: Limits,
     pub cancel: &'a Cancel,
 }
 
@@ -235,7 +242,7 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
         if input.fill_buf().map_err(|source| Error::Read { path: "-".to_owned(), source })?.is_empty() {
             return Err(Error::EmptyInput);
         }
-        return unpacked(input, area, "-", "the tar on standard input");
+        return unpacked(input, request, "-", "the tar on standard input");
     }
     // A directory of that name wins, as in docker.
     if !Path::new(spec).is_dir() {
@@ -254,9 +261,13 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
             });
         }
         if spec.starts_with("http://") || spec.starts_with("https://") {
-            let answer = crate::image::open_url(spec, request.cancel)?;
+            let answer = crate::image::open_url(spec, request.cancel, Some(request.limits.source_size))?;
+            fs::create_dir_all(area, 0o700)?;
+            if let Some(length) = answer.length {
+                crate::image::require_bytes(area, &redacted(spec), length)?;
+            }
             let modified = answer.header("last-modified").and_then(super::remote::seconds);
-            let mut found = unpacked(BufReader::with_capacity(PIECE, answer.body), area, spec, &redacted(spec))?;
+            let mut found = unpacked(BufReader::with_capacity(PIECE, answer.body), request, spec, &redacted(spec))?;
             found.time = modified.or(found.time);
             let text = found.text.as_ref().map(|file| file.text.trim_ascii_start());
             // A server's page of excuses is no Dockerfile.
@@ -269,9 +280,9 @@ fn find(request: &Request<'_>, stdin: &mut dyn Read) -> Result<Found> {
 }
 
 /// A tar becomes a tree; anything else is the text of a Dockerfile with an empty context.
-fn unpacked(mut input: impl BufRead, area: &Path, name: &str, place: &str) -> Result<Found> {
+fn unpacked(mut input: impl BufRead, request: &Request<'_>, name: &str, place: &str) -> Result<Found> {
     let failed = |source| Error::Read { path: redacted(name), source };
-    let tree = Temporary::new(area)?;
+    let tree = Temporary::new(request.area)?;
     let root = rustix::io::fcntl_dupfd_cloexec(&tree, 3).map_err(|e| failed(e.into()))?;
     // Enough of the beginning to see through its compression, which then is read again.
     let mut head = Vec::new();
@@ -279,8 +290,9 @@ fn unpacked(mut input: impl BufRead, area: &Path, name: &str, place: &str) -> Re
     let (mut text, mut time) = (None, None);
     if transfer::archive::begins_as_tar(head.as_slice()) {
         let whole = BufReader::with_capacity(PIECE, head.as_slice().chain(input));
-        let mut archive = crate::image::decompressor(whole).map_err(failed)?;
-        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive).map_err(|error| Error::Unpack(Box::new(error)))?;
+        let mut archive = crate::image::bounded(whole, request.limits).map_err(failed)?;
+        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive, Some(request.limits))
+            .map_err(|source| Error::Unpack { place: place.to_owned(), source: Box::new(source) })?;
     } else {
         input.take(TEXT_LIMIT).read_to_end(&mut head).map_err(failed)?;
         if head.len() as u64 > TEXT_LIMIT {
@@ -416,7 +428,10 @@ mod tests {
 
         fn open(&self, spec: &str, file: Option<&str>, stdin: &[u8]) -> Result<(Context, Dockerfile)> {
             let area = self.0.join("area");
-            Context::open(&Request { spec, file, area: &area, keep_git_dir: false, cancel: &Cancel::default() }, &mut &*stdin)
+            Context::open(
+                &Request { spec, file, area: &area, keep_git_dir: false, limits: Limits::default(), cancel: &Cancel::default() },
+                &mut &*stdin,
+            )
         }
     }
 
@@ -450,7 +465,14 @@ mod tests {
         let area = bench.0.join("area");
         let named = Context::named(
             "assets",
-            &Request { spec: &outer[..outer.len() - 5], file: None, area: &area, keep_git_dir: false, cancel: &Cancel::default() },
+            &Request {
+                spec: &outer[..outer.len() - 5],
+                file: None,
+                area: &area,
+                keep_git_dir: false,
+                limits: Limits::default(),
+                cancel: &Cancel::default(),
+            },
         )
         .unwrap();
         assert!(named.commit().is_none() && inside(named.root(), "File", 9).unwrap().is_some());
@@ -484,7 +506,7 @@ mod tests {
         }
         assert!(matches!(bench.open("-", None, b""), Err(Error::EmptyInput)));
         assert!(matches!(bench.open("-", Some("-"), b"x"), Err(Error::TwoInputs)));
-        assert!(matches!(bench.open("-", None, &tar_of(&[("../out", "x")])), Err(Error::Unpack(_))));
+        assert!(matches!(bench.open("-", None, &tar_of(&[("../out", "x")])), Err(Error::Unpack { .. })));
         assert!(!bench.0.join("area/out").exists() && !bench.0.join("area/trees/out").exists());
         drop(context);
         assert_eq!(std::fs::read_dir(bench.0.join("area/trees")).unwrap().count(), 0);

@@ -11,6 +11,7 @@ use super::state::{Given, TransferStep, joined};
 use super::transfer::{self, ModeChange, Selected, Selection, Target};
 use crate::base::fs::Context as _;
 use crate::image::Draft;
+use crate::oci::Digest;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -55,6 +56,8 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     for document in documents {
         selected = selected.and(document);
     }
+    let limits = stage.engine.registry.limits;
+    selected.check_holes(&stage.engine.privilege.roots.data, &limits)?;
     let destination = absolute(step);
     let unpack = step.unpack.unwrap_or(step.add && addresses.is_empty());
     let mut key = Key::new(instruction, stage.below());
@@ -73,7 +76,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     Ok(solved)
 }
 
-/// What an address leads to.
+/// What an address leads to; the provenance tells it.
 fn fetch(
     stage: &StageRun<'_, '_>,
     step: &TransferStep,
@@ -91,6 +94,7 @@ fn fetch(
         keep_git_dir: step.keep_git_dir.unwrap_or(false),
         exclude,
         headers: &headers,
+        limits: stage.engine.registry.limits,
         cancel: &stage.engine.cancel,
     };
     let source = remote::fetch(&wanted)?;
@@ -100,6 +104,10 @@ fn fetch(
     });
     source.digest.iter().for_each(|digest| stage.solver.materials.file(address, digest));
     let files = source.selected()?;
+    if source.digest.is_some() {
+        let description = format!("ADD {}", super::context::redacted(address));
+        stage.engine.note_download(&Digest::of(address.as_bytes()), &description, files.size())?;
+    }
     Ok((source, files))
 }
 
@@ -123,7 +131,7 @@ fn put(
         chmod,
     };
     if unpack {
-        transfer::add(selected, &target)?
+        transfer::add(selected, &target, stage.engine.registry.limits)?
     } else {
         transfer::apply(selected, &target)?
     }

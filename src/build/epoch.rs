@@ -69,6 +69,7 @@ pub struct Sources<'a> {
     pub context: &'a Context,
     /// The build area of the data root.
     pub area: &'a std::path::Path,
+    pub limits: crate::image::Limits,
     pub cancel: &'a Cancel,
     /// Opens a named context.
     pub named: &'a dyn Fn(&str) -> Result<Option<std::sync::Arc<Context>>>,
@@ -122,6 +123,7 @@ impl Sources<'_> {
             keep_git_dir: false,
             exclude: &[],
             headers: &headers,
+            limits: self.limits,
             cancel: self.cancel,
         };
         Ok(remote::fetch(&wanted)?.time)

@@ -1,7 +1,6 @@
 //! `RUN --mount`: what each mount means, its part of the step's key, and what is mounted while the step runs.
 
 use super::cache::Layers;
-use super::context;
 use super::dockerfile::{Cache, Handed, Mount, Sharing};
 use super::error::{Error, Result};
 use super::from::From;
@@ -11,6 +10,7 @@ use super::state::joined;
 use super::transfer::{self, Selected, Target};
 use crate::base::fs;
 use crate::base::fs::Context as _;
+use crate::base::held;
 use crate::base::{Cancel, Timestamp};
 use crate::engine::{Engine, StepMount, StepSource, cache_digits};
 use crate::image::Draft;
@@ -28,7 +28,7 @@ const PRIVATE_LIMIT: usize = 1000;
 /// Between two looks at a cache that another step has locked: flock(2) could not be woken.
 const POLL: Duration = Duration::from_millis(20);
 /// Before the name of a directory that is being filled and is not the cache's yet.
-const MAKING: &str = "making-";
+const MAKING: &str = crate::engine::MAKING;
 
 /// The mounts of one instruction.
 #[derive(Default)]
@@ -163,6 +163,14 @@ impl Mounts {
 }
 
 impl Held {
+    /// Notes what the caches take now, for whoever decides what the whole cache may take.
+    ///
+    /// # Errors
+    /// The database.
+    pub fn note_sizes(&self, engine: &Engine) -> Result<()> {
+        Ok(self.locks.keys().try_for_each(|key| engine.note_cache_mount(key))?)
+    }
+
     fn source(&mut self, engine: &Engine, entry: &Entry) -> Result<StepSource> {
         match &entry.source {
             Source::Memory(size) => Ok(StepSource::Memory { size: *size }),
@@ -205,7 +213,7 @@ impl Held {
             }
             let now = Timestamp::now();
             let description = format!("cache mount {id}");
-            let record = CacheRecord { key, chain_id: None, kind: CacheKind::Mount, description, created: now, used: now, uses: 0 };
+            let record = CacheRecord { key, chain_id: None, kind: CacheKind::Mount, description, created: now, used: now, uses: 0, size: 0 };
             engine.db.write(false, |tx| match tx.use_cache(&record.key, now) {
                 Ok(true) => Ok(()),
                 Ok(false) => tx.put_cache(&record),
@@ -251,19 +259,12 @@ impl Held {
 
 /// A directory for what will be the cache at `path`, held while it is filled; those that killed builds left there are removed.
 fn begin(path: &Path) -> Result<(PathBuf, OwnedFd)> {
-    for entry in std::fs::read_dir(path).on("list", path)? {
-        let entry = entry.on("list", path)?;
-        if entry.file_name().as_encoded_bytes().starts_with(MAKING.as_bytes())
-            && let Some(_nobodys) = context::lock(&entry.path(), FlockOperation::NonBlockingLockExclusive)?
-        {
-            fs::remove_tree(&entry.path())?;
-        }
-    }
+    held::sweep(path, MAKING);
     loop {
         let making = path.join(format!("{MAKING}{}", crate::base::random_hex(8)));
         fs::create_dir_all(&making, 0o700)?;
         // Another that begins may have taken it for left over.
-        if let Some(held) = context::lock(&making, FlockOperation::NonBlockingLockExclusive)? {
+        if let Some(held) = held::lock(&making, FlockOperation::NonBlockingLockExclusive)? {
             return Ok((making, held));
         }
     }
@@ -282,7 +283,7 @@ fn lock(path: &Path, sharing: Sharing, cancel: &Cancel) -> Result<Option<OwnedFd
     };
     loop {
         fs::create_dir_all(path, 0o700)?;
-        match context::lock(path, operation)? {
+        match held::lock(path, operation)? {
             // Another step has it, or it was pruned meanwhile and is made again.
             None if sharing != Sharing::Private => {
                 if cancel.pause(POLL) {

@@ -179,7 +179,7 @@ impl Delivery<'_> {
         let ids: Vec<String> = parts.iter().map(|part| Digest::of(&part.config).to_string()).collect();
         ids.iter().for_each(|id| self.begun.say(&format!("image {id}")));
         let default = self.default();
-        self.built.created = created(&parts[default].config);
+        self.built.created = created(&parts[default].config)?;
         // An index in the store is found by its name: without one the images are told.
         let unnamed = |output: &Output| matches!(output, Output::Image(image) if image.store && image.names.is_empty());
         let is_unnamed = self.invocation.request.tags.is_empty() && outputs.iter().any(unnamed);
@@ -326,9 +326,10 @@ impl Delivery<'_> {
 }
 
 /// The time in a configuration.
-fn created(config: &[u8]) -> String {
-    let document = serde_json::from_slice::<crate::oci::ImageDocument>(config).unwrap_or_default();
-    document.created.unwrap_or_default()
+fn created(config: &[u8]) -> Result<String> {
+    let document = serde_json::from_slice::<crate::oci::ImageDocument>(config);
+    let document = document.map_err(|e| Error::invalid(format!("the configuration of the image cannot be read: {e}")))?;
+    Ok(document.created.unwrap_or_default())
 }
 
 fn distinct<'r>(names: impl Iterator<Item = &'r Reference>) -> Vec<Reference> {

@@ -7,14 +7,18 @@
 use super::context::{Error as ContextError, GitUrl, Temporary, redacted};
 use super::transfer::{self, Selected, Selection};
 use crate::base::fs::{self, Context as _, FsError};
+use crate::base::held;
 use crate::base::{Cancel, ErrorKind, random_hex};
+use crate::image::Limits;
 use crate::oci::{Algorithm, Digest, DigestHasher};
-use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::fs::{FlockOperation, Mode, Timespec, Timestamps};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+/// In the build area: files that were fetched.
+const DOWNLOADS: &str = crate::engine::DOWNLOADS;
 const PIECE: usize = 128 << 10;
 /// Longest name of a file.
 const NAME_LIMIT: usize = 255;
@@ -66,6 +70,8 @@ pub struct Request<'a> {
     pub exclude: &'a [Vec<u8>],
     /// Headers of the request: `Authorization` from a secret.
     pub headers: &'a [(String, String)],
+    /// How much is fetched.
+    pub limits: Limits,
     pub cancel: &'a Cancel,
 }
 
@@ -143,8 +149,10 @@ pub fn fetch(request: &Request<'_>) -> Result<Fetched, Error> {
     let wanted = request.checksum.map(|text| text.parse::<Digest>().map_err(|_| Error::NoChecksum { url: url.clone(), text: text.to_owned() }));
     let wanted = wanted.transpose()?;
     let tree = Temporary::new(request.area)?;
-    let store = request.area.join("downloads");
+    let store = request.area.join(DOWNLOADS);
     fs::create_dir_all(&store, 0o700)?;
+    // What is kept is not pruned while it is looked at.
+    let _held = held::lock(&store, FlockOperation::LockShared)?;
     let (kept, time) = download(request, &store, wanted.as_ref(), &tree)?;
     let root = rustix::io::fcntl_dupfd_cloexec(tree.as_fd(), 3).on("open", tree.path())?;
     Ok(Fetched { _tree: tree, root, source: kept.name.into_bytes(), exclude, url, commit: None, time, digest: Some(kept.digest) })
@@ -176,9 +184,12 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
         let conditions = [("If-None-Match", &kept.etag), ("If-Modified-Since", &kept.last_modified)];
         headers.extend(conditions.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
     }
-    let mut answer = crate::image::ask_url(request.url, &headers, request.cancel)?;
+    let mut answer = crate::image::ask_url(request.url, &headers, request.cancel, Some(request.limits.source_size))?;
     let kept = match kept.filter(|_| answer.unchanged) {
-        Some(kept) => kept,
+        Some(kept) => {
+            verify(request, &kept, store, wanted)?;
+            kept
+        }
         None if answer.unchanged => {
             let source = std::io::Error::other("it says that a file is unchanged (304) which was not fetched before");
             return Err(Error::Broken { url: redacted(request.url), source });
@@ -186,7 +197,12 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
         None => {
             let body = format!("{}.{}", key.hex(), random_hex(8));
             let path = store.join(&body);
-            let fresh = receive(request, &mut answer, body, &path).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+            if let Some(length) = answer.length {
+                crate::image::require_bytes(store, &redacted(request.url), length)?;
+            }
+            // What is not what was asked for is not kept either.
+            let received = receive(request, &mut answer, body, &path).and_then(|fresh| verify(request, &fresh, store, wanted).map(|()| fresh));
+            let fresh = received.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
             let old = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
             let text = serde_json::to_vec(&fresh).map_err(std::io::Error::other).on("describe", &record)?;
             fs::replace(&record, &text, 0o600)?;
@@ -196,16 +212,20 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
             fresh
         }
     };
-    if let Some(wanted) = wanted {
-        let actual = if wanted.algorithm() == Algorithm::Sha256 { kept.digest.clone() } else { digest(&store.join(&kept.body), wanted.algorithm())? };
-        if actual != *wanted {
-            return Err(Error::Checksum { url: redacted(request.url), expected: wanted.to_string(), actual: actual.to_string() });
-        }
-    }
     let place = tree.path().join(&kept.name);
     std::fs::hard_link(store.join(&kept.body), &place).on("link", &place)?;
     let time = kept.last_modified.as_deref().and_then(seconds);
     Ok((kept, time))
+}
+
+/// Holds a file against `--checksum`.
+fn verify(request: &Request<'_>, kept: &Kept, store: &Path, wanted: Option<&Digest>) -> Result<(), Error> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let actual = if wanted.algorithm() == Algorithm::Sha256 { kept.digest.clone() } else { digest(&store.join(&kept.body), wanted.algorithm())? };
+    if actual == *wanted {
+        return Ok(());
+    }
+    Err(Error::Checksum { url: redacted(request.url), expected: wanted.to_string(), actual: actual.to_string() })
 }
 
 fn digest(path: &Path, algorithm: Algorithm) -> Result<Digest, FsError> {
@@ -305,6 +325,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_or_not_what_was_asked_for_is_not_kept() {
+        let area = std::env::temp_dir().join(format!("rcon-remote-{}", random_hex(8)));
+        let (address, server) = serve(4, |head| {
+            let length = if head.starts_with("GET /endless") { "" } else { "Content-Length: 20\r\n" };
+            let more = if head.starts_with("GET /headers") { "X: y\r\n".repeat(101) } else { String::new() };
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{length}{more}\r\n{}", "x".repeat(20))
+        });
+        let cancel = Cancel::default();
+        let limits = |source_size| Limits { source_size, ..Limits::default() };
+        let other = Digest::of(b"other").to_string();
+        let cases = [
+            ("announced", limits(19), None, "has 20 bytes, more than the limit of 19 (image.limits.max_source_size in the settings)"),
+            ("endless", limits(19), None, "it sends more than 19 bytes (image.limits.max_source_size in the settings)"),
+            ("headers", limits(20), None, "message head is too large"),
+            ("other", limits(20), Some(other.as_str()), "as --checksum demands"),
+        ];
+        for (name, limits, checksum, expected) in cases {
+            let url = format!("{address}/{name}");
+            let request = Request { url: &url, area: &area, checksum, keep_git_dir: false, exclude: &[], headers: &[], limits, cancel: &cancel };
+            let error = fetch(&request).unwrap_err();
+            let mut text = error.to_string();
+            let mut next = std::error::Error::source(&error);
+            while let Some(cause) = next {
+                text = format!("{text}: {cause}");
+                next = cause.source();
+            }
+            assert!(text.contains(expected), "{name}: {text}");
+            assert_eq!(std::fs::read_dir(area.join("downloads")).unwrap().count(), 0, "{name}");
+        }
+        server.join().unwrap();
+        std::fs::remove_dir_all(area).unwrap();
+    }
+
+    #[test]
     fn a_file_is_fetched_once_and_asked_for_again() {
         let area = std::env::temp_dir().join(format!("rcon-remote-{}", random_hex(8)));
         let (address, server) = serve(3, |head| {
@@ -317,7 +371,16 @@ mod tests {
         });
         let url = format!("{address}/dir/a%20file?q=1");
         let cancel = Cancel::default();
-        let request = Request { url: &url, area: &area, checksum: None, keep_git_dir: false, exclude: &[], headers: &[], cancel: &cancel };
+        let request = Request {
+            url: &url,
+            area: &area,
+            checksum: None,
+            keep_git_dir: false,
+            exclude: &[],
+            headers: &[],
+            limits: Limits::default(),
+            cancel: &cancel,
+        };
         let first = fetch(&request).unwrap();
         let path = first._tree.path().join("a file");
         assert_eq!(std::fs::read(&path).unwrap(), b"hello");
@@ -344,7 +407,16 @@ mod tests {
         for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"] {
             let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let (url, cancel) = (format!("http://{}/a", server.local_addr().unwrap()), Cancel::default());
-            let request = Request { url: &url, area: &area, checksum: None, keep_git_dir: false, exclude: &[], headers: &[], cancel: &cancel };
+            let request = Request {
+                url: &url,
+                area: &area,
+                checksum: None,
+                keep_git_dir: false,
+                exclude: &[],
+                headers: &[],
+                limits: Limits::default(),
+                cancel: &cancel,
+            };
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let (mut stream, _) = server.accept().unwrap();

@@ -51,7 +51,7 @@ fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch
     let roots = &engine.privilege.roots;
     let draft = Draft::new(roots, &engine.db)?;
     copy_tree::copy_layer(&roots.layers().join(&row.dir).join("diff"), &draft.upper(), epoch.seconds())?;
-    let sealed = draft.seal(below, &engine.db)?;
+    let sealed = draft.seal(below, &engine.db, &engine.registry.limits)?;
     let now = Timestamp::now();
     let record = |chain: &str| CacheRecord {
         key: key.to_string(),
@@ -61,6 +61,7 @@ fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch
         created: now,
         used: now,
         uses: 0,
+        size: 0,
     };
     let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(&row.chain_id)).map_err(Error::from))?;
     Ok(row.chain_id)

@@ -26,7 +26,7 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(engine: &Engine, several: bool) -> Self {
-        let memo = Memo::open(&engine.privilege.roots.data.join("build").join("digests"));
+        let memo = Memo::open(&engine.build_area().join(crate::engine::DIGESTS));
         Shared {
             memo: Mutex::new(memo),
             made: Mutex::default(),
@@ -85,7 +85,8 @@ impl Shared {
             return Ok(Some(open.clone()));
         }
         let area = super::area(engine);
-        let wanted = context::Request { spec: text, file: None, area: &area, keep_git_dir: false, cancel: &engine.cancel };
+        let wanted =
+            context::Request { spec: text, file: None, area: &area, keep_git_dir: false, limits: engine.registry.limits, cancel: &engine.cancel };
         let context = Arc::new(Context::named(name, &wanted)?);
         contexts.insert(key, context.clone());
         Ok(Some(context))

@@ -175,8 +175,15 @@ impl<'a> Solver<'a> {
         let mut arguments = (*self.arguments).clone();
         let area = super::area(engine);
         let named = |name: &str| self.named_context(engine, name);
-        let sources =
-            epoch::Sources { request: self.request, file: self.file, context: self.context, area: &area, cancel: self.cancel, named: &named };
+        let sources = epoch::Sources {
+            request: self.request,
+            file: self.file,
+            context: self.context,
+            area: &area,
+            limits: engine.registry.limits,
+            cancel: self.cancel,
+            named: &named,
+        };
         self.epoch = epoch::resolve(&mut arguments, &sources)?;
         self.arguments = Arc::new(arguments);
         Ok(())

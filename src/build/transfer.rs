@@ -38,8 +38,12 @@ pub use place::make_directory;
 pub use select::{Selection, select};
 
 use crate::base::ErrorKind;
-use rustix::fs::FileType;
+use crate::image::{Holes, Limits, UnpackError};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -80,6 +84,10 @@ pub enum Error {
     Owner { text: String, why: String },
     #[error("--chmod={text}: {why}")]
     Mode { text: String, why: &'static str },
+    #[error("{instruction} takes more than {limit} files: leave some out (.dockerignore, --exclude), or name fewer sources")]
+    Many { instruction: &'static str, limit: usize },
+    #[error("what is copied has more holes than a layer may have")]
+    Sparse(#[source] UnpackError),
     #[error("cannot unpack \"{path}\"")]
     Unpack {
         path: String,
@@ -138,6 +146,8 @@ struct Entry {
     uid: u32,
     gid: u32,
     size: u64,
+    /// Bytes on the disk.
+    stored: u64,
     modified: (i64, u32),
     device: (u32, u32),
     /// Of a symbolic link.
@@ -187,6 +197,7 @@ impl Selected {
             uid: 0,
             gid: 0,
             size: body.len() as u64,
+            stored: body.len() as u64,
             modified: (i64::try_from(now.as_secs()).unwrap_or(0), now.subsec_nanos()),
             device: (0, 0),
             link: Vec::new(),
@@ -196,6 +207,25 @@ impl Selected {
         };
         let (root, real, name) = (None, Vec::new(), name.as_bytes().to_vec());
         Selected { sources: vec![Source { root, real, name, is_directory: false, text: Some(body.to_vec()), entries: vec![entry] }] }
+    }
+
+    /// Refuses files with more holes than a layer may have, before they are read. `store` is where they are copied to.
+    ///
+    /// # Errors
+    /// [`Error::Sparse`]; the file system cannot be asked for its free space.
+    pub fn check_holes(&self, store: &Path, limits: &Limits) -> Result<()> {
+        let failed = |e| Error::io("ask for the free space of", store.as_os_str().as_bytes(), e);
+        let at = rustix::fs::open(store, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        let mut holes = Holes::new(at, limits.holes).map_err(failed)?;
+        let mut linked = HashSet::new();
+        for source in &self.sources {
+            for entry in &source.entries {
+                if entry.size > entry.stored && (entry.links < 2 || linked.insert(entry.identity)) {
+                    holes.add(&source.full(entry), entry.size, entry.stored).map_err(Error::Sparse)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The contents of one directory are meant, not a file or several sources.
@@ -209,7 +239,6 @@ impl Selected {
         self.sources.iter().map(|source| source.entries.len()).sum()
     }
 
-    #[cfg(test)]
     /// Bytes of the regular files.
     pub fn size(&self) -> u64 {
         self.sources.iter().flat_map(|source| &source.entries).filter(|entry| entry.kind == FileType::RegularFile).map(|entry| entry.size).sum()

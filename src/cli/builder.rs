@@ -6,7 +6,7 @@ use super::ps::filters;
 use super::{humanise, output, template};
 use crate::base::{ByteSize, Timestamp};
 use crate::engine::request::resources::parse_memory;
-use crate::engine::{CacheUsage, cache_digits};
+use crate::engine::{CacheLimits, CacheUsage, cache_digits};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -32,12 +32,18 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(short = 'f', long)]
     pub force: bool,
-    /// Filter: until=24h, unused-for=24h, type=regular|exec.cachemount, id=, shared=, inuse=
+    /// Filter: until=24h, unused-for=24h, type=regular|exec.cachemount|source.http|internal, id=, shared=, inuse=
     #[arg(long, value_name = "K=V")]
     pub filter: Vec<String>,
-    /// Keep this much of what was used last
-    #[arg(long, visible_aliases = ["reserved-space", "max-used-space"], value_name = "BYTES")]
-    pub keep_storage: Option<String>,
+    /// Keep this much of what was used last, whatever the other limits say
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES")]
+    pub reserved_space: Option<String>,
+    /// Remove what is more than this
+    #[arg(long, value_name = "BYTES")]
+    pub max_used_space: Option<String>,
+    /// Remove until this much of the disk is free
+    #[arg(long, value_name = "BYTES")]
+    pub min_free_space: Option<String>,
 }
 
 /// Show what the build cache takes
@@ -58,12 +64,19 @@ pub struct UsageArgs {
 /// An unknown filter, or a removal fails.
 pub fn prune(args: PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
     let filters = filters(&args.filter)?;
-    let keep = args.keep_storage.as_deref().map(|text| parse_memory("--keep-storage", text)).transpose()?.flatten();
+    let bytes = |flag: &'static str, text: &Option<String>| -> Result<u64, Failure> {
+        Ok(text.as_deref().map(|text| parse_memory(flag, text)).transpose()?.flatten().unwrap_or(0))
+    };
+    let limits = CacheLimits {
+        reserved: bytes("--reserved-space", &args.reserved_space)?,
+        max_used: bytes("--max-used-space", &args.max_used_space)?,
+        min_free: bytes("--min-free-space", &args.min_free_space)?,
+    };
     let what = if args.all { "all build cache" } else { "all build cache that no image shares" };
     if !args.force && !output::confirm(&format!("WARNING! This will remove {what}."))? {
         return Ok(ExitCode::SUCCESS);
     }
-    let pruned = context.engine()?.prune_build_cache(args.all, keep, &filters)?;
+    let pruned = context.engine()?.prune_build_cache(args.all, &limits, &filters)?;
     if !pruned.deleted.is_empty() {
         output::line(format_args!("Deleted build cache objects:\n{}\n", pruned.deleted.join("\n")))?;
     }

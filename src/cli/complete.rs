@@ -255,7 +255,7 @@ fn images(context: &Context) -> Candidates {
     let views = engine(context).and_then(|engine| engine.images(&[]).ok()).unwrap_or_default();
     let mut found = Candidates::new();
     for view in &views {
-        for (repository, tag, _) in super::images::names(view) {
+        for (repository, tag, _) in super::images::names(view, false) {
             if repository != "<none>" && tag != "<none>" {
                 // `latest` may be left out.
                 found.extend((tag == "latest").then(|| (repository.clone(), "image".to_owned())));

@@ -105,7 +105,7 @@ impl Context {
         let engine = Engine::open(self.privilege.clone(), self.registry()?)?;
         let notify = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()).map(PathBuf::from);
         let engine = engine.with_defaults(settings.defaults.clone()).with_id_pool(settings.id_pool.clone());
-        Ok(engine.with_cni(settings.cni.clone()).with_notify_socket(notify))
+        Ok(engine.with_cni(settings.cni.clone()).with_cache_policy(settings.build).with_notify_socket(notify))
     }
 
     /// Text of `config.json`; None when there is none.

@@ -75,7 +75,7 @@ fn image_rows(usage: &Usage) -> Vec<Value> {
     let mut rows = Vec::new();
     for image in &usage.images {
         let view = &image.view;
-        for (repository, tag, _) in images::names(view) {
+        for (repository, tag, _) in images::names(view, false) {
             rows.push(json!({
                 "Containers": view.containers.to_string(),
                 "CreatedAt": humanise::local(view.image.created),

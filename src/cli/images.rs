@@ -9,6 +9,7 @@ use crate::base::{ByteSize, Timestamp};
 use crate::engine::{Engine, ImageView};
 use crate::oci::{ImageDocument, Manifest, Platform, Reference};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
@@ -76,19 +77,20 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     if args.quiet && args.format.is_none() {
         for view in &views {
             // One line per shown row, as Docker: an image with two names appears twice.
-            for _ in 0..names(view).len() {
+            for _ in 0..names(view, false).len() {
                 output::line(id(view))?;
             }
         }
         return Ok(ExitCode::SUCCESS);
     }
     let now = Timestamp::now();
+    let format = args.format.as_deref().or_else(|| context.setting("imagesFormat"));
+    let every = args.digests || format.is_some_and(|format| format.contains(".Digest"));
     let rows: Vec<Value> = views
         .iter()
-        .flat_map(|view| names(view).into_iter().map(move |name| (view, name)))
+        .flat_map(|view| names(view, every).into_iter().map(move |name| (view, name)))
         .map(|(view, name)| row(view, &name, id(view), now))
         .collect();
-    let format = args.format.as_deref().or_else(|| context.setting("imagesFormat"));
     output::raw(&template::list(format, if args.digests { DIGESTS_TABLE } else { TABLE }, TITLES, &rows)?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -152,8 +154,11 @@ fn content_size(view: &ImageView) -> u64 {
 }
 
 fn platform(view: &ImageView) -> String {
-    let document: ImageDocument = serde_json::from_slice(&view.image.config).unwrap_or_default();
-    Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()).to_string()
+    match serde_json::from_slice::<ImageDocument>(&view.image.config) {
+        Ok(document) => Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()).to_string(),
+        // A list shows all there is; `inspect` says what is wrong with it.
+        Err(_) => "<unreadable>".to_owned(),
+    }
 }
 
 /// 12 digits of an image id, or the whole.
@@ -162,22 +167,32 @@ pub fn identifier(id: &str, trunc: bool) -> String {
     if trunc { hex.chars().take(12).collect() } else { id.to_owned() }
 }
 
-/// (repository, tag, digest) of each row of an image.
-pub fn names(view: &ImageView) -> Vec<(String, String, String)> {
-    let digest_of =
-        |repository: &str| view.digests.iter().find(|d| d.familiar_name() == repository).and_then(Reference::digest).unwrap_or(NONE).to_owned();
-    let tagged = |reference: &Reference| {
-        let repository = reference.familiar_name();
-        let digest = digest_of(&repository);
-        (repository, reference.tag().unwrap_or(NONE).to_owned(), digest)
+/// (repository, tag, digest) of each row of an image, as Docker has them: a row for each tag, and one for each repository that it
+/// has only digests of. With `every` a repository's rows are told apart by its digests too; otherwise each has the first one.
+pub fn names(view: &ImageView, every: bool) -> Vec<(String, String, String)> {
+    let mut digests: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for reference in &view.digests {
+        digests.entry(reference.familiar_name()).or_default().extend(reference.digest());
+    }
+    let mut rows = Vec::new();
+    let mut add = |repository: &str, tag: &str, digests: &[&str]| {
+        let shown = if every { digests.len() } else { digests.len().min(1) };
+        let digests = if shown == 0 { &[NONE] } else { &digests[..shown] };
+        rows.extend(digests.iter().map(|digest| (repository.to_owned(), tag.to_owned(), (*digest).to_owned())));
     };
-    if !view.tags.is_empty() {
-        return view.tags.iter().map(tagged).collect();
+    let mut tagged = BTreeSet::new();
+    for reference in &view.tags {
+        let repository = reference.familiar_name();
+        add(&repository, reference.tag().unwrap_or(NONE), digests.get(&repository).map_or(&[], Vec::as_slice));
+        tagged.insert(repository);
     }
-    if !view.digests.is_empty() {
-        return view.digests.iter().map(|d| (d.familiar_name(), NONE.to_owned(), d.digest().unwrap_or(NONE).to_owned())).collect();
+    for (repository, digests) in digests.iter().filter(|(repository, _)| !tagged.contains(*repository)) {
+        add(repository, NONE, digests);
     }
-    vec![(NONE.to_owned(), NONE.to_owned(), NONE.to_owned())]
+    if rows.is_empty() {
+        rows.push((NONE.to_owned(), NONE.to_owned(), NONE.to_owned()));
+    }
+    rows
 }
 
 fn row(view: &ImageView, (repository, tag, digest): &(String, String, String), id: String, now: Timestamp) -> Value {
@@ -201,11 +216,43 @@ fn row(view: &ImageView, (repository, tag, digest): &(String, String, String), i
 
 #[cfg(test)]
 mod tests {
-    use super::identifier;
+    use super::{ImageView, identifier, names};
+    use crate::base::Timestamp;
+    use crate::state::record::Image;
+
+    fn image(config: &[u8]) -> Image {
+        let (created, pulled) = (Timestamp::NEVER, Timestamp::NEVER);
+        let (id, config) = ("sha256:f".to_owned(), config.to_vec());
+        Image { id, config, manifest_digest: None, manifest: None, manifest_type: None, layers: Vec::new(), size: 0, created, pulled }
+    }
 
     #[test]
     fn short_ids() {
         assert_eq!(identifier("sha256:0123456789abcdef", true), "0123456789ab");
         assert_eq!(identifier("sha256:0123456789abcdef", false), "sha256:0123456789abcdef");
+    }
+
+    #[test]
+    fn each_digest_has_a_row_where_digests_are_shown() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let view = |tags: &[&str], digests: &[(&str, &str)]| ImageView {
+            image: image(b"{}"),
+            tags: tags.iter().map(|text| text.parse().unwrap()).collect(),
+            digests: digests.iter().map(|(name, digit)| format!("{name}@{}", digest(digit)).parse().unwrap()).collect(),
+            containers: 0,
+        };
+        let rows = |view: &ImageView, every: bool| -> Vec<String> {
+            names(view, every).iter().map(|(name, tag, digest)| format!("{name}:{tag} {}", digest.get(7..8).unwrap_or("-"))).collect()
+        };
+        let both = view(&["a:1", "a:2", "b:1"], &[("a", "1"), ("a", "2"), ("r/c", "3"), ("r/c", "4")]);
+        assert_eq!(rows(&both, true), ["a:1 1", "a:1 2", "a:2 1", "a:2 2", "b:1 -", "r/c:<none> 3", "r/c:<none> 4"]);
+        assert_eq!(rows(&both, false), ["a:1 1", "a:2 1", "b:1 -", "r/c:<none> 3"]);
+        assert_eq!(rows(&view(&[], &[]), true), ["<none>:<none> -"]);
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_shown_as_that() {
+        let view = ImageView { image: image(b"{"), tags: Vec::new(), digests: Vec::new(), containers: 0 };
+        assert_eq!(super::platform(&view), "<unreadable>");
     }
 }

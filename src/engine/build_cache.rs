@@ -1,13 +1,29 @@
 //! The cache of builds: what it takes, and giving it back.
+//!
+//! Invariant: what a build uses is held by a lock that is asked before anything goes; what killed builds left is held by
+//! nobody. What the end of each build asks (is it too much?) is answered by records alone.
+
+mod policy;
 
 use super::observe::tree_usage;
 use super::*;
-use crate::base::fs;
+use crate::base::{fs, held};
 use crate::engine::filter;
+use crate::oci::Digest;
 use crate::state::build::{CacheKind, CacheRecord};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+pub use policy::{CacheLimits, CachePolicy};
+
+/// In the build area: files that were fetched, each with what is remembered of it, under the digits of its address.
+pub const DOWNLOADS: &str = "downloads";
+/// In the build area: the file of digests of files of contexts.
+pub const DIGESTS: &str = "digests";
+/// Before the name of a directory in that of a cache mount that is not yet what is mounted.
+pub const MAKING: &str = "making-";
 const KNOWN: &[&str] = &["until", "unused-for", "type", "id", "inuse", "shared"];
 
 /// A record of the cache and what it takes.
@@ -23,9 +39,44 @@ pub struct CacheUsage {
 }
 
 impl Engine {
+    /// Where builds keep what is no layer.
+    pub fn build_area(&self) -> PathBuf {
+        self.privilege.roots.data.join("build")
+    }
+
     /// Where the directories of cache mounts are, each under the digits of its key.
     pub fn cache_mounts(&self) -> PathBuf {
-        self.privilege.roots.data.join("build").join("mounts")
+        self.build_area().join("mounts")
+    }
+
+    fn downloads(&self) -> PathBuf {
+        self.build_area().join(DOWNLOADS)
+    }
+
+    /// Removes the temporary trees of killed builds.
+    pub fn sweep_trees(&self) {
+        held::sweep(&self.build_area().join("trees"), "");
+    }
+
+    /// Notes what a cache mount takes now.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub fn note_cache_mount(&self, key: &str) -> Result<()> {
+        // What cannot be measured counts nothing.
+        let size = tree_usage(&self.cache_mounts().join(digits(key))).unwrap_or(0);
+        Ok(self.db.write(false, |tx| tx.size_cache(key, size))?)
+    }
+
+    /// Notes that a file is kept whose address has this digest.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub fn note_download(&self, address: &Digest, description: &str, size: u64) -> Result<()> {
+        let (key, now) = (address.to_string(), Timestamp::now());
+        let description = description.to_owned();
+        let record = CacheRecord { key, chain_id: None, kind: CacheKind::Download, description, created: now, used: now, uses: 0, size };
+        Ok(self.db.write(false, |tx| if tx.use_cache(&record.key, now)? { tx.size_cache(&record.key, size) } else { tx.put_cache(&record) })?)
     }
 
     /// Every record, the one used longest ago first.
@@ -33,23 +84,55 @@ impl Engine {
     /// # Errors
     /// The database cannot be read. A directory that cannot be measured counts nothing.
     pub fn build_cache(&self) -> Result<Vec<CacheUsage>> {
+        self.cache_usage(true)
+    }
+
+    /// `measured`: on disk, and not as the records say.
+    fn cache_usage(&self, measured: bool) -> Result<Vec<CacheUsage>> {
         let shared = self.db.layers_of_images()?;
+        let downloads = if measured { self.measured_downloads() } else { HashMap::new() };
+        let downloading = is_locked(&self.downloads());
         let mut found = Vec::new();
         for record in self.db.cache_records()? {
             let layer = record.chain_id.as_deref().map(|chain| self.db.layer(chain)).transpose()?.flatten();
-            let directory = match (&layer, record.kind) {
-                (Some(row), _) => Some(self.privilege.roots.layers().join(&row.dir)),
-                (None, CacheKind::Regular) => None,
-                (None, _) => Some(self.cache_mounts().join(digits(&record.key))),
+            let mount = (record.kind == CacheKind::Mount).then(|| self.cache_mounts().join(digits(&record.key)));
+            let size = match &layer {
+                Some(row) if measured => tree_usage(&self.privilege.roots.layers().join(&row.dir)).unwrap_or(0),
+                Some(row) => row.size,
+                None if record.kind == CacheKind::Download && measured => downloads.get(digits(&record.key)).copied().unwrap_or(0),
+                None if measured => mount.as_deref().map_or(0, |path| tree_usage(path).unwrap_or(0)),
+                None => record.size,
             };
             found.push(CacheUsage {
-                size: directory.as_deref().map_or(0, |path| tree_usage(path).unwrap_or(0)),
+                size,
                 shared: record.chain_id.as_ref().is_some_and(|chain| shared.contains(chain)),
-                in_use: record.kind != CacheKind::Regular && directory.as_deref().is_some_and(is_locked),
+                in_use: if record.kind == CacheKind::Download { downloading } else { mount.as_deref().is_some_and(is_locked) },
                 record,
             });
         }
+        found.extend(self.digests_usage());
+        found.sort_by_key(|usage| usage.record.used);
         Ok(found)
+    }
+
+    /// Bytes on disk by the digits of the address.
+    fn measured_downloads(&self) -> HashMap<String, u64> {
+        let mut sizes = HashMap::new();
+        for entry in std::fs::read_dir(self.downloads()).into_iter().flatten().flatten() {
+            let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
+            *sizes.entry(address_digits(&name).to_owned()).or_default() += meta.blocks() * 512;
+        }
+        sizes
+    }
+
+    /// The file of digests, which has no record.
+    fn digests_usage(&self) -> Option<CacheUsage> {
+        let meta = std::fs::metadata(self.build_area().join(DIGESTS)).ok()?;
+        let at = Timestamp::from_nanos(meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()));
+        let (key, description) = (Digest::of(DIGESTS.as_bytes()).to_string(), "digests of files in build contexts".to_owned());
+        let size = meta.blocks() * 512;
+        let record = CacheRecord { key, chain_id: None, kind: CacheKind::Digests, description, created: at, used: at, uses: 0, size };
+        Some(CacheUsage { record, size, shared: false, in_use: false })
     }
 
     /// Those that fit the filters.
@@ -67,15 +150,52 @@ impl Engine {
         Ok(found)
     }
 
-    /// Forgets records and frees what only they needed. Without `all` those that images share stay, for they cost nothing.
-    /// `keep`: bytes that may stay, of those used last.
+    /// Forgets records and frees what only they needed, those used longest ago first, until what is left is within the
+    /// limits; and what killed builds left. Without `all` those that images share stay, for they cost nothing.
     ///
     /// # Errors
     /// `Invalid` for a filter; what cannot be removed.
-    pub fn prune_build_cache(&self, all: bool, keep: Option<u64>, filters: &Filters) -> Result<Pruned> {
+    pub fn prune_build_cache(&self, all: bool, limits: &CacheLimits, filters: &Filters) -> Result<Pruned> {
         filter::require_known(filters, KNOWN)?;
         let usage = self.build_cache()?;
-        let mut total: u64 = usage.iter().filter(|usage| !usage.shared).map(|usage| usage.size).sum();
+        let total = own_size(&usage);
+        let mut pruned = self.prune_to(usage, all, limits.keep(total, self.disk()?.1), filters)?;
+        self.sweep_trees();
+        pruned.reclaimed += self.sweep_unrecorded()?;
+        Ok(pruned)
+    }
+
+    /// After a build: prunes the cache if it takes more than the settings allow.
+    ///
+    /// # Errors
+    /// The database; what cannot be removed.
+    pub fn collect_build_cache(&self) -> Result<Pruned> {
+        if !self.cache_policy.gc {
+            return Ok(Pruned::default());
+        }
+        let (disk, free) = self.disk()?;
+        let limits = self.cache_policy.limits(disk);
+        let total = self.db.cache_size()?;
+        match limits.keep(total, free) {
+            Some(keep) if total > keep => {
+                let pruned = self.prune_to(self.cache_usage(false)?, false, Some(keep), &Vec::new())?;
+                tracing::debug!("the build cache had {total} bytes, {keep} may stay: {} records are gone", pruned.deleted.len());
+                Ok(pruned)
+            }
+            _ => Ok(Pruned::default()),
+        }
+    }
+
+    /// Size of the disk below the data root, and what is free of it.
+    fn disk(&self) -> Result<(u64, u64)> {
+        use crate::base::fs::Context as _;
+        let data = &self.privilege.roots.data;
+        let stat = rustix::fs::statvfs(data).on("ask for the free space of", data)?;
+        Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
+    fn prune_to(&self, usage: Vec<CacheUsage>, all: bool, keep: Option<u64>, filters: &Filters) -> Result<Pruned> {
+        let mut total = own_size(&usage);
         let mut pruned = Pruned::default();
         for usage in usage {
             if usage.in_use || (usage.shared && !all) || !matches(&usage, filters)? {
@@ -95,24 +215,80 @@ impl Engine {
     /// False: a build has begun to use it meanwhile.
     fn forget(&self, usage: &CacheUsage, pruned: &mut Pruned) -> Result<bool> {
         let key = &usage.record.key;
-        if usage.record.kind == CacheKind::Regular {
-            self.db.write(false, |tx| tx.delete_cache(key))?;
-        } else {
-            let path = self.cache_mounts().join(digits(key));
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let held = open(&path, flags, Mode::empty()).ok();
-            if let Some(held) = &held
-                && flock(held, FlockOperation::NonBlockingLockExclusive).is_err()
-            {
-                return Ok(false);
+        match usage.record.kind {
+            CacheKind::Regular => drop(self.db.write(false, |tx| tx.delete_cache(key))?),
+            CacheKind::Digests => {
+                fs::remove_file(&self.build_area().join(DIGESTS))?;
+                pruned.reclaimed += usage.size;
             }
-            self.db.write(false, |tx| tx.delete_cache(key))?;
-            fs::remove_tree(&path)?;
-            pruned.reclaimed += usage.size;
+            CacheKind::Download => {
+                let Some(_held) = held::lock(&self.downloads(), FlockOperation::NonBlockingLockExclusive)? else { return Ok(false) };
+                self.db.write(false, |tx| tx.delete_cache(key))?;
+                pruned.reclaimed += self.remove_downloads(&|known| known == digits(key))?;
+            }
+            CacheKind::Mount => {
+                let path = self.cache_mounts().join(digits(key));
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let held = open(&path, flags, Mode::empty()).ok();
+                if let Some(held) = &held
+                    && flock(held, FlockOperation::NonBlockingLockExclusive).is_err()
+                {
+                    return Ok(false);
+                }
+                self.db.write(false, |tx| tx.delete_cache(key))?;
+                fs::remove_tree(&path)?;
+                pruned.reclaimed += usage.size;
+            }
         }
         pruned.deleted.push(digits(key).chars().take(25).collect());
         Ok(true)
     }
+
+    /// Removes files whose address has such digits; their lock is ours. Bytes that they took.
+    fn remove_downloads(&self, which: &dyn Fn(&str) -> bool) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.downloads()).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_none_or(|name| which(address_digits(name))) {
+                bytes += entry.metadata().map_or(0, |meta| meta.blocks() * 512);
+                fs::remove_file(&entry.path())?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Removes what builds were killed over before they recorded it: cache mounts, and files that were fetched.
+    fn sweep_unrecorded(&self) -> Result<u64> {
+        let is_known = |name: &str| -> Result<bool> { Ok(self.db.cache_record(&format!("sha256:{name}"))?.is_some()) };
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.cache_mounts()).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            held::sweep(&path, MAKING);
+            // Who makes one records it under its lock: asked again once it is ours.
+            if !is_known(&name)?
+                && let Some(_nobodys) = held::lock(&path, FlockOperation::NonBlockingLockExclusive)?
+                && !is_known(&name)?
+            {
+                bytes += tree_usage(&path).unwrap_or(0);
+                fs::remove_tree(&path)?;
+            }
+        }
+        if let Some(_held) = held::lock(&self.downloads(), FlockOperation::NonBlockingLockExclusive)? {
+            let records = self.db.cache_records()?;
+            let known: HashSet<&str> = records.iter().map(|record| digits(&record.key)).collect();
+            bytes += self.remove_downloads(&|digits| !known.contains(digits))?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// What the cache holds alone.
+fn own_size(usage: &[CacheUsage]) -> u64 {
+    usage.iter().filter(|usage| !usage.shared).map(|usage| usage.size).sum()
+}
+
+/// Of the name of a file that was fetched: those of its address.
+fn address_digits(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 /// The hexadecimal digits of a key.

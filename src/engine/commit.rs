@@ -3,7 +3,7 @@
 //! A running container rests meanwhile unless asked otherwise. Whoever is killed while it rests does not leave it so: a
 //! locked mark in the live directory says whose pause it is, and the next look at the container ends one whose owner died.
 
-use super::image::{changes, parse_reference};
+use super::image::{changes, described, parse_reference};
 use super::{Engine, Error, Result, Status, View};
 use crate::base::fs::Context;
 use crate::base::{Roots, Timestamp, failpoint};
@@ -60,7 +60,7 @@ impl Engine {
         }
         let image_id = view.record.spec.image_id.as_str();
         let image = self.db.image(image_id)?.ok_or_else(|| Error::no_such("image", image_id))?;
-        let defaults = defaults(&view.record, &base_defaults(&image.config), &options.changes)?;
+        let defaults = defaults(&view.record, &described(&image)?.config.unwrap_or_default(), &options.changes)?;
         let pause = if options.pause && view.status == Status::Running { Pause::begin(&self.privilege.roots, &view)? } else { None };
         hit("engine.commit.paused")?;
         let layer = self.spool(name, &view, options.squash);
@@ -94,7 +94,13 @@ impl Engine {
         target: Option<&Reference>,
     ) -> Result<String> {
         let base = (!options.squash).then_some(image);
-        let config = |diff_id: Option<&Digest>| document(&image.config, diff_id, defaults, options, container);
+        let unreadable = |source: serde_json::Error| Error::Failed {
+            operation: format!("read the config of image {}", image.id),
+            kind: crate::base::ErrorKind::Internal,
+            source: Box::new(source),
+        };
+        let own: Value = serde_json::from_slice(&image.config).map_err(unreadable)?;
+        let config = |diff_id: Option<&Digest>| document(own, diff_id, defaults, options, container);
         let mut made = crate::image::add_layer(&self.privilege.roots, &self.db, &self.registry, base, layer, config, target)?;
         if options.docker_format {
             // The manifest is written when somebody wants it.
@@ -111,10 +117,6 @@ fn hit(name: &str) -> Result<()> {
         kind: crate::base::ErrorKind::Internal,
         source: Box::new(source),
     })
-}
-
-fn base_defaults(config: &[u8]) -> ImageDefaults {
-    serde_json::from_slice::<crate::oci::ImageDocument>(config).ok().and_then(|document| document.config).unwrap_or_default()
 }
 
 /// What the container was created with, changed by the instructions. As in a Dockerfile, a new ENTRYPOINT takes the command
@@ -148,8 +150,13 @@ fn defaults(container: &record::Container, image: &ImageDefaults, instructions: 
 }
 
 /// The base's config document with what is new: fields that we do not know stay.
-fn document(base: &[u8], diff_id: Option<&Digest>, defaults: ImageDefaults, options: &CommitOptions, container: &record::Container) -> Vec<u8> {
-    let mut document: Value = serde_json::from_slice(base).unwrap_or_default();
+fn document(
+    mut document: Value,
+    diff_id: Option<&Digest>,
+    defaults: ImageDefaults,
+    options: &CommitOptions,
+    container: &record::Container,
+) -> Vec<u8> {
     if !document.is_object() {
         document = json!({});
     }
@@ -276,7 +283,8 @@ mod tests {
         let digest = Digest::of(b"layer");
         let options = CommitOptions { author: Some("me".into()), message: Some("why".into()), ..CommitOptions::default() };
         let read = |diff_id, options: &CommitOptions| -> Value {
-            serde_json::from_slice(&document(base, diff_id, ImageDefaults::default(), options, &container())).unwrap()
+            serde_json::from_slice(&document(serde_json::from_slice(base).unwrap(), diff_id, ImageDefaults::default(), options, &container()))
+                .unwrap()
         };
         let made = read(Some(&digest), &options);
         assert_eq!((&made["x"], &made["author"], made.get("container")), (&json!(1), &json!("me"), None));

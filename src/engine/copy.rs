@@ -12,6 +12,7 @@ mod volumes;
 
 use super::*;
 use crate::base::ErrorKind;
+use crate::image::{Limits, UnpackError};
 use crate::sys::file_owner::FileOwner;
 use pack::{Packer, lossy};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -53,8 +54,13 @@ enum CopyError {
     IsDirectory { path: String },
     #[error("\"{path}\" is not a directory")]
     NotDirectory { path: String },
-    #[error("\"{path}\" has an entry of a kind that is not supported: {kind}")]
-    EntryType { path: String, kind: String },
+    #[error("the archive is refused {place} entry \"{path}\"")]
+    Archive {
+        place: &'static str,
+        path: String,
+        #[source]
+        source: UnpackError,
+    },
     #[error("\"{path}\" is too deep")]
     TooDeep { path: String },
     #[error("\"{path}\" is on a file system of the kernel, which holds no files to copy")]
@@ -72,6 +78,19 @@ impl CopyError {
         CopyError::Io { operation, path: lossy(path), source: source.into() }
     }
 
+    /// What the reader of an archive says, `place` ("after") the entry `path`.
+    fn archive(error: UnpackError, place: &'static str, path: &[u8]) -> Self {
+        match error {
+            UnpackError::File { operation, path, source } => CopyError::Io { operation, path, source },
+            // A bound of the bytes comes as an error of the stream.
+            UnpackError::Read(source) => match source.downcast::<UnpackError>() {
+                Ok(source) => CopyError::Archive { place, path: lossy(path), source },
+                Err(source) => CopyError::Stream { operation: "read", source },
+            },
+            source => CopyError::Archive { place, path: lossy(path), source },
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             CopyError::Io { source, .. } => match source.kind() {
@@ -80,7 +99,7 @@ impl CopyError {
                 _ => ErrorKind::Internal,
             },
             CopyError::Stream { .. } | CopyError::Thread(_) => ErrorKind::Internal,
-            CopyError::Escapes { .. } | CopyError::EntryType { .. } | CopyError::TooDeep { .. } => ErrorKind::Invalid,
+            CopyError::Archive { .. } | CopyError::Escapes { .. } | CopyError::TooDeep { .. } => ErrorKind::Invalid,
             CopyError::IsDirectory { .. } | CopyError::NotDirectory { .. } => ErrorKind::Conflict,
             CopyError::KernelFiles { .. } | CopyError::Devices { .. } | CopyError::Reserved { .. } => ErrorKind::Unsupported,
             CopyError::Runtime(e) => e.kind(),
@@ -311,14 +330,19 @@ pub fn pack_trees(roots: &[(String, OwnedFd)], time: Option<i64>, out: &mut dyn 
 }
 
 /// Unpacks a tar beneath a directory (`ADD` of an archive): owners are kept, links lead within the directory at most.
-/// The latest time of an entry, in seconds since 1970; None: it has none.
+/// `limits` are those of an archive that is a stranger's. The latest time of an entry, in seconds since 1970; None: it has none.
 ///
 /// # Errors
 /// A malformed or hostile archive; what cannot be written.
-pub fn unpack_archive(directory: BorrowedFd<'_>, archive: &mut dyn Read) -> Result<Option<i64>> {
+pub fn unpack_archive(directory: BorrowedFd<'_>, archive: &mut dyn Read, limits: Option<Limits>) -> Result<Option<i64>> {
     let keep = |uid, gid| (uid, gid);
     let scope = Scope::InRoot { root: directory, base: Vec::new() };
-    Unpacker::new(scope, Owner::Keep(&keep)).unpack(archive).map_err(|e| e.about("unpack the archive"))
+    let unpacker = Unpacker::new(scope, Owner::Keep(&keep));
+    let unpacker = match limits {
+        Some(limits) => unpacker.bounded(limits),
+        None => unpacker,
+    };
+    unpacker.unpack(archive).map_err(|e| e.about("unpack the archive"))
 }
 
 fn unpack(side: &Side<'_>, into: &[u8], archive: &mut dyn Read, keep_ids: bool) -> std::result::Result<(), CopyError> {

@@ -4,7 +4,7 @@ use super::filter;
 use super::image::{parse_reference, same_repository};
 use super::*;
 use crate::image::{Found, PushOptions, Pushed, artifact, index};
-use crate::oci::{Document, ImageDocument, Platform};
+use crate::oci::{Document, Platform};
 use crate::state::sources::{ListMember, ManifestList};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -94,8 +94,7 @@ impl Engine {
                 let member = self.member_for(&reference.to_string(), &wanted)?;
                 view.image = member.ok_or_else(|| super::image::index::not_for(reference, index, &wanted))?;
             }
-            let document: ImageDocument = serde_json::from_slice(&view.image.config).unwrap_or_default();
-            let have = Platform::normalised(&document.os, &document.architecture, document.variant.as_deref());
+            let have = super::image::index::platform_of(&view.image)?;
             if have != wanted {
                 let message = format!("image {} is for {have}, not for {wanted}", reference.familiar());
                 return Err(Error::Invalid { message, hint: Some(format!("pull it with --platform {wanted} first")) });

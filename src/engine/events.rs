@@ -121,7 +121,8 @@ pub(in crate::engine) fn of_container(record: &Container, action: impl Into<Stri
 
 /// `name`: what it was called in the operation.
 pub(in crate::engine) fn of_image(image: &Image, action: &str, id: &str, name: &str) -> Event {
-    let document: crate::oci::ImageDocument = serde_json::from_slice(&image.config).unwrap_or_default();
+    // What was done is told also of an image that cannot be read.
+    let document = super::image::described(image).inspect_err(|error| tracing::warn!("{error}: its labels are not told")).unwrap_or_default();
     let attributes = document.config.and_then(|config| config.labels).unwrap_or_default();
     Event { attributes, ..Event::new(Kind::Image, action, id) }.with("name", name)
 }

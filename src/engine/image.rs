@@ -113,7 +113,7 @@ impl Engine {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub fn open_url(&self, url: &str) -> Result<crate::image::Download> {
-        Ok(crate::image::open_url(url, &self.cancel)?.body)
+        Ok(crate::image::open_url(url, &self.cancel, Some(self.registry.limits.source_size))?.body)
     }
 
     /// The id of the image that a name means for a platform; one that is for another is refused.
@@ -140,7 +140,6 @@ impl Engine {
         let until = filter::until(filters)?;
         let created = |key| -> Result<Vec<Timestamp>> { filter::values(filters, key).map(|name| Ok(self.image(name)?.image.created)).collect() };
         let (before, since) = (created("before")?, created("since")?);
-        let by_label = filters.iter().any(|(key, _)| key.starts_with("label"));
         let mut views = self.image_views()?;
         views.retain_mut(|view| {
             if dangling.is_some_and(|wanted| wanted != view.tags.is_empty()) || until.is_some_and(|t| view.image.created >= t) {
@@ -149,7 +148,7 @@ impl Engine {
             if before.iter().any(|t| view.image.created >= *t) || since.iter().any(|t| view.image.created <= *t) {
                 return false;
             }
-            if by_label && !filter::labels_match(filters, &labels_of(&view.image)) {
+            if !labels_match(filters, &view.image) {
                 return false;
             }
             // A pattern also hides the other names of the image.
@@ -230,7 +229,7 @@ impl Engine {
             let wanted = view.containers == 0
                 && (all || view.tags.is_empty())
                 && until.is_none_or(|t| view.image.created < t)
-                && filter::labels_match(filters, &labels_of(&view.image));
+                && labels_match(filters, &view.image);
             if !wanted {
                 continue;
             }
@@ -350,10 +349,31 @@ fn matches_reference(pattern: &str, name: &Reference) -> bool {
     [name.familiar(), name.familiar_name(), full, full_name].iter().any(|text| filter::glob(pattern, text))
 }
 
-fn labels_of(image: &Image) -> std::collections::BTreeMap<String, String> {
-    // A config that does not parse has no labels to match; `inspect` names the damage.
-    let document: ImageDocument = serde_json::from_slice(&image.config).unwrap_or_default();
-    document.config.and_then(|c| c.labels).unwrap_or_default()
+/// What the configuration of an image says.
+///
+/// # Errors
+/// It cannot be read: that is damage, and not an image without any setting.
+pub(in crate::engine) fn described(image: &Image) -> Result<ImageDocument> {
+    serde_json::from_slice(&image.config).map_err(|source| Error::Failed {
+        operation: format!("read the config of image {}", image.id),
+        kind: ErrorKind::Internal,
+        source: Box::new(source),
+    })
+}
+
+/// Whether the filters about labels let an image through. One whose labels cannot be read matches none of them, so that nothing
+/// is removed for what it lacks; without such filters it is an image like others.
+fn labels_match(filters: &Filters, image: &Image) -> bool {
+    if !filters.iter().any(|(key, _)| key.starts_with("label")) {
+        return true;
+    }
+    match described(image) {
+        Ok(document) => filter::labels_match(filters, &document.config.and_then(|config| config.labels).unwrap_or_default()),
+        Err(error) => {
+            tracing::warn!("{error}: it is left out, for its labels are not known");
+            false
+        }
+    }
 }
 
 /// The image's `Config` with Docker's zero values where it says nothing: scripts ask for `.Config.User` of every image.
@@ -377,7 +397,7 @@ pub(super) fn image_document(view: &ImageView, layers: &[record::Layer], layers_
         source: Box::new(source),
     };
     let raw: Value = serde_json::from_slice(&image.config).map_err(damaged)?;
-    let document: ImageDocument = serde_json::from_slice(&image.config).map_err(damaged)?;
+    let document = described(image)?;
     let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let directory = |l: &record::Layer| layers_dir.join(&l.dir).join("diff").to_string_lossy().into_owned();
     // Docker lists the topmost directory as UpperDir and the others, top first, as LowerDir.

@@ -1,6 +1,6 @@
 //! The settings of an engine: every section of the settings files, each read by the room that it belongs to.
 
-use super::{CniSettings, Defaults};
+use super::{CachePolicy, CniSettings, Defaults};
 use crate::base::settings::{self, Item, SettingsError, Table};
 use crate::image::{RegistryConfig, SettingsDraft};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct Settings {
     pub id_pool: Vec<(u32, u32)>,
     /// `[cni]`.
     pub cni: CniSettings,
+    /// `[build]`.
+    pub build: CachePolicy,
 }
 
 impl Settings {
@@ -32,12 +34,13 @@ impl Settings {
             return Ok(Settings::default());
         }
         let (mut registry, mut defaults) = (SettingsDraft::default(), Defaults::default());
-        let (mut id_pool, mut cni) = (Vec::new(), CniSettings::default());
+        let (mut id_pool, mut cni, mut build) = (Vec::new(), CniSettings::default(), CachePolicy::default());
         for source in &sources {
             let mut table = source.table()?;
             registry.read(&mut table)?;
             defaults.read(&mut table)?;
             cni.read(&mut table)?;
+            build.read(&mut table)?;
             if let Some(mut section) = table.table("userns")? {
                 if let Some(pool) = section.texts("pool")? {
                     id_pool = pool.iter().map(|item| range(&section, item)).collect::<Result<_, _>>()?;
@@ -46,7 +49,7 @@ impl Settings {
             }
             table.finish()?;
         }
-        Ok(Settings { id_pool, cni, defaults, registry: registry.finish()?, files: sources.into_iter().map(|source| source.path).collect() })
+        Ok(Settings { id_pool, cni, build, defaults, registry: registry.finish()?, files: sources.into_iter().map(|source| source.path).collect() })
     }
 }
 

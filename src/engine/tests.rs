@@ -1,4 +1,6 @@
 //! The use cases against a real database and real files, without a running container.
+mod build_cache;
+
 use super::*;
 use crate::base::{ContainerId, ErrorKind, Roots};
 use crate::state::Db;
@@ -33,6 +35,7 @@ impl Bed {
                 cni: CniSettings::default(),
                 notify_socket: None,
                 cancel: crate::base::Cancel::default(),
+                cache_policy: CachePolicy::default(),
             },
         }
     }
@@ -189,6 +192,25 @@ fn images_are_found_tagged_and_removed_by_dockers_rules() {
     // Prune: the dangling one; with all, nothing that a container uses.
     assert_eq!(engine.prune_images(false, &[]).unwrap().deleted.len(), 1);
     assert!(engine.prune_images(true, &[]).unwrap().deleted.is_empty());
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_not_taken_for_one_without_labels() {
+    let bed = Bed::new();
+    let (fine, damaged) = (bed.image(1, &["a"], &["fine"]), bed.image(2, &["b"], &["damaged"]));
+    let mut image = bed.engine.db.image(&damaged).unwrap().unwrap();
+    image.config = b"{".to_vec();
+    bed.engine.db.write(false, |tx| tx.put_image(&image)).unwrap();
+    let listed =
+        |pairs: &[(&str, &str)]| -> Vec<String> { bed.engine.images(&filters(pairs)).unwrap().into_iter().map(|view| view.image.id).collect() };
+    assert_eq!(listed(&[]), [damaged.clone(), fine.clone()]);
+    assert_eq!(listed(&[("label", "a=1")]), std::slice::from_ref(&fine));
+    assert_eq!(listed(&[("label!", "keep")]), [fine]);
+    // What says that it may go only for want of a label stays.
+    bed.engine.prune_images(true, &filters(&[("label!", "keep")])).unwrap();
+    assert_eq!(listed(&[]), [damaged]);
+    let platform = bed.engine.inspect_image("damaged").unwrap_err();
+    assert!(platform.to_string().contains("read the config of image"), "{platform}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use super::content::{self, LayerDir};
 use super::durable::Behind;
 use super::lock::Lock;
-use super::{Error, commit, garbage, layer};
+use super::{Error, Limits, commit, garbage, layer};
 use crate::base::fs;
 use crate::base::{Cancel, Roots};
 use crate::oci::{Digest, chain_ids, media};
@@ -63,10 +63,10 @@ impl Draft {
     /// Nothing is mounted on it any more: its layer on top of `below` (chain ids, base first).
     ///
     /// # Errors
-    /// What was written cannot be in a layer, or cannot be read.
-    pub fn seal(self, below: &[String], db: &Db) -> Result<Sealed, Error> {
+    /// What was written cannot be in a layer, or cannot be read, or has too many holes.
+    pub fn seal(self, below: &[String], db: &Db, limits: &Limits) -> Result<Sealed, Error> {
         fs::remove_tree(&self.work)?;
-        let (diff_id, unpacked) = layer::describe(&self.dir.diff()).map_err(Error::Seal)?;
+        let (diff_id, unpacked) = layer::describe(&self.dir.diff(), limits.holes).map_err(Error::Seal)?;
         let mut diff_ids = Vec::with_capacity(below.len() + 1);
         for row in db.layers(below)? {
             diff_ids.push(row.diff_id.parse().map_err(|_| Error::Vanished(row.chain_id.clone()))?);

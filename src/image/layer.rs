@@ -7,6 +7,7 @@
 mod changes;
 pub mod fixup;
 mod follow;
+mod holes;
 pub mod split;
 pub mod tar;
 #[cfg(test)]
@@ -16,8 +17,10 @@ mod xattr;
 
 pub use changes::describe;
 pub use fixup::{Fixups, apply as apply_fixups};
+pub use holes::{Holes, free_of};
 pub use tree::unpack;
 
+use crate::base::ByteSize;
 use std::io;
 
 /// Most entries of one layer.
@@ -40,6 +43,14 @@ pub enum UnpackError {
     Malformed(String),
     #[error("{what} exceeds the limit of {limit}")]
     Limit { what: &'static str, limit: u64 },
+    #[error("it expands to more than {limit} bytes ({key} in [image.limits] of the settings)")]
+    Expansion { limit: u64, key: &'static str },
+    /// All numbers are bytes.
+    #[error(
+        "\"{path}\" is {} long with {} of data, and a layer has the holes as zeros: {} of them are more than {}",
+        ByteSize(*size).decimal(), ByteSize(*stored).decimal(), ByteSize(*holes).decimal(), most_holes(*most, *set)
+    )]
+    Sparse { path: String, size: u64, stored: u64, holes: u64, most: u64, set: bool },
     #[error("entry \"{path}\" is refused: {why}")]
     Refused { path: String, why: &'static str },
     #[error("cannot {operation} \"{path}\" of the layer")]
@@ -61,6 +72,15 @@ pub struct Unpacked {
     pub entries: u64,
     /// What can be finished only when the layers below are there.
     pub fixups: Fixups,
+}
+
+fn most_holes(most: u64, set: bool) -> String {
+    let most = ByteSize(most).decimal();
+    if set {
+        format!("the limit of {most} (image.limits.max_layer_holes in the settings)")
+    } else {
+        format!("the {most} that are free on this disk (image.limits.max_layer_holes in the settings allows more)")
+    }
 }
 
 /// A path as it may be shown: control characters escaped.

@@ -21,6 +21,11 @@ pub struct Limits {
     pub expansion_ratio: u64,
     /// … plus this many bytes, before it is taken for a bomb.
     pub expansion_allowance: u64,
+    /// Most bytes of holes in the files of one layer or archive: a tar has them as zeros. None: as many as could be written to
+    /// the disk.
+    pub holes: Option<u64>,
+    /// Most bytes of one file that is fetched by its URL: of `ADD`, of a context, of `import`.
+    pub source_size: u64,
 }
 
 impl Default for Limits {
@@ -33,6 +38,8 @@ impl Default for Limits {
             expansion_ratio: 100,
             // Long runs of zeros (databases, disk images) compress a thousandfold.
             expansion_allowance: 64 << 30,
+            holes: None,
+            source_size: 64 << 30,
         }
     }
 }
@@ -46,14 +53,16 @@ impl Limits {
         if let Some(layers) = table.integer("max_layers", 1..=LAYER_LIMIT as u64)? {
             self.layers = usize::try_from(layers).unwrap_or(LAYER_LIMIT);
         }
-        let sizes: [(&'static str, &mut u64); 3] = [
+        let sizes: [(&'static str, &mut u64); 4] = [
             ("max_download_size", &mut self.download_size),
             ("max_layer_size", &mut self.layer_size),
             ("expansion_allowance", &mut self.expansion_allowance),
+            ("max_source_size", &mut self.source_size),
         ];
         for (key, value) in sizes {
             *value = table.size(key)?.unwrap_or(*value);
         }
+        self.holes = table.size("max_layer_holes")?.or(self.holes);
         self.entries = table.integer("max_entries", 1..=u64::from(u32::MAX))?.unwrap_or(self.entries);
         self.expansion_ratio = table.integer("max_expansion_ratio", 1..=1_000_000)?.unwrap_or(self.expansion_ratio);
         table.finish()
@@ -81,7 +90,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Most uncompressed bytes of a layer with this many compressed ones, and the key that says so.
+    /// Most uncompressed bytes of a layer or archive with this many compressed ones, and the key that says so.
     pub fn uncompressed(&self, compressed: u64) -> (u64, &'static str) {
         let by_ratio = compressed.saturating_mul(self.expansion_ratio).saturating_add(self.expansion_allowance);
         if self.layer_size < by_ratio { (self.layer_size, "max_layer_size") } else { (by_ratio, "max_expansion_ratio and expansion_allowance") }
@@ -109,15 +118,16 @@ mod tests {
     fn errors_name_the_key() {
         let mut limits = Limits::default();
         limits.check("a", &layers(&[u64::MAX, u64::MAX])).unwrap();
-        let source =
-            Source::of("max_layers=2\nmax_download_size='1k'\nmax_layer_size=10\nmax_entries=5\nmax_expansion_ratio=2\nexpansion_allowance=3");
+        let source = Source::of(
+            "max_layers=2\nmax_download_size='1k'\nmax_layer_size=10\nmax_entries=5\nmax_expansion_ratio=2\nexpansion_allowance=3\nmax_layer_holes='1k'\nmax_source_size=7",
+        );
         limits.read(source.table().unwrap()).unwrap();
         for (sizes, key) in [(&[1, 1, 1][..], "max_layers"), (&[1000, 25], "max_download_size")] {
             let text = limits.check("a", &layers(sizes)).unwrap_err().to_string();
             assert!(text.contains(&format!("image.limits.{key}")), "{text}");
         }
         limits.check("a", &layers(&[1000, 24])).unwrap();
-        assert_eq!(limits.entries, 5);
+        assert_eq!((limits.entries, limits.holes, limits.source_size), (5, Some(1024), 7));
         assert_eq!(limits.uncompressed(2), (7, "max_expansion_ratio and expansion_allowance"));
         assert_eq!(limits.uncompressed(100), (10, "max_layer_size"));
     }

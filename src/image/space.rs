@@ -1,17 +1,28 @@
 //! Room on the disk: asked for before a pull, explained after a write that found none.
 
+use super::layer::free_of;
 use super::{Error, content};
 use crate::base::Roots;
 use crate::base::fs::Context;
 use crate::oci::{Descriptor, media};
 use std::error::Error as StdError;
+use std::path::Path;
 
 /// Bytes that this process may still write below the data root.
 fn free(roots: &Roots) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(&roots.data).on("ask for the free space of", &roots.data)?;
-    // The reserve of the file system is root's to use (mke2fs -m).
-    let blocks = if rustix::process::geteuid().is_root() { stat.f_bfree } else { stat.f_bavail };
-    Ok(blocks.saturating_mul(stat.f_frsize))
+    Ok(free_of(&rustix::fs::statvfs(&roots.data).on("ask for the free space of", &roots.data)?))
+}
+
+/// Refuses to begin when so many bytes do not fit beneath a directory.
+///
+/// # Errors
+/// [`Error::DiskFull`], or the file system cannot be asked.
+pub fn require_bytes(directory: &Path, what: &str, needed: u64) -> Result<(), Error> {
+    let free = free_of(&rustix::fs::statvfs(directory).on("ask for the free space of", directory)?);
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::DiskFull { what: what.to_owned(), path: directory.to_owned(), needed: Some(needed), free, source: None })
 }
 
 /// The least that a layer takes once unpacked: its files are at least as large as they are compressed. Of a tar
@@ -101,5 +112,8 @@ mod tests {
             Err(Error::DiskFull { needed, .. }) => assert_eq!(needed, Some(1 << 61)),
             other => panic!("{other:?}"),
         }
+        assert!(require_bytes(Path::new("/"), "x", 1).is_ok());
+        let text = require_bytes(Path::new("/"), "http://a/x", 1 << 60).unwrap_err().to_string();
+        assert!(text.starts_with("not enough space for http://a/x: / has "), "{text}");
     }
 }

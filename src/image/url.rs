@@ -22,6 +22,9 @@ const QUEUE: usize = 32;
 pub struct Download {
     pieces: Receiver<io::Result<Bytes>>,
     current: Bytes,
+    /// Bytes received, and the most that are taken.
+    received: u64,
+    limit: Option<u64>,
     cancel: Cancel,
     /// Wakes the thread when it is cancelled.
     _watch: Watch,
@@ -32,6 +35,8 @@ pub struct Answer {
     /// 304: what the request's conditions describe is still so; there is no body.
     pub unchanged: bool,
     headers: reqwest::header::HeaderMap,
+    /// Bytes of the body, if the server announced them.
+    pub length: Option<u64>,
     pub body: Download,
 }
 
@@ -46,14 +51,15 @@ impl Answer {
 struct Head {
     unchanged: bool,
     headers: reqwest::header::HeaderMap,
+    length: Option<u64>,
 }
 
 /// Asks for a URL and returns the answer once the server has answered with success.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; the server cannot be reached or refuses.
-pub fn open(url: &str, cancel: &Cancel) -> Result<Answer, Error> {
-    let answer = ask(url, &[], cancel)?;
+/// [`Error::Cancelled`]; the server cannot be reached or refuses, or announces more than `limit`.
+pub fn open(url: &str, cancel: &Cancel, limit: Option<u64>) -> Result<Answer, Error> {
+    let answer = ask(url, &[], cancel, limit)?;
     tracing::debug!(
         "a download of type {} and {} bytes",
         answer.header("content-type").unwrap_or("?"),
@@ -77,11 +83,12 @@ fn shown(url: &str) -> String {
     if parsed.password().is_some() && parsed.set_password(Some("***")).is_ok() { parsed.into() } else { url.to_owned() }
 }
 
-/// Asks for a URL with these headers besides our own.
+/// Asks for a URL with these headers besides our own. At most `limit` bytes are taken of its body
+/// (`image.limits.max_source_size`). The head of an answer is bounded by hyper: 100 fields in 400 KiB, or 16 KiB in HTTP/2.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; the server cannot be reached or refuses; a header is malformed.
-pub fn ask(url: &str, headers: &[(String, String)], cancel: &Cancel) -> Result<Answer, Error> {
+/// [`Error::Cancelled`]; the server cannot be reached or refuses, or announces more than `limit`; a header is malformed.
+pub fn ask(url: &str, headers: &[(String, String)], cancel: &Cancel, limit: Option<u64>) -> Result<Answer, Error> {
     // A second call only says that it is set already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let (to, pieces) = channel(QUEUE);
@@ -115,9 +122,14 @@ pub fn ask(url: &str, headers: &[(String, String)], cancel: &Cancel) -> Result<A
     });
     thread.map_err(|e| Error::Start { what: "the download", source: Box::new(e) })?;
     match told.recv() {
-        Ok(Ok(Head { unchanged, headers })) => {
-            let body = Download { pieces, current: Bytes::new(), cancel: cancel.clone(), _watch: watch };
-            Ok(Answer { unchanged, headers, body })
+        Ok(Ok(Head { unchanged, headers, length })) => {
+            if let (Some(actual), Some(limit)) = (length, limit)
+                && actual > limit
+            {
+                return Err(Error::Limit { subject: shown, what: "bytes", actual, limit, key: "max_source_size" });
+            }
+            let body = Download { pieces, current: Bytes::new(), received: 0, limit, cancel: cancel.clone(), _watch: watch };
+            Ok(Answer { unchanged, headers, length, body })
         }
         Ok(Err(e)) => Err(refused(e)),
         Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
@@ -153,7 +165,8 @@ async fn fetch(
         let answer = io::Error::other(format!("it answered {}, which leads nowhere", response.status()));
         return drop(tell.send(Err(answer)));
     }
-    let head = Head { unchanged, headers: std::mem::take(response.headers_mut()) };
+    let length = response.content_length().filter(|_| !unchanged);
+    let head = Head { unchanged, length, headers: std::mem::take(response.headers_mut()) };
     if tell.send(Ok(head)).is_err() {
         return;
     }
@@ -176,7 +189,14 @@ impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
+                Some(piece) => {
+                    self.current = piece?;
+                    self.received = self.received.saturating_add(self.current.len() as u64);
+                    if let Some(limit) = self.limit.filter(|limit| self.received > *limit) {
+                        let why = format!("it sends more than {limit} bytes (image.limits.max_source_size in the settings)");
+                        return Err(io::Error::other(why));
+                    }
+                }
                 // Its thread has stopped somewhere: this is not the end of the file.
                 None if self.cancel.is_cancelled() => return Err(io::Error::other("it was cancelled")),
                 None => return Ok(0),

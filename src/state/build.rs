@@ -20,6 +20,8 @@ pub struct CacheRecord {
     pub created: Timestamp,
     pub used: Timestamp,
     pub uses: u64,
+    /// Bytes of what is not a layer: those of a layer are in its own record.
+    pub size: u64,
 }
 
 /// What a record stands for, in BuildKit's words.
@@ -29,6 +31,10 @@ pub enum CacheKind {
     Regular,
     /// The directory of a cache mount.
     Mount,
+    /// A file that an ADD has fetched.
+    Download,
+    /// Digests of files of contexts: no record, but known by its place.
+    Digests,
 }
 
 impl CacheKind {
@@ -36,15 +42,17 @@ impl CacheKind {
         match self {
             CacheKind::Regular => "regular",
             CacheKind::Mount => "exec.cachemount",
+            CacheKind::Download => "source.http",
+            CacheKind::Digests => "internal",
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        [CacheKind::Regular, CacheKind::Mount].into_iter().find(|kind| kind.name() == name)
+        [CacheKind::Regular, CacheKind::Mount, CacheKind::Download, CacheKind::Digests].into_iter().find(|kind| kind.name() == name)
     }
 }
 
-const COLUMNS: &str = "key, chain_id, kind, description, created, used, uses";
+const COLUMNS: &str = "key, chain_id, kind, description, created, used, uses, size";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
     let kind: String = row.get(2)?;
@@ -57,6 +65,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
         created: Timestamp::from_nanos(row.get(4)?),
         used: Timestamp::from_nanos(row.get(5)?),
         uses: uses.unsigned_abs(),
+        size: row.get::<_, i64>(7)?.unsigned_abs(),
     })
 }
 
@@ -86,6 +95,20 @@ impl Db {
     }
 }
 
+impl Db {
+    /// Bytes of what the cache holds alone, as its records say.
+    ///
+    /// # Errors
+    /// Why the database cannot be read.
+    pub fn cache_size(&self) -> Result<u64, Error> {
+        let sql = "SELECT COALESCE(SUM(CASE WHEN c.chain_id IS NULL THEN c.size ELSE json_extract(l.document, '$.size') END), 0) FROM build_cache c \
+             LEFT JOIN layers l ON l.chain_id = c.chain_id \
+             WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = c.chain_id)";
+        let sum = one(self, || "the size of the build cache".to_owned(), sql, [], |row| row.get::<_, i64>(0))?;
+        Ok(sum.unwrap_or(0).unsigned_abs())
+    }
+}
+
 impl Tx<'_> {
     /// Writes down a result; one with the same key is replaced.
     ///
@@ -94,7 +117,7 @@ impl Tx<'_> {
     pub fn put_cache(&self, record: &CacheRecord) -> Result<(), Error> {
         self.run(
             || "write to the build cache".to_owned(),
-            &format!("INSERT OR REPLACE INTO build_cache ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+            &format!("INSERT OR REPLACE INTO build_cache ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
             (
                 &record.key,
                 &record.chain_id,
@@ -103,6 +126,7 @@ impl Tx<'_> {
                 record.created.nanos(),
                 record.used.nanos(),
                 i64::try_from(record.uses).unwrap_or(i64::MAX),
+                i64::try_from(record.size).unwrap_or(i64::MAX),
             ),
         )
         .map(drop)
@@ -115,6 +139,15 @@ impl Tx<'_> {
     pub fn use_cache(&self, key: &str, now: Timestamp) -> Result<bool, Error> {
         let sql = "UPDATE build_cache SET used=?2, uses=uses+1 WHERE key=?1";
         Ok(self.run(|| "note a use of the build cache".to_owned(), sql, (key, now.nanos()))? == 1)
+    }
+
+    /// What a directory or file takes now.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn size_cache(&self, key: &str, size: u64) -> Result<(), Error> {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.run(|| "note a size of the build cache".to_owned(), "UPDATE build_cache SET size=?2 WHERE key=?1", (key, size)).map(drop)
     }
 
     /// # Errors

@@ -232,6 +232,10 @@ BEGIN DELETE FROM indexes WHERE name = NEW.reference; END;
 CREATE TRIGGER index_members_go AFTER DELETE ON indexes
 BEGIN DELETE FROM index_members WHERE name = OLD.name; END;
 ",
+    r"
+-- What the directories and downloads of builds take, so that nobody has to walk them.
+ALTER TABLE build_cache ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The schema this build reads and writes.

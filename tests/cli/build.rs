@@ -86,6 +86,10 @@ fn what_is_unchanged_is_not_done_again() {
     let after = lab.shell("cat /one /two");
     assert!(after.lines().next() == before.lines().next() && after != before, "{before} {after}");
     assert_eq!(lab.cached(&["--no-cache"]), 0);
+    // Within its limits nothing goes.
+    for limit in ["--keep-storage=1g", "--max-used-space=1g", "--min-free-space=1"] {
+        assert_eq!(lab.0.rcon(&["builder", "prune", "-af", limit]).ok(), "Total:\t0B", "{limit}");
+    }
     // What an image shares stays with -a only.
     lab.0.rcon(&["builder", "prune", "-af"]).ok();
     assert_eq!(lab.cached(&[]), 0);

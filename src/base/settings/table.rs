@@ -4,7 +4,7 @@
 //! nobody asked for: a mistyped key is never a setting that silently does nothing.
 
 use super::{SettingsError, Source};
-use crate::base::{ByteSize, nearest};
+use crate::base::{ByteSize, Space, nearest};
 use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -98,6 +98,21 @@ impl<'a> Table<'a> {
             _ => return Err(self.mismatch(key, &value, "a size such as \"64GiB\"")),
         };
         text.parse::<ByteSize>().map(|size| Some(size.0)).map_err(|why| self.wrong_value(key, &item, why))
+    }
+
+    /// A size in bytes, or a share of a disk (`"20%"`).
+    ///
+    /// # Errors
+    /// Neither of them.
+    pub fn space(&mut self, key: &'static str) -> Result<Option<Space>, SettingsError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let item = Item { value: (), at: value.span().start };
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+            _ => return Err(self.mismatch(key, &value, "a size such as \"64GiB\" or a share such as \"20%\"")),
+        };
+        text.parse().map(Some).map_err(|why: String| self.wrong_value(key, &item, why))
     }
 
     /// # Errors

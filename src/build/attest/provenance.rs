@@ -108,9 +108,15 @@ pub struct Invocation<'a> {
     pub dockerfile: (&'a str, &'a [u8]),
     /// Of a context that is a repository.
     pub commit: Option<&'a str>,
+    /// None with SOURCE_DATE_EPOCH.
+    pub call: Option<Call>,
+}
+
+/// What tells one call of the builder from another with the same sources.
+pub struct Call {
+    pub id: String,
     pub began: Timestamp,
     pub ended: Timestamp,
-    pub id: String,
 }
 
 impl Invocation<'_> {
@@ -165,12 +171,14 @@ pub fn predicate(wanted: &Provenance, finished: &Finished, materials: &Materials
     }
     let mut internal = json!({ "builderPlatform": Platform::host().to_string(), "targetPlatform": finished.platform.to_string() });
     let mut metadata = json!({
-        "invocationId": invocation.id,
-        "startedOn": invocation.began.to_string(),
-        "finishedOn": invocation.ended.to_string(),
         "buildkit_completeness": { "request": wanted.max, "resolvedDependencies": false },
-        "buildkit_reproducible": false,
+        "buildkit_reproducible": wanted.reproducible,
     });
+    if let Some(call) = &invocation.call {
+        metadata["invocationId"] = json!(call.id);
+        metadata["startedOn"] = json!(call.began.to_string());
+        metadata["finishedOn"] = json!(call.ended.to_string());
+    }
     if wanted.max {
         let steps: Vec<&String> = finished.history.entries.iter().map(|entry| &entry.created_by).collect();
         internal["buildConfig"] = json!({ "steps": steps });
@@ -210,9 +218,7 @@ mod tests {
             request: &request,
             dockerfile: ("Dockerfile", b"FROM scratch\n"),
             commit: Some(&commit),
-            began: Timestamp::NEVER,
-            ended: Timestamp::NEVER,
-            id: "1".to_owned(),
+            call: Some(Call { id: "1".to_owned(), began: Timestamp::NEVER, ended: Timestamp::NEVER }),
         };
         let finished = Finished {
             layers: Vec::new(),
@@ -223,7 +229,7 @@ mod tests {
         let materials = Materials::default();
         materials.file("https://hunter2@files.example/f", &Digest::of(b"f"));
         let min = predicate(&Provenance::default(), &finished, &materials, &invocation);
-        let max = predicate(&Provenance { max: true, builder: None }, &finished, &materials, &invocation);
+        let max = predicate(&Provenance { max: true, ..Provenance::default() }, &finished, &materials, &invocation);
         for text in [min.to_string(), max.to_string()] {
             assert!(!text.contains("hunter2"), "{text}");
         }
@@ -232,6 +238,16 @@ mod tests {
         assert_eq!(parameters["request"]["args"]["build-arg:VERSION"], "7");
         assert_eq!(parameters["request"]["secrets"][0]["id"], "key");
         assert_eq!(parameters["configSource"]["digest"]["sha1"], commit);
+        assert_eq!(
+            (&max["runDetails"]["metadata"]["invocationId"], &max["runDetails"]["metadata"]["buildkit_reproducible"]),
+            (&json!("1"), &json!(false))
+        );
+        let timeless = Invocation { call: None, ..invocation };
+        let wanted = Provenance { reproducible: true, ..Provenance::default() };
+        let metadata = &predicate(&wanted, &finished, &Materials::default(), &timeless)["runDetails"]["metadata"];
+        let keys: Vec<&String> = metadata.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["buildkit_completeness", "buildkit_reproducible"], "nothing that another call would have otherwise");
+        assert_eq!(metadata["buildkit_reproducible"], true);
         let materials = max["buildDefinition"]["resolvedDependencies"].as_array().unwrap();
         assert_eq!(materials.len(), 2);
         assert!(materials.iter().any(|material| material["digest"]["sha256"] == Digest::of(b"f").hex()));

@@ -4,6 +4,7 @@
 
 use super::packages::{Found, Kind, Package};
 use crate::base::Timestamp;
+use crate::build::error::{Error, Result};
 use crate::oci::{Digest, ImageDocument};
 use serde_json::{Value, json};
 
@@ -20,7 +21,10 @@ pub struct Subject<'a> {
 }
 
 /// The document.
-pub fn document(subject: &Subject<'_>, found: &Found) -> Value {
+///
+/// # Errors
+/// The configuration cannot be read.
+pub fn document(subject: &Subject<'_>, found: &Found) -> Result<Value> {
     let mut packages = vec![json!({
         "SPDXID": IMAGE,
         "name": subject.name,
@@ -45,22 +49,23 @@ pub fn document(subject: &Subject<'_>, found: &Found) -> Value {
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": subject.name,
         "documentNamespace": format!("https://spdx.org/spdxdocs/{name}-{}", subject.id.hex()),
-        "creationInfo": { "created": created(subject.config), "creators": [concat!("Tool: rcon-", env!("CARGO_PKG_VERSION"))] },
+        "creationInfo": { "created": created(subject.config)?, "creators": [concat!("Tool: rcon-", env!("CARGO_PKG_VERSION"))] },
         "packages": packages,
         "relationships": relations,
     });
     if !found.unread.is_empty() {
         document["comment"] = json!(format!("not listed: {}", found.unread.join("; ")));
     }
-    document
+    Ok(document)
 }
 
 /// The time of the image in whole seconds, as SPDX wants it.
-fn created(config: &[u8]) -> String {
-    let document: ImageDocument = serde_json::from_slice(config).unwrap_or_default();
+fn created(config: &[u8]) -> Result<String> {
+    let document: ImageDocument =
+        serde_json::from_slice(config).map_err(|e| Error::invalid(format!("the configuration of the image cannot be read: {e}")))?;
     let created = document.created.as_deref().and_then(Timestamp::parse_rfc3339).unwrap_or(Timestamp::NEVER);
     let text = if created.is_never() { "1970-01-01T00:00:00Z".to_owned() } else { created.to_string() };
-    format!("{}Z", text.get(..19).unwrap_or("1970-01-01T00:00:00"))
+    Ok(format!("{}Z", text.get(..19).unwrap_or("1970-01-01T00:00:00")))
 }
 
 /// Letters, digits, points and dashes are all that an id may have; what they leave out is in the digest.
@@ -186,8 +191,10 @@ mod tests {
         let config = br#"{"created":"2024-05-06T07:08:09.123456789Z"}"#;
         let id = Digest::of(config);
         let subject = Subject { name: "docker.io/library/x:1".to_owned(), id: &id, config };
-        let made = document(&subject, &found);
-        assert_eq!(made, document(&subject, &found));
+        let made = document(&subject, &found).unwrap();
+        assert_eq!(made, document(&subject, &found).unwrap());
+        let unreadable = Subject { name: String::new(), id: &id, config: b"{" };
+        assert!(document(&unreadable, &found).unwrap_err().to_string().contains("cannot be read"));
         assert_eq!(made["creationInfo"]["created"], "2024-05-06T07:08:09Z");
         let packages = made["packages"].as_array().unwrap();
         let relations = made["relationships"].as_array().unwrap();

@@ -10,6 +10,9 @@ use super::source::{Fault, Source, Span};
 use super::words::{Array, Flag, Word, blank_separated, flags, json, quoted};
 use crate::base::{go_duration, nearest};
 
+/// Most sources of one COPY or ADD: each is looked for, and may be a directory that is walked again.
+const SOURCE_LIMIT: usize = 10_000;
+
 pub const KEYWORDS: [&str; 18] = [
     "ADD",
     "ARG",
@@ -307,6 +310,11 @@ impl<'l> Parts<'l> {
         };
         if !array && Heredoc::opened(&destination.text).is_some() {
             return Err(self.fault(destination.span, "a here-document cannot be the destination"));
+        }
+        if let Some(more) = words.get(SOURCE_LIMIT) {
+            return Err(self
+                .fault(more.span, format!("more than {SOURCE_LIMIT} sources in one instruction"))
+                .hint("name the directory that they are in"));
         }
         let mut heredocs = self.logical.heredocs.iter();
         let origin = |word: Word| match Heredoc::opened(&word.text).filter(|_| !array).and_then(|_| heredocs.next()) {

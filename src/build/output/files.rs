@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
+/// Links followed one after another (as many as the kernel follows).
+const LINK_LIMIT: usize = 40;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Delivery<'_> {
@@ -53,7 +55,7 @@ fn copy(tree: OwnedFd, directory: &Path, time: Option<i64>) -> Result<()> {
     let (mut sender, receiver) = UnixStream::pair().on("make", Path::new("a socket"))?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || pack_trees(&[(String::new(), tree)], time, &mut sender));
-        let unpacked = unpack_archive(target.as_fd(), &mut BufReader::with_capacity(PIECE, &receiver));
+        let unpacked = unpack_archive(target.as_fd(), &mut BufReader::with_capacity(PIECE, &receiver), None);
         drop(receiver);
         // Whoever unpacks knows the cause if it goes away first.
         unpacked?;
@@ -140,8 +142,8 @@ fn remove_beneath(ours: &[BorrowedFd<'_>], target: BorrowedFd<'_>, path: &Path) 
 /// What `write` says; the file cannot be made.
 pub fn to_destination(to: &Destination, out: &mut (dyn Write + Send), write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Destination::File(path) = to else { return write(out) };
-    // Devices and pipes are written to; a link is followed to the file that is replaced.
-    let path: PathBuf = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    // Devices and pipes are written to.
+    let path = followed(path)?;
     if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
         let mut node = std::fs::File::options().write(true).open(&path).on("open", &path)?;
         return write(&mut node);
@@ -150,6 +152,17 @@ pub fn to_destination(to: &Destination, out: &mut (dyn Write + Send), write: &mu
     write(staged.file())?;
     crate::base::failpoint::hit("build.output.before_name").on("name", &path)?;
     Ok(staged.commit()?)
+}
+
+/// Where the user's own links lead, also one that leads to no file yet: docker writes through them (os.Create), so a link is
+/// not replaced, but the file that it names is made as a whole beside its place.
+fn followed(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINK_LIMIT {
+        let Ok(target) = std::fs::read_link(&path) else { return Ok(path) };
+        path = path.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    Err(rustix::io::Errno::LOOP).on("follow the link", &path).map_err(Error::from)
 }
 
 #[cfg(test)]
@@ -185,6 +198,30 @@ mod tests {
         std::fs::create_dir_all(base.join("split/linux_arm64")).unwrap();
         remove_others(&[("linux_amd64".to_owned(), open(&tree))], &base.join("split")).unwrap();
         assert_eq!((names(&base.join("split")).as_str(), names(&base.join("split/linux_amd64/a")).as_str()), ("linux_amd64", ""));
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn links_of_the_user_are_written_through() {
+        let base = std::env::temp_dir().join(format!("rcon-dest-{}", crate::base::random_hex(8)));
+        std::fs::create_dir_all(base.join("far")).unwrap();
+        std::fs::write(base.join("far/old"), "old").unwrap();
+        for (name, target) in [("there", "far/old"), ("dangling", "far/new"), ("twice", "dangling"), ("lost", "none/x"), ("circle", "circle")] {
+            std::os::unix::fs::symlink(target, base.join(name)).unwrap();
+        }
+        let write = |name: &str| {
+            let to = Destination::File(base.join(name));
+            to_destination(&to, &mut Vec::new(), &mut |out| Ok(out.write_all(name.as_bytes()).on("write", Path::new(name))?))
+        };
+        for (name, file) in [("there", "far/old"), ("dangling", "far/new"), ("twice", "far/new")] {
+            write(name).unwrap();
+            assert_eq!(std::fs::read_to_string(base.join(file)).unwrap(), name);
+        }
+        assert!(write("lost").is_err() && write("circle").is_err());
+        for name in ["there", "dangling", "twice", "lost", "circle"] {
+            assert!(std::fs::symlink_metadata(base.join(name)).unwrap().is_symlink(), "{name}");
+        }
+        assert_eq!(std::fs::read_dir(base.join("far")).unwrap().count(), 2);
         std::fs::remove_dir_all(base).unwrap();
     }
 

@@ -9,6 +9,7 @@ use super::place::{Place, own};
 use super::{Entry, Error, Result, Selected, Source, archive, join, owner, shown, split};
 use crate::base::rooted;
 use crate::build::context::clean;
+use crate::image::Limits;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -46,10 +47,11 @@ pub struct Target<'a> {
 /// # Errors
 /// What conflicts with what is there, an unknown owner, a source that changed, what cannot be written.
 pub fn apply(selected: &Selected, target: &Target<'_>) -> Result<()> {
-    place(selected, target, false)
+    place(selected, target, None)
 }
 
-pub(super) fn place(selected: &Selected, target: &Target<'_>, unpack: bool) -> Result<()> {
+/// `unpack`: archives are unpacked, and may come to that much.
+pub(super) fn place(selected: &Selected, target: &Target<'_>, unpack: Option<Limits>) -> Result<()> {
     let owner = target.chown.map(|text| owner::resolve(text, target.accounts)).transpose()?;
     let in_root = Place { root: target.root, owner: owner.unwrap_or((0, 0)) };
     let path = clean(&[b"/", target.destination].concat())[1..].to_vec();
@@ -60,8 +62,10 @@ pub(super) fn place(selected: &Selected, target: &Target<'_>, unpack: bool) -> R
         return Err(Error::Several { path: shown(target.destination) });
     }
     for source in &selected.sources {
-        if unpack && archive::is_archive(source)? {
-            archive::unpack(source, &in_root.directory(&path)?)?;
+        if let Some(limits) = unpack
+            && archive::is_archive(source)?
+        {
+            archive::unpack(source, &in_root.directory(&path)?, limits)?;
             continue;
         }
         let described = Described { owner, chmod: target.chmod };

@@ -5,7 +5,7 @@
 
 use super::digest::open_file;
 use super::{Error, Result, Selected, Source, Target, apply, shown};
-use crate::image::decompressor;
+use crate::image::{Limits, bounded, decompressor};
 use rustix::fs::FileType;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -19,8 +19,8 @@ const BLOCK: usize = 512;
 ///
 /// # Errors
 /// As [`super::apply`]; an archive that is malformed beyond its beginning or leads out of the destination.
-pub fn add(selected: &Selected, target: &Target<'_>) -> Result<()> {
-    apply::place(selected, target, true)
+pub fn add(selected: &Selected, target: &Target<'_>, limits: Limits) -> Result<()> {
+    apply::place(selected, target, Some(limits))
 }
 
 pub(super) fn is_archive(source: &Source) -> Result<bool> {
@@ -44,12 +44,12 @@ pub(in crate::build) fn begins_as_tar(bytes: impl std::io::BufRead) -> bool {
 }
 
 /// Unpacks a source that is an archive. Links in it lead within the destination at most.
-pub(super) fn unpack(source: &Source, into: &OwnedFd) -> Result<()> {
+pub(super) fn unpack(source: &Source, into: &OwnedFd, limits: Limits) -> Result<()> {
     let Some(entry) = source.entries.first() else { return Ok(()) };
     let full = source.full(entry);
     let file = File::from(open_file(source, entry, &full)?);
-    let mut archive = decompressor(BufReader::with_capacity(PIECE, file)).map_err(|e| Error::io("read", &full, e))?;
-    crate::engine::unpack_archive(into.as_fd(), &mut archive)
+    let mut archive = bounded(BufReader::with_capacity(PIECE, file), limits).map_err(|e| Error::io("read", &full, e))?;
+    crate::engine::unpack_archive(into.as_fd(), &mut archive, Some(limits))
         .map(drop)
         .map_err(|source| Error::Unpack { path: shown(&full), source: Box::new(source) })
 }

@@ -5,6 +5,7 @@ use crate::base::rooted;
 use crate::build::context::{Covered, Ignore, Pattern, clean, has_wildcards};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Most files of one instruction, each counted as often as it is named: a gigabyte of memory.
+const ENTRY_LIMIT: usize = 4_000_000;
 /// `PATH_MAX` without its zero byte.
 const PATH_LIMIT: usize = 4095;
 /// Links followed one after another (as many as the kernel follows).
@@ -39,10 +42,14 @@ pub struct Selection<'a> {
 /// # Errors
 /// A source that is not there, with the reason; a malformed pattern; what cannot be read.
 pub fn select(root: BorrowedFd<'_>, ignore: Option<&Ignore>, selection: &Selection<'_>) -> Result<Selected> {
+    select_at_most(ENTRY_LIMIT, root, ignore, selection)
+}
+
+fn select_at_most(limit: usize, root: BorrowedFd<'_>, ignore: Option<&Ignore>, selection: &Selection<'_>) -> Result<Selected> {
     let root = Arc::new(rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| Error::io("open", b"", e))?);
     let none = Ignore::default();
     let exclude = Ignore::patterns(selection.exclude, "--exclude").map_err(Error::Exclude)?;
-    let selector = Selector { root, ignore: ignore.unwrap_or(&none), exclude, selection };
+    let selector = Selector { root, ignore: ignore.unwrap_or(&none), exclude, selection, limit, left: Cell::new(limit) };
     let mut selected = Selected::default();
     for typed in selection.sources {
         let path = inside(typed);
@@ -74,6 +81,9 @@ struct Selector<'a> {
     ignore: &'a Ignore,
     exclude: Ignore,
     selection: &'a Selection<'a>,
+    limit: usize,
+    /// So many files more.
+    left: Cell<usize>,
 }
 
 /// One walk through a directory.
@@ -208,6 +218,8 @@ impl Selector<'_> {
 
     /// Everything about one file but its data. None: a socket.
     fn entry(&self, directory: &OwnedFd, name: &CString, path: Vec<u8>, full: &[u8]) -> Result<Option<Entry>> {
+        let many = Error::Many { instruction: self.selection.instruction, limit: self.limit };
+        self.left.set(self.left.get().checked_sub(1).ok_or(many)?);
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = match rustix::fs::statx(directory, name.as_c_str(), flags, StatxFlags::BASIC_STATS) {
             Ok(stat) => stat,
@@ -234,6 +246,7 @@ impl Selector<'_> {
             uid,
             gid,
             size: if kind == FileType::RegularFile { stat.stx_size } else { 0 },
+            stored: stat.stx_blocks.saturating_mul(512),
             modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
             link,
@@ -430,4 +443,29 @@ fn attributes(directory: &OwnedFd, name: &CString) -> std::result::Result<Attrib
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_as_often_as_they_are_named() {
+        let base = std::env::temp_dir().join(format!("rcon-select-{}", crate::base::random_hex(8)));
+        std::fs::create_dir_all(base.join("d")).unwrap();
+        std::fs::write(base.join("d/f"), "x").unwrap();
+        let root = std::fs::File::open(&base).unwrap();
+        let at_most = |limit: usize, sources: &[&str]| {
+            let sources: Vec<Vec<u8>> = sources.iter().map(|source| source.as_bytes().to_vec()).collect();
+            let (exclude, place) = (&[][..], "the build context");
+            let selection = Selection { instruction: "COPY", place, sources: &sources, parents: false, exclude, keep_owner: false };
+            select_at_most(limit, root.as_fd(), None, &selection)
+        };
+        assert_eq!(at_most(2, &["."]).unwrap().count(), 2);
+        assert_eq!(at_most(4, &[".", "d/.."]).unwrap().count(), 4);
+        for sources in [&[".", "d"][..], &["*", "d/f", "."]] {
+            assert!(matches!(at_most(2, sources), Err(Error::Many { limit: 2, .. })), "{sources:?}");
+        }
+        std::fs::remove_dir_all(base).unwrap();
+    }
 }

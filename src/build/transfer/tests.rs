@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{ErrorKind, random_hex};
 use crate::build::context::Ignore;
+use crate::image::Limits;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -410,6 +411,11 @@ fn large_files_keep_their_holes() {
     bench.copy(&["big"], "/big").unwrap();
     assert!(fs::read(bench.r("big")).unwrap() == fs::read(bench.c("big")).unwrap());
     assert!(fs::metadata(bench.r("big")).unwrap().blocks() * 512 < 1 << 20);
+    fs::hard_link(bench.c("big"), bench.c("again")).unwrap();
+    let selected = bench.select("", &["."], |_| {}).unwrap();
+    let check = |holes| selected.check_holes(&bench.base, &Limits { holes: Some(holes), ..Limits::default() });
+    check(20 << 20).unwrap();
+    assert!(matches!(check(19 << 20), Err(Error::Sparse(crate::image::UnpackError::Sparse { path, .. })) if path == "again"));
 }
 
 #[test]
@@ -457,8 +463,11 @@ fn heredocs_and_archives_are_added() {
     let root = fs::File::open(bench.base.join("r")).unwrap();
     let target = Target { root: root.as_fd(), destination: b"/un/packed", accounts: root.as_fd(), chown: Some("3:4"), chmod: None };
     let selected = bench.select("", &["a.bin", "f"], |_| {}).unwrap();
-    assert_eq!(add(&selected, &target).unwrap_err().kind(), ErrorKind::Invalid);
-    add(&selected, &Target { destination: b"/un/packed/", ..target }).unwrap();
+    assert_eq!(add(&selected, &target, Limits::default()).unwrap_err().kind(), ErrorKind::Invalid);
+    let few = Limits { entries: 0, ..Limits::default() };
+    let error = add(&selected, &Target { destination: b"/un/packed/", ..target }, few).unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.kind()), ("cannot unpack \"a.bin\"", ErrorKind::Invalid));
+    add(&selected, &Target { destination: b"/un/packed/", ..target }, Limits::default()).unwrap();
     let stat = fs::metadata(bench.r("un/packed/inner")).unwrap();
     assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid()), (0o640, 7, 8), "owners of an archive stay");
     assert_eq!(fs::metadata(bench.r("un/packed")).unwrap().uid(), 3);

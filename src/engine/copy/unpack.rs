@@ -2,22 +2,29 @@
 //!
 //! Names in the archive may be hostile, and so may be the tree unpacked into. `..` is refused. On the host every
 //! directory on the way is opened without following links. In a container links are followed as the container would,
-//! inside its root and never out of it. What exists is looked at and replaced relative to a held directory.
+//! inside its root and never out of it. What exists is looked at and replaced relative to a held directory. Headers are
+//! bounded by the reader of layers, whose entries these are.
 
 use super::CopyError;
 use super::pack::{is_portable_attribute, lossy, self_path};
+use crate::image::{Holes, Limits, TarKind, TarMember, TarReader, UnpackError};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
 const OPEN_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Mode of parents that the archive does not mention.
 const PARENT_MODE: u32 = 0o755;
+/// Bytes read at once.
+const PIECE: usize = 128 << 10;
+
+type Stream<'a> = TarReader<BufReader<&'a mut dyn Read>>;
 
 /// Beneath what the archive goes.
 pub(super) enum Scope<'a> {
@@ -47,6 +54,8 @@ pub(super) struct Unpacker<'a> {
     refused: Vec<String>,
     /// Latest time of an entry, in seconds since 1970.
     newest: Option<i64>,
+    /// None: it is made by us, or by whoever asks for it to be unpacked.
+    limits: Option<Limits>,
 }
 
 /// What an entry says about its file.
@@ -60,16 +69,35 @@ struct Meta {
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(scope: Scope<'a>, owner: Owner<'a>) -> Self {
-        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new(), newest: None }
+        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new(), newest: None, limits: None }
+    }
+
+    /// The same for an archive that is a stranger's.
+    pub(super) fn bounded(self, limits: Limits) -> Self {
+        Unpacker { limits: Some(limits), ..self }
     }
 
     /// Unpacks the whole stream. The latest time of an entry, in seconds since 1970.
     pub(super) fn unpack(mut self, archive: &mut dyn Read) -> Result<Option<i64>, CopyError> {
-        let stream = |source| CopyError::Stream { operation: "read", source };
-        let mut archive = tar::Archive::new(archive);
-        for entry in archive.entries().map_err(stream)? {
-            let mut entry = entry.map_err(stream)?;
-            self.entry(&mut entry)?;
+        let mut holes = match self.limits {
+            Some(limits) => {
+                let at = self.open_directory(b"").map_err(|e| CopyError::io("open", b".", e))?;
+                Some(Holes::new(at, limits.holes).map_err(|e| CopyError::io("ask for the free space of", b".", e))?)
+            }
+            None => None,
+        };
+        let entries = self.limits.map_or(u64::MAX, |limits| limits.entries);
+        let mut archive = TarReader::new(BufReader::with_capacity(PIECE, archive)).with_entry_limit(entries);
+        let mut last = Vec::new();
+        loop {
+            let after = |error| CopyError::archive(error, "after", &last);
+            let Some(member) = archive.next().map_err(after)? else { break };
+            if let (Some(holes), Some(extents)) = (&mut holes, &member.extents) {
+                let stored = extents.iter().map(|(_, length)| length).sum();
+                holes.add(&member.path, member.size, stored).map_err(after)?;
+            }
+            self.entry(&member, &mut archive)?;
+            last = member.path;
         }
         for (path, times) in std::mem::take(&mut self.directories).into_iter().rev() {
             let (parent, name) = self.place(&path)?;
@@ -79,37 +107,29 @@ impl<'a> Unpacker<'a> {
             }
         }
         // A tar may be padded to a record; whoever writes it must not meet a closed pipe.
-        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(stream)?;
+        archive.drain().map_err(|error| CopyError::archive(error, "behind", &last))?;
         if self.refused.is_empty() { Ok(self.newest) } else { Err(CopyError::Devices { paths: self.refused.join(", ") }) }
     }
 
-    fn entry(&mut self, entry: &mut tar::Entry<'_, &mut dyn Read>) -> Result<(), CopyError> {
-        let kind = entry.header().entry_type();
-        if kind == tar::EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let path = clean(&entry.path_bytes())?;
+    fn entry(&mut self, member: &TarMember, archive: &mut Stream<'_>) -> Result<(), CopyError> {
+        let path = clean(&member.path)?;
         if path.is_empty() {
             // The directory itself: it exists and keeps its owner and mode.
             return Ok(());
         }
-        let meta = meta(entry, &path)?;
+        let meta = meta(member);
         self.newest = self.newest.max(Some(meta.times.last_modification.tv_sec));
-        match kind {
-            tar::EntryType::Directory => self.directory(&path, &meta),
-            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => self.file(&path, &meta, entry),
-            tar::EntryType::Symlink => self.symlink(&path, &meta, &link_name(entry, &path)?),
-            tar::EntryType::Link => self.hard_link(&path, &link_name(entry, &path)?),
-            tar::EntryType::Fifo => self.special(&path, &meta, FileType::Fifo, 0),
-            tar::EntryType::Char | tar::EntryType::Block => {
-                let header = entry.header();
-                let number =
-                    |n: std::io::Result<Option<u32>>| n.map(Option::unwrap_or_default).map_err(|e| CopyError::io("read device number of", &path, e));
-                let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
-                let kind = if kind == tar::EntryType::Block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        match member.kind {
+            TarKind::Directory => self.directory(&path, &meta),
+            TarKind::File => self.file(&path, &meta, member, archive),
+            TarKind::Symlink => self.symlink(&path, &meta, &member.link),
+            TarKind::HardLink => self.hard_link(&path, &member.link),
+            TarKind::Fifo => self.special(&path, &meta, FileType::Fifo, 0),
+            TarKind::Character | TarKind::Block => {
+                let device = rustix::fs::makedev(member.device.0, member.device.1);
+                let kind = if member.kind == TarKind::Block { FileType::BlockDevice } else { FileType::CharacterDevice };
                 self.special(&path, &meta, kind, device)
             }
-            other => Err(CopyError::EntryType { path: lossy(&path), kind: format!("{other:?}") }),
         }
     }
 
@@ -133,7 +153,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn file(&mut self, path: &[u8], meta: &Meta, data: &mut dyn Read) -> Result<(), CopyError> {
+    fn file(&mut self, path: &[u8], meta: &Meta, member: &TarMember, archive: &mut Stream<'_>) -> Result<(), CopyError> {
         let (parent, name) = self.place(path)?;
         let mounted = clear(parent.as_fd(), &name, path)?;
         let fd = if mounted {
@@ -150,14 +170,7 @@ impl<'a> Unpacker<'a> {
             rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::from_raw_mode(0o600))
         };
         let mut file = std::fs::File::from(fd.map_err(|e| CopyError::io("create", path, e))?);
-        let mut buffer = vec![0u8; 128 << 10];
-        loop {
-            let count = data.read(&mut buffer).map_err(|source| CopyError::Stream { operation: "read", source })?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&buffer[..count]).map_err(|e| CopyError::io("write", path, e))?;
-        }
+        fill(&mut file, path, member, archive).map_err(|error| CopyError::archive(error, "in", path))?;
         self.apply(file.as_fd(), path, meta, true)?;
         rustix::fs::futimens(&file, &meta.times).map_err(|e| CopyError::io("set times of", path, e))
     }
@@ -347,53 +360,29 @@ fn clean(name: &[u8]) -> Result<Vec<u8>, CopyError> {
     Ok(out)
 }
 
-fn link_name(entry: &tar::Entry<'_, &mut dyn Read>, path: &[u8]) -> Result<Vec<u8>, CopyError> {
-    entry.link_name_bytes().map(|n| n.into_owned()).ok_or_else(|| CopyError::io("read the target of", path, Errno::INVAL))
-}
-
-fn meta(entry: &mut tar::Entry<'_, &mut dyn Read>, path: &[u8]) -> Result<Meta, CopyError> {
-    let damaged = |e: std::io::Error| CopyError::io("read the header of", path, e);
-    let header = entry.header();
-    let mode = header.mode().map_err(damaged)? & 0o7777;
-    let id = |id: std::io::Result<u64>| id.and_then(|id| u32::try_from(id).map_err(std::io::Error::other)).map_err(damaged);
-    let (mut uid, mut gid) = (id(header.uid())?, id(header.gid())?);
-    let mut modified = (i64::try_from(header.mtime().map_err(damaged)?).unwrap_or(i64::MAX), 0);
-    let mut attributes = Vec::new();
-    if let Some(records) = entry.pax_extensions().map_err(damaged)? {
-        for record in records {
-            let record = record.map_err(damaged)?;
-            let (key, value) = (record.key_bytes(), record.value_bytes());
-            let number = || std::str::from_utf8(value).ok().and_then(|v| v.parse::<u32>().ok());
-            match key {
-                b"mtime" => modified = std::str::from_utf8(value).ok().and_then(parse_time).unwrap_or(modified),
-                b"uid" => uid = number().unwrap_or(uid),
-                b"gid" => gid = number().unwrap_or(gid),
-                _ => {
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|n| is_portable_attribute(n)) {
-                        attributes.push((name.to_vec(), value.to_vec()));
-                    }
-                }
-            }
-        }
-    }
-    let at = Timespec { tv_sec: modified.0, tv_nsec: modified.1 };
-    Ok(Meta { mode, uid, gid, times: Timestamps { last_access: at, last_modification: at }, attributes })
-}
-
-/// `[-]seconds[.fraction]` as seconds and nanoseconds, the latter never negative.
-fn parse_time(text: &str) -> Option<(i64, i64)> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
+/// The data of a regular file; holes stay holes.
+fn fill(file: &mut std::fs::File, path: &[u8], member: &TarMember, archive: &mut Stream<'_>) -> Result<(), UnpackError> {
+    let wrong = |source| UnpackError::File { operation: "write", path: lossy(path), source };
+    let Some(extents) = &member.extents else {
+        return archive.data(u64::MAX, |piece| file.write_all(piece).map_err(wrong));
     };
-    let (seconds, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let seconds: i64 = seconds.parse().ok()?;
-    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    Some(match (negative, nanos) {
-        (false, _) => (seconds, nanos),
-        (true, 0) => (-seconds, 0),
-        (true, _) => (-seconds - 1, 1_000_000_000 - nanos),
-    })
+    file.set_len(member.size).map_err(wrong)?;
+    for (offset, length) in extents {
+        let mut at = *offset;
+        archive.data(*length, |piece| {
+            file.write_all_at(piece, at).map_err(wrong)?;
+            at += piece.len() as u64;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn meta(member: &TarMember) -> Meta {
+    let at = Timespec { tv_sec: member.mtime.0, tv_nsec: member.mtime.1.into() };
+    let attributes = member.xattrs.iter().filter(|(name, _)| is_portable_attribute(name)).cloned().collect();
+    let times = Timestamps { last_access: at, last_modification: at };
+    Meta { mode: member.mode, uid: member.uid, gid: member.gid, times, attributes }
 }
 
 #[cfg(test)]
@@ -406,14 +395,5 @@ mod tests {
         assert_eq!(clean(b"/etc/passwd").unwrap(), b"etc/passwd");
         assert_eq!(clean(b"./").unwrap(), b"");
         assert!(clean(b"a/../../b").is_err());
-    }
-
-    #[test]
-    fn pax_times_are_read() {
-        assert_eq!(parse_time("1.5"), Some((1, 500_000_000)));
-        assert_eq!(parse_time("-0.500000000"), Some((-1, 500_000_000)));
-        assert_eq!(parse_time("-2"), Some((-2, 0)));
-        assert_eq!(parse_time("12.0000000001"), Some((12, 0)));
-        assert_eq!(parse_time("x"), None);
     }
 }

@@ -1,9 +1,9 @@
 //! Names that stand for several images: finding the one for a platform, carrying the index along with its name.
 
-use super::parse_reference;
+use super::{described, parse_reference};
 use crate::engine::{Engine, Error, Reference, Result};
 use crate::image::{Whole, assembly};
-use crate::oci::{ImageDocument, Platform, media};
+use crate::oci::{Platform, media};
 use crate::state::index::{ImageIndex, IndexMember};
 use crate::state::record::Image;
 use serde_json::{Value, json};
@@ -13,9 +13,12 @@ use std::collections::HashSet;
 pub(super) type ToSave = (Vec<(Vec<Reference>, Image)>, Vec<Whole>);
 
 /// What an image is for, in normal form.
-fn platform_of(image: &Image) -> Platform {
-    let document: ImageDocument = serde_json::from_slice(&image.config).unwrap_or_default();
-    Platform::normalised(&document.os, &document.architecture, document.variant.as_deref())
+///
+/// # Errors
+/// Its configuration cannot be read.
+pub(in crate::engine) fn platform_of(image: &Image) -> Result<Platform> {
+    let document = described(image)?;
+    Ok(Platform::normalised(&document.os, &document.architecture, document.variant.as_deref()))
 }
 
 /// The member that suits the platform best.
@@ -89,10 +92,16 @@ impl Engine {
         }
         // Nothing was pulled, or the tag means another index by now.
         let Some(by_digest) = by_digest else { return Ok(()) };
-        let member = |image: &Image| IndexMember { platform: platform_of(image).to_string(), image: image.id.clone(), ..IndexMember::default() };
-        let mut index = index.clone().unwrap_or_else(|| ImageIndex { members: vec![member(image)], ..ImageIndex::default() });
-        index.members.retain(|old| old.image != pulled.id && old.platform != platform_of(pulled).to_string());
-        index.members.push(member(pulled));
+        let member = |image: &Image| -> Result<IndexMember> {
+            Ok(IndexMember { platform: platform_of(image)?.to_string(), image: image.id.clone(), ..IndexMember::default() })
+        };
+        let mut index = match index {
+            Some(index) => index.clone(),
+            None => ImageIndex { members: vec![member(image)?], ..ImageIndex::default() },
+        };
+        let new = member(pulled)?;
+        index.members.retain(|old| old.image != new.image && old.platform != new.platform);
+        index.members.push(new);
         self.put_index(&[reference, by_digest], index).map(drop)
     }
 
@@ -164,7 +173,7 @@ impl Engine {
         let images = assembly::members(&self.db, index)?;
         let mut entries = Vec::new();
         for (image, manifest) in images.iter().zip(&manifests) {
-            let platform = platform_of(image);
+            let platform = platform_of(image)?;
             let mut shown = json!({ "architecture": platform.arch, "os": platform.os });
             if let Some(variant) = &platform.variant {
                 shown["variant"] = json!(variant);

@@ -7,7 +7,7 @@
 
 use super::split::Writer;
 use super::tree::{OPAQUE_XATTR, OPEN_DIRECTORY};
-use super::{NAME_LIMIT, PATH_LIMIT, UnpackError, Unpacked, shown, xattr};
+use super::{Holes, NAME_LIMIT, PATH_LIMIT, UnpackError, Unpacked, shown, xattr};
 use crate::base::tar_entry::{self, BLOCK, Record};
 use crate::oci::{Algorithm, Digest, DigestHasher, whiteout};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -29,15 +29,17 @@ const USER_NOTES: &[u8] = b"user.overlay.";
 const OPAQUE: &[u8] = OPAQUE_XATTR.as_bytes();
 
 /// Reads `diff` and writes its tar's records beside it. Overlayfs' notes about where files were copied from are taken off.
+/// `holes`: the limit that the settings set ([`Holes::new`]).
 ///
 /// # Errors
-/// A name that no layer can hold (`.wh.`), a note that would lead out of the layer, what the filesystem says.
-pub fn describe(diff: &Path) -> Result<(Digest, Unpacked), UnpackError> {
+/// A name that no layer can hold (`.wh.`), a note that would lead out of the layer, too many holes, what the filesystem says.
+pub fn describe(diff: &Path, holes: Option<u64>) -> Result<(Digest, Unpacked), UnpackError> {
     let root = rustix::fs::openat(CWD, diff, OPEN_DIRECTORY, Mode::empty()).map_err(|e| failed("open the directory", b"/", e))?;
     let mut walk = Walk {
         records: Writer::beside(diff)?,
         hasher: DigestHasher::new(Algorithm::Sha256),
         links: HashMap::new(),
+        holes: Holes::new(&root, holes).map_err(|e| failed("ask for the free space of", b"/", e))?,
         buffer: vec![0; PIECE],
         out: Unpacked::default(),
     };
@@ -56,6 +58,7 @@ struct Walk {
     hasher: DigestHasher,
     /// First name of each file with several links.
     links: HashMap<(u64, u64), Vec<u8>>,
+    holes: Holes,
     buffer: Vec<u8>,
     out: Unpacked,
 }
@@ -160,6 +163,7 @@ impl Walk {
         let Attributes { mut records, .. } = self.attributes(file.as_fd(), path)?;
         records.extend(time);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        self.holes.add(path, size, u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK as u64))?;
         header.set_size(size);
         self.verbatim(&tar_entry::head(header, records, path, None))?;
         self.contents(File::from(file), path, size)?;
@@ -276,7 +280,7 @@ mod tests {
         rustix::fs::setxattr(at("opaque"), OPAQUE_XATTR, b"y", rustix::fs::XattrFlags::empty()).unwrap();
         let notes = ["trusted.overlay.origin", "user.overlay.opaque"];
         notes.iter().for_each(|note| rustix::fs::setxattr(at("dir"), *note, b"y", rustix::fs::XattrFlags::empty()).unwrap());
-        let (digest, unpacked) = describe(&upper.0).unwrap();
+        let (digest, unpacked) = describe(&upper.0, None).unwrap();
         assert_eq!((unpacked.size, unpacked.entries), (700_004, 7));
         let mut tar = Vec::new();
         super::super::split::assemble(upper.0.parent().unwrap()).unwrap().read_to_end(&mut tar).unwrap();
@@ -298,15 +302,28 @@ mod tests {
                 let time = std::fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
                 std::fs::File::options().write(true).open(upper.0.join(name)).unwrap().set_times(time).unwrap();
             }
-            describe(&upper.0).unwrap().0
+            describe(&upper.0, None).unwrap().0
         };
         assert_eq!(make(), make());
+    }
+
+    #[test]
+    fn holes_that_no_disk_could_hold_are_refused_before_they_are_read() {
+        let described = |size: u64, limit: Option<u64>| {
+            let upper = upper();
+            File::create(upper.0.join("holes")).unwrap().set_len(size).unwrap();
+            describe(&upper.0, limit)
+        };
+        let error = described(1 << 42, None).unwrap_err().to_string();
+        assert!(error.starts_with("\"holes\" is 4.398TB long with 0B of data"), "{error}");
+        assert!(matches!(described(5 << 20, Some(4 << 20)), Err(UnpackError::Sparse { path, .. }) if path == "holes"));
+        assert_eq!(described(5 << 20, Some(5 << 20)).unwrap().1.size, 5 << 20);
     }
 
     #[test]
     fn reserved_names_are_refused() {
         let upper = upper();
         std::fs::write(upper.0.join(".wh.x"), "").unwrap();
-        assert!(matches!(describe(&upper.0), Err(UnpackError::Refused { path, .. }) if path == ".wh.x"));
+        assert!(matches!(describe(&upper.0, None), Err(UnpackError::Refused { path, .. }) if path == ".wh.x"));
     }
 }

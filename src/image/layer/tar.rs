@@ -80,15 +80,15 @@ pub struct Reader<R> {
     /// Stored bytes of the current entry not yet read.
     left: u64,
     padding: u64,
-    /// Most entries that whoever unpacks takes.
-    pub entry_limit: u64,
+    entries: u64,
+    entry_limit: u64,
     /// Takes down every byte that is read, or where it went.
     split: Option<Writer>,
 }
 
 impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Self {
-        Reader { input, left: 0, padding: 0, entry_limit: ENTRY_LIMIT, split: None }
+        Reader { input, left: 0, padding: 0, entries: 0, entry_limit: ENTRY_LIMIT, split: None }
     }
 
     /// The same reader with another limit of entries.
@@ -131,7 +131,14 @@ impl<R: BufRead> Reader<R> {
                 }
                 // Global records (git writes a comment) never describe files of an image.
                 EntryType::XGlobalHeader => self.start(stored),
-                _ => return self.member(&block, extensions, stored).map(Some),
+                _ => {
+                    self.entries += 1;
+                    if self.entries > self.entry_limit {
+                        let what = "the number of entries (image.limits.max_entries in the settings)";
+                        return Err(UnpackError::Limit { what, limit: self.entry_limit });
+                    }
+                    return self.member(&block, extensions, stored).map(Some);
+                }
             }
         }
     }
@@ -614,6 +621,17 @@ mod tests {
         assert!(matches!(read(&damaged), Err(UnpackError::Malformed(_))));
         assert_eq!(read(&[0; 1024]).unwrap().len(), 0);
         assert_eq!(read(&[]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn entries_are_counted() {
+        let mut reader = Reader::new(&[][..]).with_entry_limit(0);
+        assert!(reader.next().unwrap().is_none());
+        let tar = pax(&[("path", b"a")]);
+        let mut reader = Reader::new(tar.as_slice()).with_entry_limit(1);
+        assert!(reader.next().unwrap().is_some() && reader.next().unwrap().is_none());
+        let error = Reader::new(tar.as_slice()).with_entry_limit(0).next().unwrap_err().to_string();
+        assert!(error.contains("image.limits.max_entries"), "{error}");
     }
 
     #[test]

@@ -66,9 +66,6 @@ pub fn unpack<R: BufRead>(reader: &mut Reader<R>, diff: &Path) -> Result<Unpacke
     tree.out.fixups.implicit.insert(Vec::new());
     while let Some(member) = reader.next()? {
         tree.out.entries += 1;
-        if tree.out.entries > reader.entry_limit {
-            return Err(UnpackError::Limit { what: "the number of entries (image.limits.max_entries in the settings)", limit: reader.entry_limit });
-        }
         tree.write(reader, &member)?;
     }
     reader.drain()?;

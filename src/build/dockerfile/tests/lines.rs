@@ -155,6 +155,7 @@ fn the_order_of_lines() {
 fn limits_hold() {
     assert!(parse(&vec![b'#'; (4 << 20) + 1], "f").unwrap_err().to_string().contains("bytes; at most"));
     assert!(refused(&format!("FROM a\n{}", "RUN x\n".repeat(10_001))).contains("more than 10000 instructions"));
+    assert!(refused(&format!("FROM a\nCOPY {} /d/", "x ".repeat(10_001))).contains("more than 10000 sources"));
     assert!(refused(&"FROM a\n".repeat(1_001)).contains("more than 1000 stages"));
     assert!(refused(&format!("FROM a\nONBUILD {}", "ONBUILD ".repeat(100_000))).contains("cannot be an ONBUILD trigger"));
     let begun = std::time::Instant::now();
