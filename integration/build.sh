@@ -67,12 +67,52 @@ wait
 expect "ten builds at once give one image" 1 "$(cat "$work"/twin-* | sort -u | tee "$work/twins" | wc -l)"
 expect "and no error" 1 "$(grep -c '^sha256:' "$work/twins")"
 
+# A cache in a directory: killed while it is written or read, it is the one of before, or none.
+cache=$work/cache wrong=0
+for round in $(seq 12); do
+    "$RCON" --root "$work/data" --run-root "$work/run" build -q --cache-to "type=local,dest=$cache,mode=max" --cache-from "type=local,src=$cache" "$context" > "$work/out" 2>&1 &
+    builder=$!
+    sleep "0.$(printf %03d $((RANDOM % 200)))"
+    kill -9 $builder $(steps) 2> /dev/null
+    wait $builder 2> /dev/null
+    wait_for 20 no_step || wrong=$((wrong + 1))
+    if [ -e "$cache/index.json" ]; then
+        for blob in $(jq -r '.manifests[].digest' "$cache/index.json" | while read -r top; do echo "$top"; jq -r '.config.digest, .layers[].digest' "$cache/blobs/${top/://}"; done); do
+            [ "sha256:$(sha256sum < "$cache/blobs/${blob/://}" | cut -d' ' -f1)" = "$blob" ] || { echo "  round $round: $blob is not whole"; wrong=$((wrong + 1)); }
+        done
+    fi
+    [ $((round % 3)) != 0 ] || rcon builder prune -af > /dev/null || wrong=$((wrong + 1))
+done
+expect "12 killed builds with a cache elsewhere" 0 "$wrong"
+expect "the next one writes it" 0 "$(rcon build -q --iidfile "$work/id" --cache-to "type=local,dest=$cache,mode=max" "$context" > "$work/out" 2>&1; echo $?)"
+rcon rmi -f $(rcon images -q | grep -v "$(rcon images -q busybox)" | sort -u) > /dev/null 2>&1
+rcon builder prune -af > /dev/null
+expect "all of it comes back" 8 "$(rcon build --progress plain --iidfile "$work/again" --cache-from "type=local,src=$cache" "$context" 2>&1 | grep -c ' CACHED$')"
+expect "as the same image" "$(cat "$work/id")" "$(cat "$work/again")"
+expect "the store is sound with it" 0 "$(rcon system check > "$work/check" 2>&1; echo $?)"
+
 # To a registry and back.
 start_registry 5846
 expect "--push" 0 "$(rcon build --push -t 127.0.0.1:5846/built:1 --metadata-file "$work/meta.json" "$context" > "$work/out" 2>&1; echo $?)"
 expect "the digest in --metadata-file" "$(skopeo inspect --tls-verify=false --raw docker://127.0.0.1:5846/built:1 | sha256sum | sed 's/ .*//; s/^/sha256:/')" "$(jq -r '."containerimage.digest"' "$work/meta.json")"
 rcon rmi -f 127.0.0.1:5846/built:1 > /dev/null
 expect "the image comes back" "one two 200" "$(rcon run --rm --network none --quiet 127.0.0.1:5846/built:1 cat all 2> /dev/null | paste -sd' ')"
+
+# A cache in the registry, of its own and inside of an image.
+R=127.0.0.1:5846
+forget() { rcon rmi -f $(rcon images -q | grep -v "$(rcon images -q busybox)" | sort -u) > /dev/null 2>&1; rcon builder prune -af > /dev/null; }
+expect "--cache-to of a registry" 0 "$(rcon build -q --iidfile "$work/id" --cache-to type=registry,ref=$R/cache:max,mode=max "$context" > "$work/out" 2>&1; echo $?)"
+expect "whose manifest another tool reads" application/vnd.rcon.buildcache.config.v1+json "$(skopeo inspect --tls-verify=false --raw docker://$R/cache:max | jq -r .config.mediaType)"
+forget
+expect "--cache-from of a registry" 8 "$(rcon build --progress plain --iidfile "$work/again" --cache-from $R/cache:max "$context" 2>&1 | grep -c ' CACHED$')"
+expect "gives the same image" "$(cat "$work/id")" "$(cat "$work/again")"
+printf 'FROM busybox\nRUN date +%%N > /when\nCOPY files /files\nWORKDIR /bin\n' > "$context/Inline"
+expect "--cache-to of the image" 0 "$(rcon build -q --iidfile "$work/id" -f "$context/Inline" --cache-to type=inline --push -t $R/inline:1 "$context" > "$work/out" 2>&1; echo $?)"
+forget
+rcon build --progress plain --iidfile "$work/again" -f "$context/Inline" --cache-to type=inline --cache-from $R/inline:1,$R/none "$context" > "$work/out" 2>&1
+expect "the image is its own cache" 3 "$(grep -c ' CACHED$' "$work/out")"
+expect "and the same" "$(cat "$work/id")" "$(cat "$work/again")"
+expect "what is not there is a warning" 1 "$(grep -c " - CacheNotUsed: no image $R/none" "$work/out")"
 
 # Several platforms and what is attested of them, read back by another tool.
 cat > "$context/Cross" <<'EOF'
@@ -82,7 +122,6 @@ RUN echo "$TARGETARCH" > /arch
 FROM scratch
 COPY --from=work /arch /arch
 EOF
-R=127.0.0.1:5846
 raw() { skopeo inspect --tls-verify=false --raw "docker://$1"; }
 expect "--push of two platforms with attestations" 0 "$(rcon build --push --platform linux/amd64,linux/arm64 --sbom --provenance=mode=max -f "$context/Cross" -t $R/both:1 --metadata-file "$work/meta.json" "$context" > "$work/out" 2>&1; echo $?)"
 raw $R/both:1 > "$work/index.json"

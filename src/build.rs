@@ -18,6 +18,10 @@
 //! - Each platform of a build is a solver of its own over the one cache: what is the same for all has the same key, so that it
 //!   is done once and found by the others, also with `--no-cache`. Rejected: one graph over all platforms, which would find the
 //!   same steps by the same keys, with a second kind of them.
+//! - A cache elsewhere is a list of keys and layers under an image manifest: a key names content, so that what was found there
+//!   is recorded here as if it had been made here. Rejected: BuildKit's documents, whose keys follow from its own graph.
+//! - A layer of such a cache is fetched when its step is reached, since the next step may need its files: `COPY --from` has
+//!   their digest in its key. Rejected: taking a whole chain for granted and fetching it last, as BuildKit can.
 //! - Attestations are kept as predicates in the index of the image's name; their statements name the digest of a manifest, which
 //!   is known only when the layers are written somewhere.
 //! - With `SOURCE_DATE_EPOCH` a provenance tells neither an id nor the times of the call (all three are optional in SLSA), so that
@@ -56,6 +60,7 @@ mod state;
 mod transfer;
 
 pub use attest::Attest;
+pub use cache::{CacheFrom, CacheTo};
 pub use call::{Lines, Outline, Parameter, Target, Targets, Wanted, outline, targets};
 pub use error::Error;
 pub use output::{Annotation, Built, Output};
@@ -101,6 +106,10 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     output::check(request, epoch, has_index)?;
     // Until the image names its layers, only this keeps a removal of the base or of the cache from taking them away.
     let held = crate::image::hold_layers(&engine.privilege.roots)?;
+    if !request.no_cache && !request.cache_from.is_empty() {
+        let platforms: Vec<Platform> = solvers.iter().map(|solver| solver.platform().clone()).collect();
+        shared.import(cache::Imports::read(engine, &request.cache_from, &platforms, (sink, &numbers)));
+    }
     let finished = solve::solve(engine, &solvers, target)?;
     shared.remember();
     let begun = Begun::new(sink, &numbers, cancel, "exporting the result".to_owned());
@@ -117,11 +126,14 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     let built = begun.conclude(delivered)?;
+    let all: Vec<_> = solvers.iter().flat_map(solve::Solver::built).collect();
+    let exported = cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers));
     drop(held);
     // The image is there, whatever becomes of the cache.
     if let Err(error) = engine.collect_build_cache() {
         tracing::warn!("cannot prune the build cache: {error}");
     }
+    exported?;
     Ok(Some(built))
 }
 

@@ -40,6 +40,8 @@
 //!   manifest serves both who reads indexes and who asks for referrers. Rejected: artifacts beside the image alone, which
 //!   copies of the index would leave behind.
 //! - What `manifest create` puts together is a row of the database, not a directory of files: no half list to explain.
+//! - A build cache elsewhere is an image manifest whose config is none of an image (`cache`): every registry keeps it, and push,
+//!   pull and layouts serve it as they are. Rejected: an index over layers, as BuildKit's default has it, which some refuse.
 //! - Artifacts are pushed from files and pulled into files and not stored here. Rejected: a second kind of image in the
 //!   store that nothing but `artifact` could use.
 //! - While a layer is unpacked, what its files do not hold of its tar is taken down beside it (`layer/split.rs`), so
@@ -70,6 +72,7 @@ mod archive;
 pub mod artifact;
 pub mod assembly;
 mod bytes;
+mod cache;
 pub mod check;
 mod commit;
 mod compression;
@@ -97,6 +100,7 @@ mod tests;
 mod trust;
 mod url;
 
+pub use cache::{CACHE_CONFIG, CacheExport, CacheForm, CacheLayer, CacheManifest, CacheOrigin, CacheSource, LayoutEntry, push_cache, write_cache};
 pub use compression::{bounded, decompressor};
 pub use draft::{Draft, hold_layers, is_complete, stack, sync_behind, turn};
 pub use durable::sync_stage;

@@ -4,6 +4,8 @@
 
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/build_cache.rs"]
+mod build_cache;
 #[path = "cli/build_cancel.rs"]
 mod build_cancel;
 #[path = "cli/build_outputs.rs"]

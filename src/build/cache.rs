@@ -1,9 +1,20 @@
-//! Steps and their results: found by their key, or made once, by whoever comes first.
+//! Steps and their results: found by their key, here or in a cache elsewhere, or made once, by whoever comes first.
 //!
 //! Invariant: a record is written in the transaction that records its layer; of two builds that want the same result one makes
 //! it while the other waits.
 
+mod document;
+mod export;
+mod import;
+mod option;
+
+pub use document::{BUILDKIT_INLINE, INLINE, inline};
+pub use export::export;
+pub use import::Imports;
+pub use option::{CacheFrom, CacheTo};
+
 use super::error::{Error, Result};
+use super::progress::Begun;
 use super::shared::Shared;
 use crate::base::Timestamp;
 use crate::engine::Engine;
@@ -16,6 +27,7 @@ pub type Layers = Vec<String>;
 
 /// How a step's result was had.
 pub struct Solved {
+    pub key: Digest,
     /// The tree after the step.
     pub layers: Layers,
     /// It added a layer.
@@ -23,6 +35,16 @@ pub struct Solved {
     pub cached: bool,
     /// When the result was made: an unchanged build gives the same history.
     pub created: Timestamp,
+}
+
+/// A step that has its result, for caches elsewhere.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub key: Digest,
+    pub description: String,
+    pub created: Timestamp,
+    /// The chain id of the layer that it added.
+    pub layer: Option<String>,
 }
 
 /// A step that changes files.
@@ -34,6 +56,7 @@ pub struct Work<'a> {
     /// A result that is there is not looked for (`--no-cache`), unless this build has made it.
     pub anew: bool,
     pub shared: &'a Shared,
+    pub begun: &'a Begun<'a>,
 }
 
 /// The result of a step that changes files. `make` writes into the draft and says whether there is a layer at all.
@@ -50,29 +73,40 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
     if let Some(found) = find(engine, work)? {
         return Ok(found);
     }
+    if !work.anew
+        && let Some(imports) = work.shared.imports()
+        && let Some(found) = imports.find(engine, work)?
+    {
+        return Ok(found);
+    }
     let draft = Draft::new(roots, &engine.db)?;
     let changed = make(&draft)?;
     let made = || work.shared.note_made(&work.key);
     let now = Timestamp::now();
-    let record = |chain_id: Option<String>| CacheRecord {
+    let key = work.key.clone();
+    if !changed {
+        engine.db.write(false, |tx| tx.put_cache(&record(work, None, now)))?;
+        made();
+        return Ok(Solved { key, layers: work.below.to_vec(), added: false, cached: false, created: now });
+    }
+    let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits)?;
+    let row = sealed
+        .record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(work, Some(row.chain_id.clone()), now)).map_err(Error::from))?;
+    made();
+    Ok(Solved { key, layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
+}
+
+fn record(work: &Work<'_>, chain_id: Option<String>, created: Timestamp) -> CacheRecord {
+    CacheRecord {
         key: work.key.to_string(),
         chain_id,
         kind: CacheKind::Regular,
         description: work.description.to_owned(),
-        created: now,
-        used: now,
+        created,
+        used: Timestamp::now(),
         uses: 0,
         size: 0,
-    };
-    if !changed {
-        engine.db.write(false, |tx| tx.put_cache(&record(None)))?;
-        made();
-        return Ok(Solved { layers: work.below.to_vec(), added: false, cached: false, created: now });
     }
-    let sealed = draft.seal(work.below, &engine.db, &engine.registry.limits)?;
-    let row = sealed.record(roots, &engine.db, &engine.cancel, |tx, row| tx.put_cache(&record(Some(row.chain_id.clone()))).map_err(Error::from))?;
-    made();
-    Ok(Solved { layers: [work.below, &[row.chain_id]].concat(), added: true, cached: false, created: now })
 }
 
 /// A recorded result whose layers are all there.
@@ -89,5 +123,5 @@ fn find(engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
         return Ok(None);
     }
     engine.db.write(false, |tx| tx.use_cache(&key, Timestamp::now()))?;
-    Ok(Some(Solved { layers, added, cached: true, created }))
+    Ok(Some(Solved { key: work.key.clone(), layers, added, cached: true, created }))
 }

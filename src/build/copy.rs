@@ -67,7 +67,7 @@ pub fn copy(stage: &mut StageRun<'_, '_>, description: &str, step: &TransferStep
     key.field("chmod", step.chmod.as_deref().unwrap_or_default());
     key.field("how", format!("{:?}", (step.link, step.parents, unpack)));
     let below = stage.layers.clone();
-    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared };
+    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared, begun };
     let solved = cache::solve(stage.engine, &work, |draft| {
         put(stage, draft, &selected, &destination, step, chmod.as_ref(), unpack)?;
         Ok(true)

@@ -23,6 +23,8 @@ pub enum Error {
     /// What an instruction does failed; `excerpt` shows it in the Dockerfile.
     #[error("{source}")]
     Located { excerpt: String, source: Box<Error> },
+    #[error("cannot export the cache to {place}")]
+    Cache { place: String, source: Box<Error> },
     #[error(transparent)]
     Context(#[from] context::Error),
     #[error(transparent)]
@@ -68,7 +70,7 @@ impl Error {
         match self {
             Error::Dockerfile(_) | Error::Invalid { .. } => ErrorKind::Invalid,
             Error::Process { .. } | Error::Cancelled | Error::Fs(_) => ErrorKind::Internal,
-            Error::Located { source, .. } => source.kind(),
+            Error::Located { source, .. } | Error::Cache { source, .. } => source.kind(),
             Error::Context(error) => error.kind(),
             Error::Transfer(error) => error.kind(),
             Error::Remote(error) => error.kind(),
@@ -84,6 +86,10 @@ impl Error {
             Error::Invalid { hint, .. } => hint.clone(),
             Error::Dockerfile(fault) => fault.suggestion().map(str::to_owned),
             Error::Located { source, .. } => source.hint(),
+            Error::Cache { source, .. } => {
+                let way_out = || Some("ignore-error=true of --cache-to lets the build succeed without it".to_owned());
+                source.hint().or_else(way_out)
+            }
             Error::Engine(error) => error.hint(),
             Error::Image(error) => error.advice(),
             _ => None,

@@ -52,7 +52,7 @@ pub fn run(stage: &mut StageRun<'_, '_>, description: &str, run: &RunStep, begun
     }
     mounts.add_to(&mut key);
     let below = stage.layers.clone();
-    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared };
+    let work = Work { key: key.finish(), description, below: &below, anew: stage.anew, shared: stage.solver.shared, begun };
     cache::solve(stage.engine, &work, |draft| {
         execute(stage, draft, run, &mounts, (network, &hostname), begun)?;
         Ok(true)

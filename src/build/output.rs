@@ -13,9 +13,10 @@ mod tests;
 
 pub use annotation::Annotation;
 pub use spec::Output;
+pub use spec::format as compression_format;
 
 use super::attest::{self, Invocation, Materials};
-use super::cache::Layers;
+use super::cache::{self, CacheTo, Layers};
 use super::epoch::{Asked, Epoch};
 use super::error::{Error, Result};
 use super::progress::Begun;
@@ -63,6 +64,12 @@ pub struct Outcome<'a> {
 /// The option that is wrong.
 pub fn check(request: &BuildRequest, epoch: Asked, has_index: bool) -> Result<()> {
     let hinted = |message: String, hint: &str| Err(Error::Invalid { message, hint: Some(hint.to_owned()) });
+    let no_image = !request.outputs.is_empty() && request.outputs.iter().all(|output| output.shape().is_none());
+    if request.cache_to.contains(&CacheTo::Inline) && no_image {
+        let message = "--cache-to type=inline: no output is an image that the cache could be in".to_owned();
+        return hinted(message, "write it with --cache-to type=local or registry");
+    }
+    let inline = request.inline_cache()?;
     for output in &request.outputs {
         let Some(shape) = output.shape() else {
             if *output != Output::Nothing && !request.attest.is_empty() {
@@ -82,6 +89,10 @@ pub fn check(request: &BuildRequest, epoch: Asked, has_index: bool) -> Result<()
         if shape.rewrite && epoch == Asked::No {
             let hint = "give it a time with --build-arg SOURCE_DATE_EPOCH=SECONDS";
             return hinted("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned(), hint);
+        }
+        if shape.rewrite && inline {
+            let message = "rewrite-timestamp=true makes other layers than those of the steps: the image cannot be a cache of them".to_owned();
+            return hinted(message, "leave the inline cache out, and write one with --cache-to type=local or registry");
         }
         let Output::Image(image) = output else { continue };
         if image.by_digest && !request.tags.is_empty() {
@@ -220,7 +231,8 @@ impl Delivery<'_> {
             }
         };
         let diff_ids: Vec<String> = engine.db.layers(&layers)?.into_iter().map(|row| row.diff_id).collect();
-        let config = config::document(&state, finished, &diff_ids, self.epoch);
+        let inline = request.inline_cache()?.then(|| cache::inline(&finished.history.steps, &layers));
+        let config = config::document(&state, finished, &diff_ids, self.epoch, inline);
         let attestations = attest::attest(engine, &request.attest, (finished, outcome.materials, self.invocation), &config, self.begun)?;
         Ok(Part { layers, config, attestations })
     }

@@ -50,15 +50,15 @@ pub enum Event {
     Warning(Warning),
 }
 
-/// Something in the Dockerfile that works, but is likely to be a mistake.
+/// Something in the Dockerfile that works, but is likely to be a mistake; or a cache that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The name under which `# check=skip=` knows it.
     pub rule: &'static str,
     pub text: String,
-    /// Name of the Dockerfile and number of the line.
+    /// Name of the Dockerfile and number of the line; or the flag that it is about.
     pub place: String,
-    /// The lines around it.
+    /// The lines around it; empty where it is about none.
     pub excerpt: String,
 }
 
@@ -97,12 +97,16 @@ impl<'a> Begun<'a> {
         (self.sink)(Event::Output { step: self.step, stream, bytes: bytes.to_vec() });
     }
 
+    pub fn warn(&self, warning: Warning) {
+        (self.sink)(Event::Warning(warning));
+    }
+
     /// A line about what it does.
     pub fn say(&self, line: &str) {
         self.output(Stream::Err, format!("{line}\n").as_bytes());
     }
 
-    fn done(self) {
+    pub fn done(self) {
         (self.sink)(Event::Done { step: self.step, took: self.at.elapsed() });
     }
 

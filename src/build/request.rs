@@ -1,8 +1,11 @@
 //! What a build is asked for.
 
 use super::attest::Attest;
+use super::cache::{CacheFrom, CacheTo};
+use super::error::Error;
 use super::output::Output;
 use crate::base::fs::{self, FsError};
+use crate::engine::request::parse_bool;
 use crate::oci::Reference;
 use crate::state::record::HostSpec;
 use std::collections::BTreeMap;
@@ -37,6 +40,9 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages of which that is so.
     pub no_cache_stages: Vec<String>,
+    /// Caches that results are taken from where there are none here.
+    pub cache_from: Vec<CacheFrom>,
+    pub cache_to: Vec<CacheTo>,
     /// Network, hosts and limits of the steps.
     pub host: HostSpec,
     pub secrets: BTreeMap<String, SecretSource>,
@@ -44,6 +50,21 @@ pub struct BuildRequest {
     pub agents: BTreeMap<String, PathBuf>,
     /// What steps may do that they may not by default.
     pub allow: Allow,
+}
+
+/// The build argument that asks for a cache inside of the image.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
+
+impl BuildRequest {
+    /// Whether the image names the results that it is made of.
+    ///
+    /// # Errors
+    /// The argument is neither true nor false.
+    pub fn inline_cache(&self) -> Result<bool, Error> {
+        let text = self.arguments.get(INLINE_CACHE).filter(|text| !text.is_empty());
+        let asked = text.map(|text| parse_bool(text).map_err(|why| Error::invalid(format!("--build-arg {INLINE_CACHE}={text}: {why}"))));
+        Ok(asked.transpose()?.unwrap_or(false) || self.cache_to.contains(&CacheTo::Inline))
+    }
 }
 
 /// Where the bytes of a secret are.

@@ -109,6 +109,12 @@ impl<T> Schedule<T> {
         }
     }
 
+    /// When no worker is left: all that was built.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let finished = |stage: &Stage<T>| if let Stage::Finished(finished) = stage { Some(finished.clone()) } else { None };
+        self.progress().stages.iter().filter_map(finished).collect()
+    }
+
     fn end(&self, cancel: &Cancel, index: usize, outcome: Result<T>) {
         let failed = outcome.is_err();
         let mut progress = self.progress();

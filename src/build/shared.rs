@@ -1,5 +1,6 @@
 //! What the builds of one Dockerfile for several platforms have in common: what is the same for all of them is done once.
 
+use super::cache::Imports;
 use super::context::{self, Context};
 use super::error::Result;
 use super::progress::Warning;
@@ -8,7 +9,7 @@ use super::transfer::{Memo, Selected};
 use crate::engine::Engine;
 use crate::oci::Digest;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub struct Shared {
     memo: Mutex<Memo>,
@@ -20,6 +21,8 @@ pub struct Shared {
     contexts: Mutex<BTreeMap<String, Arc<Context>>>,
     /// Held while a base image is had: an image of two platforms has one name.
     images: Mutex<()>,
+    /// Caches elsewhere; set before the first step.
+    imports: OnceLock<Imports>,
     /// There are several platforms: steps are told apart by theirs.
     pub several: bool,
 }
@@ -33,6 +36,7 @@ impl Shared {
             told: Mutex::default(),
             contexts: Mutex::default(),
             images: Mutex::default(),
+            imports: OnceLock::new(),
             several,
         }
     }
@@ -64,6 +68,15 @@ impl Shared {
     /// Whether a warning is new.
     pub fn is_new(&self, warning: &Warning) -> bool {
         lock(&self.told).insert((warning.rule, warning.text.clone(), warning.place.clone()))
+    }
+
+    /// Results are taken from these, too.
+    pub fn import(&self, imports: Imports) {
+        self.imports.get_or_init(|| imports);
+    }
+
+    pub fn imports(&self) -> Option<&Imports> {
+        self.imports.get()
     }
 
     /// Keeps the stages of other platforms from getting a base image as long as it is held; None: there are none.

@@ -237,6 +237,11 @@ impl<'a> Solver<'a> {
         schedule.wait(self.cancel, index, &|index| stage::build(self, engine, index))
     }
 
+    /// All stages that were built.
+    pub fn built(&self) -> Vec<Arc<Finished>> {
+        self.schedule.get().map(|schedule| schedule.all()).unwrap_or_default()
+    }
+
     /// The platform that is built for.
     pub fn platform(&self) -> &Platform {
         &self.platform

@@ -37,6 +37,8 @@ pub struct History {
     /// So many of the lowest layers are the base image's.
     pub base_layers: usize,
     pub entries: Vec<Entry>,
+    /// The steps that changed files, or might have.
+    pub steps: Vec<cache::Step>,
 }
 
 #[derive(Debug, Clone)]
@@ -219,7 +221,7 @@ impl<'s, 'e> StageRun<'s, 'e> {
             }
             Effect::Workdir(path) => {
                 begun = self.begin_step(text);
-                self.workdir(&path)
+                self.workdir(&path, &begun)
             }
             Effect::Run(run) => {
                 begun = self.begin_step(text);
@@ -238,18 +240,21 @@ impl<'s, 'e> StageRun<'s, 'e> {
             outcome => self.conclude(begun, outcome, statement.span)?,
         };
         self.layers = solved.layers;
+        let layer = self.layers.last().filter(|_| solved.added).cloned();
+        self.history.steps.push(cache::Step { key: solved.key, description: text.clone(), created: solved.created, layer });
         let entry = |created_by| Entry { created_by, created: Some(solved.created), empty: !solved.added };
         self.history.entries.extend(created_by.map(entry));
         Ok(())
     }
 
     /// Makes the working directory if it is not there.
-    fn workdir(&mut self, path: &str) -> Result<Solved> {
+    fn workdir(&mut self, path: &str, begun: &Begun<'_>) -> Result<Solved> {
         let mut key = Key::new("workdir", self.below());
         key.field("path", path);
         key.field("user", self.user());
         let description = format!("WORKDIR {path}");
-        let work = Work { key: key.finish(), description: &description, below: &self.layers, anew: self.anew, shared: self.solver.shared };
+        let shared = self.solver.shared;
+        let work = Work { key: key.finish(), description: &description, below: &self.layers, anew: self.anew, shared, begun };
         cache::solve(self.engine, &work, |draft| self.make_directory(draft, path))
     }
 

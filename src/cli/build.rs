@@ -10,7 +10,7 @@ use super::options::Limits;
 use super::options::request::{all, client_variable, usage};
 use super::output;
 use crate::base::{Cancel, csv};
-use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, Output, SecretSource};
+use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, CacheFrom, CacheTo, Output, SecretSource};
 use crate::engine::Engine;
 use crate::engine::request::{FlagError, add_host, env, network};
 use crate::oci::Reference;
@@ -65,6 +65,13 @@ pub struct Args {
     /// Do not use results of earlier builds for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Where results are taken from that are not here: IMAGE, type=registry,ref=NAME, type=local,src=DIR[,tag=|digest=]
+    #[arg(long, value_name = "SPEC")]
+    pub cache_from: Vec<String>,
+    /// Where results are written: NAME, type=registry,ref=NAME, type=local,dest=DIR[,tag=], type=inline (in the image); registry,
+    /// local: mode=min|max compression=uncompressed|gzip|zstd compression-level= force-compression= ignore-error=
+    #[arg(long, value_name = "SPEC")]
+    pub cache_to: Vec<String>,
     /// Only print the image's id
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -282,6 +289,8 @@ impl Args {
             pull: self.pull,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter.clone(),
+            cache_from: all(&self.cache_from, |text| CacheFrom::parse(text).map_err(|why| FlagError::new("--cache-from", text, why)))?.concat(),
+            cache_to: all(&self.cache_to, |text| CacheTo::parse(text).map_err(|why| FlagError::new("--cache-to", text, why)))?.concat(),
             host,
             secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
             agents: self.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,

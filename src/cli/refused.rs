@@ -15,8 +15,6 @@ const CHECKPOINT: &str = "the state of processes cannot be saved and restored (n
 /// Flags of a verb, by their long or short spelling.
 const FLAGS: &[(&str, &str)] = &[
     ("--annotation", "images are annotated when they are built (build --annotation), containers have labels: --label"),
-    ("--cache-from", "the cache is not imported: builds of one data root share it"),
-    ("--cache-to", "the cache is not exported: builds of one data root share it"),
     ("--checkpoint", CHECKPOINT),
     ("--checkpoint-dir", CHECKPOINT),
     ("--config-from", "a network has its whole configuration itself"),

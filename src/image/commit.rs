@@ -9,7 +9,7 @@ use super::lock::Lock;
 use super::{Error, Limits, Progress};
 use crate::base::{Roots, Timestamp};
 use crate::oci::{Descriptor, Digest, ImageDocument, chain_ids};
-use crate::state::{Db, record};
+use crate::state::{Db, Tx, record};
 use std::path::PathBuf;
 
 /// One layer of an image, as its config and manifest name it.
@@ -144,7 +144,7 @@ pub fn diff_path(roots: &Roots, dir: &str) -> PathBuf {
 pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fresh>, behind: Option<&Behind>) -> Result<record::Image, Error> {
     fresh.sort_by_key(|fresh| fresh.missing.position);
     let chain: Vec<String> = candidate.layers.iter().map(|layer| layer.chain.to_string()).collect();
-    let rows = finish(roots, db, candidate, &mut fresh)?;
+    let rows = finish(roots, db, &candidate.layers, &mut fresh)?;
     if behind.is_none() && !fresh.is_empty() {
         content::sync(roots)?;
     }
@@ -164,24 +164,13 @@ pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fres
         pulled: Timestamp::now(),
     };
     crate::base::failpoint::hit("image.commit.before_record").map_err(|e| Error::Start { what: "the record", source: Box::new(e) })?;
-    let new: Vec<usize> = fresh.iter().map(|fresh| fresh.missing.position).collect();
     db.write(behind.is_none(), |tx| {
-        for (position, row) in rows.iter().enumerate() {
-            if new.contains(&position) {
-                tx.put_layer(row)?;
-                match behind {
-                    Some(behind) => tx.put_unsynced(&behind.note(row))?,
-                    None => tx.synced(&row.chain_id, &row.dir)?,
-                }
-            } else if db.layer(&row.chain_id)?.is_none_or(|now| now.dir != row.dir) {
-                return Err(Error::Vanished(row.chain_id.clone()));
-            }
-        }
+        put_layers(tx, db, &rows, &fresh, behind)?;
         tx.put_image(&image)?;
         for name in &candidate.names {
             tx.put_name(name, &image.id)?;
         }
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     for fresh in fresh {
         fresh.dir.keep();
@@ -190,11 +179,57 @@ pub fn commit(roots: &Roots, db: &Db, candidate: &Candidate, mut fresh: Vec<Fres
     Ok(image)
 }
 
+/// Finishes one fresh layer over others that are there and records it, with what `also` writes in the same transaction.
+///
+/// # Errors
+/// As [`commit`].
+pub fn commit_layer<E: From<Error> + From<crate::state::Error>>(
+    roots: &Roots,
+    db: &Db,
+    layers: &[Planned],
+    fresh: Fresh,
+    behind: Option<&Behind>,
+    also: impl FnOnce(&Tx<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut fresh = vec![fresh];
+    let rows = finish(roots, db, layers, &mut fresh)?;
+    if behind.is_none() {
+        content::sync(roots).map_err(Error::from)?;
+    }
+    let hit = crate::base::failpoint::hit("image.commit.before_layer");
+    hit.map_err(|e| Error::Start { what: "the record of a layer", source: Box::new(e) })?;
+    db.write(behind.is_none(), |tx| {
+        put_layers(tx, db, &rows, &fresh, behind)?;
+        also(tx)
+    })?;
+    for fresh in fresh {
+        fresh.dir.keep();
+        drop(fresh.missing.lock);
+    }
+    Ok(())
+}
+
+/// Writes the rows of the fresh layers; the others must still be there.
+fn put_layers(tx: &Tx<'_>, db: &Db, rows: &[record::Layer], fresh: &[Fresh], behind: Option<&Behind>) -> Result<(), Error> {
+    for (position, row) in rows.iter().enumerate() {
+        if fresh.iter().any(|fresh| fresh.missing.position == position) {
+            tx.put_layer(row)?;
+            match behind {
+                Some(behind) => tx.put_unsynced(&behind.note(row))?,
+                None => tx.synced(&row.chain_id, &row.dir)?,
+            }
+        } else if db.layer(&row.chain_id)?.is_none_or(|now| now.dir != row.dir) {
+            return Err(Error::Vanished(row.chain_id.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// The rows of all layers, base first; fix-ups are applied to the fresh ones in that order.
-fn finish(roots: &Roots, db: &Db, candidate: &Candidate, fresh: &mut [Fresh]) -> Result<Vec<record::Layer>, Error> {
-    let mut rows: Vec<record::Layer> = Vec::with_capacity(candidate.layers.len());
+fn finish(roots: &Roots, db: &Db, layers: &[Planned], fresh: &mut [Fresh]) -> Result<Vec<record::Layer>, Error> {
+    let mut rows: Vec<record::Layer> = Vec::with_capacity(layers.len());
     let mut fresh = fresh.iter_mut().peekable();
-    for (position, layer) in candidate.layers.iter().enumerate() {
+    for (position, layer) in layers.iter().enumerate() {
         let Some(made) = fresh.next_if(|fresh| fresh.missing.position == position) else {
             let row = db.layer(layer.chain.as_str())?.ok_or_else(|| Error::Vanished(layer.chain.to_string()))?;
             rows.push(row);

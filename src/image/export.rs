@@ -65,7 +65,7 @@ impl DockerImage {
 }
 
 /// Where a blob is in a layout.
-fn blob_name(digest: &Digest) -> String {
+pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
@@ -149,6 +149,11 @@ pub(super) fn write_layout(
     if let Some(list) = docker {
         put_bytes(sink, "manifest.json", &json(&list)?)?;
     }
+    put_marker(sink)
+}
+
+/// What says that a directory is a layout (image-spec image-layout.md).
+pub(super) fn put_marker(sink: &mut dyn Sink) -> Result<(), Error> {
     put_bytes(sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
 }
 

@@ -8,7 +8,7 @@ use super::push::compress::{self, Format, Setting};
 use super::push::{manifest, nameless};
 use super::{Error, RegistryConfig, bytes, commit, content, import, space};
 use crate::base::fs::{self, Context as _};
-use crate::base::{Roots, Staged, Timestamp};
+use crate::base::{Roots, Staged, Timestamp, failpoint};
 use crate::oci::{Algorithm, Descriptor, Digest, DigestHasher, Index, Manifest, Reference, media};
 use crate::state::index::ImageIndex;
 use crate::state::{Db, record};
@@ -175,7 +175,7 @@ pub fn write_archive(roots: &Roots, db: &Db, archive: &Archive<'_>, to: Target<'
 
 /// The layers of one image in the form that is wanted; compressed ones are files without a name. Their descriptors.
 /// `done`: what was compressed for another image, by the digest of its tar.
-fn pack(
+pub(super) fn pack(
     roots: &Roots,
     db: &Db,
     (position, archive): (usize, &Archive<'_>),
@@ -243,7 +243,7 @@ impl Write for Hashed {
 }
 
 /// The entries of a layout that is there which ours do not replace, then ours.
-fn others(layout: &Path, own: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
+pub(super) fn others(layout: &Path, own: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
     let path = layout.join("index.json");
     let file = match std::fs::File::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(own),
@@ -261,7 +261,7 @@ fn others(layout: &Path, own: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error>
 }
 
 /// A layout in a directory: files take their names when they are whole, and what names the blobs comes last.
-struct LayoutSink(PathBuf);
+pub(super) struct LayoutSink(pub(super) PathBuf);
 
 impl Sink for LayoutSink {
     fn directory(&mut self, name: &str) -> Result<(), Error> {
@@ -272,6 +272,9 @@ impl Sink for LayoutSink {
         let path = self.0.join(name);
         if name.starts_with("blobs/") && std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
             return Ok(());
+        }
+        if name == "index.json" {
+            failpoint::hit("image.layout.before_index").map_err(export::unwritten)?;
         }
         let mut staged = Staged::new(&path)?;
         std::io::copy(data, staged.file()).map_err(export::unwritten)?;

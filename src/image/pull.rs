@@ -235,7 +235,10 @@ fn fetch(
 }
 
 /// Fetches and unpacks one layer. Bytes that an earlier pull left are used, and dropped if they prove wrong.
-async fn fetch_layer<'scope>(
+///
+/// # Errors
+/// The registry does not give it, or it is not what its digests say.
+pub async fn fetch_layer<'scope>(
     scope: &'scope Scope<'scope, '_>,
     roots: &'scope Roots,
     registry: &Registry,
@@ -335,6 +338,15 @@ async fn attempt<'scope>(
         (Err(error), Err(Error::CutOff(_))) => Err(error),
         (_, outcome) => outcome,
     }
+}
+
+/// Unpacks a layer whose blob is a file at hand.
+///
+/// # Errors
+/// It is not what its digests say, or cannot be unpacked.
+pub fn from_file(roots: &Roots, layer: &Planned, file: File) -> Result<(LayerDir, super::layer::Unpacked), Error> {
+    let (_, nothing) = channel::<Bytes>(1);
+    unpack(roots, layer, Source::Store(file), nothing)
 }
 
 /// The blocking half: reads what the network thread sends, keeps and unpacks it.

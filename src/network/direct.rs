@@ -1,5 +1,6 @@
 //! Frames from one container to another of the same bridge, past the bridge: a program at the ingress of each host side looks the
-//! destination up in a table of the bridge (MAC address to host side) and hands the frame to the other end of that link.
+//! destination up in a table of the bridge (MAC address to host side) and hands the frame to the other end of that link. Only IPv4 and
+//! IPv6 go that way; ARP and everything else passes the bridge.
 //!
 //! Invariants: what is not in the table passes the bridge as if there were no program, so an entry may be missing at any time. An
 //! entry of a container that has gone leads nowhere, like its frames on the bridge, and is replaced with the next lease of
@@ -13,7 +14,7 @@ use super::nftables;
 use crate::state::record::Network;
 use crate::sys::bpf::Instruction;
 use crate::sys::bpf::ingress::{self, KEY, Key, Table};
-use crate::sys::bpf::operation::{ADD_VALUE, CALL, EXIT, JUMP_EQUAL, JUMP_GREATER, LOAD_HALF, LOAD_WORD, MOVE, MOVE_VALUE, STORE_WORD};
+use crate::sys::bpf::operation::{ADD_VALUE, CALL, EXIT, JUMP_EQUAL, JUMP_GREATER, JUMP_UNEQUAL, LOAD_HALF, LOAD_WORD, MOVE, MOVE_VALUE, STORE_WORD};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -55,7 +56,8 @@ fn is_filtered() -> bool {
         Err(Error::Parameter(error)) => error.source.kind() != io::ErrorKind::NotFound,
         Err(_) => true,
     };
-    ["iptables", "ip6tables", "arptables"].into_iter().any(passes) || bridge_tables().unwrap_or(true)
+    // Only frames of these two families leave the bridge.
+    ["iptables", "ip6tables"].into_iter().any(passes) || bridge_tables().unwrap_or(true)
 }
 
 /// There is an nftables table of the bridge family.
@@ -135,11 +137,15 @@ fn ours(attached: &ingress::Attached) -> io::Result<Option<(OwnedFd, Table)>> {
 }
 
 /// Fields of `struct __sk_buff` (`linux/bpf.h`).
+const SKB_PROTOCOL: i16 = 16;
 const SKB_DEVICE: i16 = 40;
 const SKB_DATA: i16 = 76;
 const SKB_END: i16 = 80;
 /// Bytes of an Ethernet header, whose first six are the destination.
 const HEADER: i32 = 14;
+/// Ethernet types, as they are in memory.
+const IPV4: i32 = 0x0800_u16.to_be() as i32;
+const IPV6: i32 = 0x86dd_u16.to_be() as i32;
 /// Functions of the kernel by number.
 const LOOK_UP: i32 = 1;
 const REDIRECT_PEER: i32 = 155;
@@ -182,7 +188,13 @@ fn program(bridge: u32, table: &Table) -> Vec<Instruction> {
         value(ADD_VALUE, REACHED, HEADER),
         op(JUMP_GREATER, REACHED, END, behind, 0),
     ];
-    let own = [op(LOAD_WORD, SECOND, FIRST, SKB_DEVICE, 0), op(JUMP_EQUAL, SECOND, 0, behind + check.len() as i16, bridge.cast_signed())];
+    let family = [
+        op(LOAD_WORD, SECOND, FIRST, SKB_PROTOCOL, 0),
+        op(JUMP_EQUAL, SECOND, 0, 1, IPV4),
+        op(JUMP_UNEQUAL, SECOND, 0, behind + check.len() as i16, IPV6),
+    ];
+    let own =
+        [op(LOAD_WORD, SECOND, FIRST, SKB_DEVICE, 0), op(JUMP_EQUAL, SECOND, 0, behind + (check.len() + family.len()) as i16, bridge.cast_signed())];
     let rest = [value(MOVE_VALUE, RESULT, NEXT), value(EXIT, 0, 0)];
-    [&own[..], &check, &look, &found, &rest].concat()
+    [&own[..], &family, &check, &look, &found, &rest].concat()
 }

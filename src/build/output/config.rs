@@ -1,6 +1,7 @@
 //! The configuration of the image that came out.
 
 use crate::base::Timestamp;
+use crate::build::cache::{BUILDKIT_INLINE, INLINE};
 use crate::build::epoch::Epoch;
 use crate::build::stage::Finished;
 use crate::build::state::ImageState;
@@ -8,12 +9,12 @@ use serde_json::{Value, json};
 
 /// Unknown fields of the base's configuration stay; everything that tells how the image was made is ours. Instructions that
 /// made no files have the time of what was before them, so that an unchanged build is the same image; with an epoch all that
-/// this build did has that time.
-pub fn document(state: &ImageState, finished: &Finished, diff_ids: &[String], epoch: Option<Epoch>) -> Vec<u8> {
+/// this build did has that time. `inline`: what the image tells of the cache; that of a base does not tell of it.
+pub fn document(state: &ImageState, finished: &Finished, diff_ids: &[String], epoch: Option<Epoch>, inline: Option<Value>) -> Vec<u8> {
     let base = finished.history.base.as_ref().and_then(|base| serde_json::from_slice::<Value>(base).ok());
     let mut document = base.filter(Value::is_object).unwrap_or_else(|| json!({}));
     let object = document.as_object_mut().expect("invariant: an object, as just made sure");
-    for key in ["container", "container_config", "docker_version", "id", "parent", "parent_id", "author"] {
+    for key in ["container", "container_config", "docker_version", "id", "parent", "parent_id", "author", INLINE, BUILDKIT_INLINE] {
         object.remove(key);
     }
     let mut history = object.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -45,5 +46,8 @@ pub fn document(state: &ImageState, finished: &Finished, diff_ids: &[String], ep
     object.insert("config".to_owned(), serde_json::to_value(state.config()).expect("invariant: an image's defaults are plain data"));
     object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     object.insert("history".to_owned(), Value::Array(history));
+    if let Some(inline) = inline {
+        document[INLINE] = inline;
+    }
     serde_json::to_vec(&document).expect("invariant: a config document is JSON")
 }

@@ -362,7 +362,8 @@ impl Shape {
     }
 }
 
-fn format(text: &str) -> Result<CompressionFormat, String> {
+/// `compression=`.
+pub fn format(text: &str) -> Result<CompressionFormat, String> {
     match text {
         "uncompressed" => Ok(CompressionFormat::Plain),
         "gzip" => Ok(CompressionFormat::Gzip),

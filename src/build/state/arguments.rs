@@ -9,11 +9,12 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 const BUILDER: [&str; 2] = ["BUILDKIT_", "SOURCE_DATE_EPOCH"];
 
 /// Those of them that the builder heeds, or that change nothing (there is one syntax).
-const HEEDED: [&str; 8] = [
+const HEEDED: [&str; 9] = [
     "BUILDKIT_BUILD_NAME",
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
     "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_SYNTAX",

@@ -115,7 +115,9 @@ impl View {
         }
         if self.mode != Mode::Quiet && !state.warnings.is_empty() {
             let count = state.warnings.len();
-            write(&format!("\n {count} warning{} found (use --check to see them with their lines):\n", if count == 1 { "" } else { "s" }));
+            let with_lines = state.warnings.iter().any(|warning| !warning.excerpt.is_empty());
+            let hint = if with_lines { " (use --check to see them with their lines)" } else { "" };
+            write(&format!("\n {count} warning{} found{hint}:\n", if count == 1 { "" } else { "s" }));
             for warning in &state.warnings {
                 write(&format!(" - {}\n", harmless(&warning.to_string())));
             }

@@ -65,8 +65,7 @@ impl Engine {
     pub(in crate::engine) fn settle_all(&self, records: Vec<record::Container>) -> (Vec<View>, Option<Error>) {
         let mut first = None;
         let mut views = Vec::with_capacity(records.len());
-        for record in records {
-            let view = self.view_of(record);
+        for view in self.views_of(records) {
             let alive = matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
             if alive || matches!(view.record.phase, Phase::Created | Phase::Exited) {
                 views.push(view);

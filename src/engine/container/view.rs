@@ -10,6 +10,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+/// Containers from which a look at all of them is worth threads.
+const MANY: usize = 16;
+const MOST_WORKERS: usize = 4;
+
 impl Engine {
     /// The container by full id, exact name or unique id prefix, as seen now (reconciled).
     ///
@@ -44,12 +48,34 @@ impl Engine {
 
     /// Record plus live facts, without reconciliation.
     pub(in crate::engine) fn view_of(&self, record: record::Container) -> View {
-        let mut view = observe(&self.privilege.roots, record);
+        self.with_pod(observe(&self.privilege.roots, record))
+    }
+
+    /// [`Engine::view_of`] of each. Most of the time of a look is the kernel's, so that many are shared among processors.
+    pub(in crate::engine) fn views_of(&self, mut records: Vec<record::Container>) -> Vec<View> {
+        let roots = &self.privilege.roots;
+        let workers = if records.len() < MANY { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS) };
+        let share = records.len().div_ceil(workers);
+        let look = |records: Vec<record::Container>| -> Vec<View> { records.into_iter().map(|record| observe(roots, record)).collect() };
+        let views: Vec<View> = std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            while records.len() > share {
+                let part = records.split_off(records.len() - share);
+                others.push(scope.spawn(move || look(part)));
+            }
+            let own = look(records);
+            let others = others.into_iter().rev().flat_map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            own.into_iter().chain(others).collect()
+        });
+        views.into_iter().map(|view| self.with_pod(view)).collect()
+    }
+
+    /// A member is reached where its pod is; the leases are the pod's. If they cannot be read, they are not shown.
+    fn with_pod(&self, mut view: View) -> View {
         if view.pid != 0
             && view.record.spec.host.network == NetworkMode::Pod
             && let Some(membership) = &view.record.spec.pod
         {
-            // A member is reached where its pod is; the leases are the pod's. If they cannot be read, they are not shown.
             let pod = self.db.pod(&membership.pod).ok().flatten();
             (view.record.endpoints, view.record.published) = pod.map(|pod| (pod.endpoints, pod.published)).unwrap_or_default();
         }

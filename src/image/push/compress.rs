@@ -49,6 +49,9 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// What is usual.
+    pub const GZIP: Setting = Setting { format: Format::Gzip, level: 6 };
+
     /// The level is the format's own: 1 to 9 for gzip (6 if None), 1 to 20 for zstd (3 if None); what is not compressed has none.
     ///
     /// # Errors

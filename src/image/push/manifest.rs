@@ -38,8 +38,11 @@ pub fn build(image: &record::Image, layers: &[Descriptor]) -> Result<(Vec<u8>, S
         .collect();
     let kind = if docker { media::DOCKER_MANIFEST } else { media::OCI_MANIFEST };
     let config_type = if docker { media::DOCKER_CONFIG } else { media::OCI_CONFIG };
-    let config = json!({ "mediaType": config_type, "digest": image.id, "size": image.config.len() });
     let own = image.manifest.as_deref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    // A config that is no image's stays what it is.
+    let config_type =
+        own.as_ref().and_then(|own| own["config"]["mediaType"].as_str()).filter(|kind| !media::is_image_config(kind)).unwrap_or(config_type);
+    let config = json!({ "mediaType": config_type, "digest": image.id, "size": image.config.len() });
     let manifest = match own {
         Some(Value::Object(mut own)) => {
             own.insert("mediaType".to_owned(), json!(kind));

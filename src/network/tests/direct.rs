@@ -70,7 +70,7 @@ fn frames_pass_the_bridge_where_somebody_looks_at_them() {
     on_host(|| {
         // As where br_netfilter is not loaded.
         let look = |value| {
-            for family in ["iptables", "ip6tables", "arptables"] {
+            for family in ["iptables", "ip6tables"] {
                 let parameter = format!("net/bridge/bridge-nf-call-{family}");
                 if namespace::read(&parameter).is_ok() {
                     set(&parameter, value).unwrap();
