@@ -229,6 +229,15 @@ fn no_test_is_ignored_and_nothing_is_unfinished() {
     report(&faults);
 }
 
+/// A copy without its link would hold the path as its text, and no target would compile.
+#[test]
+fn what_is_fuzzed_is_linked() {
+    let mut paths = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/src"), &mut paths);
+    let texts = paths.iter().filter(|path| fs::read_to_string(path).unwrap().starts_with("../"));
+    report(&texts.map(|path| format!("{} is no link", path.display())).collect::<Vec<_>>());
+}
+
 #[test]
 fn only_cli_prints() {
     let mut faults = Vec::new();
