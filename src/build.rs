@@ -128,6 +128,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
         call: epoch.epoch().is_none().then(|| attest::Call { id: crate::base::random_hex(32), began, ended: Timestamp::now() }),
     };
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
+    let delivered = delivered.and_then(|built| if cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(built) });
     let built = begun.conclude(delivered)?;
     let all: Vec<_> = solvers.iter().flat_map(solve::Solver::built).collect();
     let exported = cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers));
@@ -137,7 +138,7 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
         tracing::warn!("cannot prune the build cache: {error}");
     }
     exported?;
-    Ok(Some(built))
+    if cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(Some(built)) }
 }
 
 /// Where temporary trees of builds are.

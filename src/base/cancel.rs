@@ -1,12 +1,12 @@
 //! The wish that something ends before it is done: one value for all that works for one user.
 //!
 //! Invariant: what waits does so under a [`Watch`], in [`Cancel::pause`] or through [`Cancel::reader`], so that it ends at
-//! once. What is done to end it owns all it needs: it may run after its watch is gone.
+//! once; what copies much does so through [`Cancel::checked`]. What is done to end it owns all it needs: it may run after its watch is gone.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -98,6 +98,11 @@ impl Cancel {
         Ok(Reader { file, ended, _watch: self.watch(move || drop(end)) })
     }
 
+    /// A stream that never stays silent for long (a file, a tar of files): it fails, between two pieces, once this is cancelled.
+    pub fn checked<T>(&self, stream: T) -> Checked<T> {
+        Checked { stream, cancel: self.clone() }
+    }
+
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
         self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,10 +151,34 @@ impl Read for Reader {
     }
 }
 
+/// See [`Cancel::checked`].
+pub struct Checked<T> {
+    stream: T,
+    cancel: Cancel,
+}
+
+impl<T: Read> Read for Checked<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancel.check()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl<T: Write> Write for Checked<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.cancel.check()?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.cancel.check()?;
+        self.stream.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::sync::mpsc::channel;
 
     #[test]
@@ -168,6 +197,20 @@ mod tests {
         let _late = cancel.watch(tell("late"));
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["lives", "late"]);
         assert!(cancel.is_cancelled() && cancel.pause(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn what_copies_ends_between_two_pieces() {
+        let cancel = Cancel::default();
+        let (mut from, mut to) = (cancel.checked(io::repeat(7)), cancel.checked(Vec::new()));
+        let mut piece = [0; 4];
+        from.read_exact(&mut piece).unwrap();
+        to.write_all(&piece).unwrap();
+        cancel.cancel();
+        let ended = Some(rustix::io::Errno::CANCELED.raw_os_error());
+        assert_eq!(from.read_exact(&mut piece).unwrap_err().raw_os_error(), ended);
+        assert_eq!((to.write_all(&piece).unwrap_err().raw_os_error(), to.flush().unwrap_err().raw_os_error()), (ended, ended));
+        assert_eq!(to.stream, [7; 4]);
     }
 
     #[test]

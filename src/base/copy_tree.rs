@@ -2,11 +2,12 @@
 //! descriptors, symbolic links are copied, never followed.
 
 use super::fs::{Context, FsError};
-use super::{rooted, xattr};
+use super::{Cancel, rooted, xattr};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 const DEPTH_LIMIT: usize = 256;
 /// Overlayfs' mark of a directory that hides what is below it.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// Bytes of a file that are copied before it is asked again whether it was cancelled.
+const PIECE: u64 = 64 << 20;
 
 /// One copy of a tree.
 struct Copy<'a> {
@@ -24,6 +27,7 @@ struct Copy<'a> {
     linked: HashMap<(u64, u64), PathBuf>,
     /// Of a layer: marks of overlayfs are copied, and no file is younger than that many seconds after 1970.
     latest: Option<i64>,
+    cancel: Cancel,
 }
 
 /// True when the directory has no entry.
@@ -51,7 +55,7 @@ pub fn copy(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
         Err(e) => return Err(e).on("open in the image", path),
     };
-    let mut copy = Copy { source: path, target_root: target, linked: HashMap::new(), latest: None };
+    let mut copy = Copy { source: path, target_root: target, linked: HashMap::new(), latest: None, cancel: Cancel::default() };
     copy.directory(&source, target, Path::new(""), 0)?;
     Ok(true)
 }
@@ -60,10 +64,10 @@ pub fn copy(root: BorrowedFd<'_>, path: &Path, target: BorrowedFd<'_>) -> Result
 /// `latest` (seconds since 1970) gets that time.
 ///
 /// # Errors
-/// The entry that cannot be read or written.
-pub fn copy_layer(layer: &Path, target: &Path, latest: i64) -> Result<(), FsError> {
+/// The entry that cannot be read or written; it was cancelled.
+pub fn copy_layer(layer: &Path, target: &Path, latest: i64, cancel: &Cancel) -> Result<(), FsError> {
     let (source, target) = (open_directory(layer)?, open_directory(target)?);
-    let mut copy = Copy { source: layer, target_root: target.as_fd(), linked: HashMap::new(), latest: Some(latest) };
+    let mut copy = Copy { source: layer, target_root: target.as_fd(), linked: HashMap::new(), latest: Some(latest), cancel: cancel.clone() };
     copy.directory(&source, target.as_fd(), Path::new(""), 0)
 }
 
@@ -92,6 +96,7 @@ impl Copy<'_> {
 
     fn entry(&mut self, source: &OwnedFd, target: BorrowedFd<'_>, name: &CStr, path: &Path, depth: usize) -> Result<(), FsError> {
         let shown = self.source.join(path);
+        self.cancel.check().on("copy", &shown)?;
         let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW).on("stat", &shown)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory && stat.st_nlink > 1 {
@@ -133,11 +138,14 @@ impl Copy<'_> {
     fn file(&self, source: &OwnedFd, target: BorrowedFd<'_>, name: &CStr) -> std::io::Result<()> {
         // NONBLOCK: should the name be a fifo by now, the open must not hang.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut from = std::fs::File::from(rustix::fs::openat(source, name, flags, Mode::empty())?);
+        let from = std::fs::File::from(rustix::fs::openat(source, name, flags, Mode::empty())?);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut to = std::fs::File::from(rustix::fs::openat(target, name, flags, Mode::from_raw_mode(0o600))?);
         let stat = rustix::fs::fstat(&from)?;
-        std::io::copy(&mut from, &mut to)?;
+        // Files both, which the kernel copies by itself.
+        while std::io::copy(&mut (&from).take(PIECE), &mut to)? == PIECE {
+            self.cancel.check()?;
+        }
         Ok(self.attributes(from.as_fd(), to.as_fd(), &stat)?)
     }
 
@@ -202,7 +210,7 @@ mod tests {
         symlink("nowhere", layer.join("soft")).unwrap();
         rustix::fs::mknodat(CWD, layer.join("gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
         rustix::fs::setxattr(layer.join("dir"), "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
-        copy_layer(&layer, &target, 1000).unwrap();
+        copy_layer(&layer, &target, 1000, &Cancel::default()).unwrap();
         let time = |name: &str| {
             let meta = std::fs::symlink_metadata(target.join(name)).unwrap();
             (meta.mtime(), meta.mtime_nsec())

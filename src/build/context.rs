@@ -291,7 +291,7 @@ fn unpacked(mut input: impl BufRead, request: &Request<'_>, name: &str, place: &
     if transfer::archive::begins_as_tar(head.as_slice()) {
         let whole = BufReader::with_capacity(PIECE, head.as_slice().chain(input));
         let mut archive = crate::image::bounded(whole, request.limits).map_err(failed)?;
-        time = crate::engine::unpack_archive(tree.as_fd(), &mut archive, Some(request.limits))
+        time = crate::engine::unpack_archive(tree.as_fd(), &mut request.cancel.checked(&mut archive), Some(request.limits))
             .map_err(|source| Error::Unpack { place: place.to_owned(), source: Box::new(source) })?;
     } else {
         input.take(TEXT_LIMIT).read_to_end(&mut head).map_err(failed)?;

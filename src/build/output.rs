@@ -125,6 +125,9 @@ pub fn deliver(
     let outputs = if request.outputs.is_empty() { &usual } else { request.outputs.as_slice() };
     delivery.identify(outputs)?;
     for output in outputs {
+        if engine.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         match output {
             Output::Image(image) => delivery.image(image)?,
             Output::Archive(archive) => delivery.archive(archive, out)?,

@@ -50,7 +50,7 @@ fn find(engine: &Engine, below: &Layers, key: &Digest) -> Result<Option<String>>
 fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch) -> Result<String> {
     let roots = &engine.privilege.roots;
     let draft = Draft::new(roots, &engine.db)?;
-    copy_tree::copy_layer(&roots.layers().join(&row.dir).join("diff"), &draft.upper(), epoch.seconds())?;
+    copy_tree::copy_layer(&roots.layers().join(&row.dir).join("diff"), &draft.upper(), epoch.seconds(), &engine.cancel)?;
     let sealed = draft.seal(below, &engine.db, &engine.registry.limits, &engine.cancel)?;
     let now = Timestamp::now();
     let record = |chain: &str| CacheRecord {

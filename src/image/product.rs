@@ -8,7 +8,7 @@ use super::push::compress::{self, Format, Setting};
 use super::push::{manifest, nameless};
 use super::{Error, RegistryConfig, bytes, commit, content, import, space};
 use crate::base::fs::{self, Context as _};
-use crate::base::{Roots, Staged, Timestamp, failpoint};
+use crate::base::{Cancel, Roots, Staged, Timestamp, failpoint};
 use crate::oci::{Algorithm, Descriptor, Digest, DigestHasher, Index, Manifest, Reference, media};
 use crate::state::index::ImageIndex;
 use crate::state::{Db, record};
@@ -122,6 +122,8 @@ pub struct Archive<'a> {
     pub any_form: usize,
     /// Of the descriptor of the manifest, or of the index, in the index of the layout.
     pub annotations: BTreeMap<String, String>,
+    /// Writing it ends with this.
+    pub cancel: &'a Cancel,
 }
 
 /// Where it goes.
@@ -161,10 +163,10 @@ pub fn write_archive(roots: &Roots, db: &Db, archive: &Archive<'_>, to: Target<'
     let mut entries = export::named_entries(&top, archive.names);
     let open = |image: usize, layer: usize| bytes::layer_bytes(roots, db, &archive.images[image], layer);
     let mut sink: Box<dyn Sink + '_> = match to {
-        Target::Stream(out) => Box::new(TarSink(tar::Builder::new(out))),
+        Target::Stream(out) => Box::new(TarSink(tar::Builder::new(archive.cancel.checked(out)))),
         Target::Layout(path) => {
             entries = others(path, entries)?;
-            Box::new(LayoutSink(path.to_owned()))
+            Box::new(LayoutSink(path.to_owned(), archive.cancel))
         }
     };
     export::write_layout(&blobs, entries, (archive.form == Form::Docker).then_some(list), &open, &mut *sink)?;
@@ -202,7 +204,7 @@ pub(super) fn pack(
             continue;
         }
         let (file, size, digest) =
-            packed(roots, db, image, index, archive.setting).map_err(|error| space::explain(roots, "the layers that are compressed", &[], error))?;
+            packed(roots, db, (image, index), archive).map_err(|error| space::explain(roots, "the layers that are compressed", &[], error))?;
         let descriptor = described(archive.setting.media_type(), digest.clone(), size);
         blobs.insert(digest, Blob::File(file, size));
         done.insert(outline.digest, descriptor.clone());
@@ -211,11 +213,11 @@ pub(super) fn pack(
     Ok(descriptors)
 }
 
-fn packed(roots: &Roots, db: &Db, image: &record::Image, index: usize, setting: Setting) -> Result<(std::fs::File, u64, Digest), Error> {
-    let (outline, mut tar) = bytes::plain_bytes(roots, db, image, index)?;
+fn packed(roots: &Roots, db: &Db, (image, index): (&record::Image, usize), archive: &Archive<'_>) -> Result<(std::fs::File, u64, Digest), Error> {
+    let (outline, tar) = bytes::plain_bytes(roots, db, image, index)?;
     let mut out = Hashed { file: nameless(roots)?, hasher: DigestHasher::new(Algorithm::Sha256), size: 0 };
     let layer = outline.digest.short().to_owned();
-    compress::compress(setting, &mut tar, &mut out).map_err(|source| match source.downcast::<Error>() {
+    compress::compress(archive.setting, &mut archive.cancel.checked(tar), &mut out).map_err(|source| match source.downcast::<Error>() {
         Ok(error) => error,
         Err(source) => Error::PushWrite { layer, source },
     })?;
@@ -260,10 +262,10 @@ pub(super) fn others(layout: &Path, own: Vec<Descriptor>) -> Result<Vec<Descript
     Ok(others.into_iter().chain(own).collect())
 }
 
-/// A layout in a directory: files take their names when they are whole, and what names the blobs comes last.
-pub(super) struct LayoutSink(pub(super) PathBuf);
+/// A layout in a directory: files take their names when they are whole, and what names the blobs comes last. It ends with the wish.
+pub(super) struct LayoutSink<'a>(pub(super) PathBuf, pub(super) &'a Cancel);
 
-impl Sink for LayoutSink {
+impl Sink for LayoutSink<'_> {
     fn directory(&mut self, name: &str) -> Result<(), Error> {
         Ok(fs::create_dir_all(&self.0.join(name), 0o755)?)
     }
@@ -277,7 +279,7 @@ impl Sink for LayoutSink {
             failpoint::hit("image.layout.before_index").map_err(export::unwritten)?;
         }
         let mut staged = Staged::new(&path)?;
-        std::io::copy(data, staged.file()).map_err(export::unwritten)?;
+        std::io::copy(&mut self.1.checked(data), staged.file()).map_err(export::unwritten)?;
         Ok(staged.commit()?)
     }
 

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(50);
 enum Source {
     /// A layer directory that gives the same tar.
     Twin(PathBuf),
-    Store(File),
+    Store(Box<dyn Read + Send>),
     Network(Ingest, u64),
 }
 
@@ -283,7 +283,7 @@ async fn stored(roots: &Roots, layer: &Planned, progress: &(dyn Fn(Progress) + S
     let mut told = false;
     loop {
         if let Some(file) = content::open_blob(roots, &layer.blob.digest)? {
-            return Ok(Source::Store(file));
+            return Ok(Source::Store(Box::new(file)));
         }
         if let Some(mut ingest) = Ingest::resume(roots, &layer.blob.digest)? {
             let have = ingest.len()?;
@@ -344,9 +344,9 @@ async fn attempt<'scope>(
 ///
 /// # Errors
 /// It is not what its digests say, or cannot be unpacked.
-pub fn from_file(roots: &Roots, layer: &Planned, file: File) -> Result<(LayerDir, super::layer::Unpacked), Error> {
+pub fn from_file(roots: &Roots, layer: &Planned, file: impl Read + Send + 'static) -> Result<(LayerDir, super::layer::Unpacked), Error> {
     let (_, nothing) = channel::<Bytes>(1);
-    unpack(roots, layer, Source::Store(file), nothing)
+    unpack(roots, layer, Source::Store(Box::new(file)), nothing)
 }
 
 /// The blocking half: reads what the network thread sends, keeps and unpacks it.

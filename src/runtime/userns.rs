@@ -67,7 +67,9 @@ fn is_only(map: &str, own: u32) -> bool {
 }
 
 fn help(program: &str, pid: i32, map: &str, ranges: &str) -> Result<(), Failure> {
-    let output = Command::new(program).arg(pid.to_string()).args(map.split_whitespace()).stdin(Stdio::null()).output();
+    let mut command = Command::new(program);
+    command.arg(pid.to_string()).args(map.split_whitespace()).stdin(Stdio::null());
+    let output = crate::sys::process::with_own_signals(&mut command).output();
     let output = match output {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let way = "install it (package uidmap or shadow-utils), or map only your own id";

@@ -5,6 +5,8 @@ use super::signalfd::set;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Executes `path`; returns only on failure.
 pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
@@ -32,6 +34,16 @@ pub fn reset_signals() {
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
     set_mask(false);
+}
+
+/// Has the program start with [`reset_signals`], whatever this process blocks to read it from a signalfd(2).
+pub fn with_own_signals(command: &mut Command) -> &mut Command {
+    let reset = || {
+        reset_signals();
+        Ok(())
+    };
+    // SAFETY: in the forked child only system calls on live locals are made: nothing is allocated, no lock is taken.
+    unsafe { command.pre_exec(reset) }
 }
 
 /// Blocks every signal that can be blocked.
@@ -109,4 +121,27 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     // SAFETY: memory is not touched; that the descriptors have no live owner is the callers' documented duty.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_block_a_program_does_not() {
+        let program = || {
+            let mut command = Command::new("grep");
+            command.args(["^SigBlk", "/proc/self/status"]);
+            command
+        };
+        // The mask is this thread's alone.
+        let (inherited, own) = std::thread::spawn(move || {
+            let _signals = crate::sys::signalfd::SignalFd::block(&[libc::SIGINT, libc::SIGTERM]).unwrap();
+            (program().output().unwrap(), with_own_signals(&mut program()).output().unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(String::from_utf8(inherited.stdout).unwrap(), "SigBlk:\t0000000000004002\n");
+        assert_eq!(String::from_utf8(own.stdout).unwrap(), "SigBlk:\t0000000000000000\n");
+    }
 }

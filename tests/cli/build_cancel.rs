@@ -63,3 +63,31 @@ fn a_signal_cancels_a_build_and_those_that_wait_for_it() {
     fs::write(lab.root.join("again"), "FROM busybox\nRUN --mount=type=cache,id=one,sharing=locked,target=/cache test -e /cache/left\n").unwrap();
     lab.rcon(&["build", "-q", "-f", "again", "context"]).ok();
 }
+
+#[test]
+fn a_signal_cancels_the_output() {
+    let lab = Environment::new();
+    fs::create_dir_all(lab.root.join("context")).unwrap();
+    // Longer than a pipe is: the build waits in the midst of it until it is read.
+    fs::write(lab.root.join("context/long"), vec![7; 16 << 20]).unwrap();
+    fs::write(lab.root.join("context/Dockerfile"), "FROM scratch\nCOPY long /\n").unwrap();
+    let later = format!("type=oci,dest={}", lab.root.join("later").display());
+    let arguments = ["build", "--progress", "plain", "-o", "type=oci,compression=uncompressed,dest=-", "-o", &later, "context"];
+    let mut child = lab.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap());
+    let mut archive = child.stdout.take().unwrap();
+    archive.read_exact(&mut [0; 512]).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let (mut line, mut all) = (String::new(), String::new());
+    while !line.contains("cancelling the build") {
+        line.clear();
+        assert_ne!(progress.read_line(&mut line).unwrap(), 0, "{all}");
+        all.push_str(&line);
+    }
+    let mut rest = Vec::new();
+    archive.read_to_end(&mut rest).unwrap();
+    progress.read_to_string(&mut all).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{all}");
+    assert!(all.contains("CANCELED") && all.contains("error: the build was cancelled"), "{all}");
+    assert!(rest.len() < 16 << 20 && !lab.root.join("later").exists(), "{} bytes", rest.len());
+}

@@ -61,7 +61,7 @@ fn write(engine: &Engine, wanted: &CacheExport, stages: &[Arc<Finished>], begun:
     let digest = match &wanted.to {
         Destination::Layout { directory, tag } => {
             let known = known(engine, directory, tag);
-            image::write_cache((roots, db), &export, (directory, tag), wanted.form, &known)?.digest
+            image::write_cache((roots, db), &export, (directory, tag), (wanted.form, &engine.cancel), &known)?.digest
         }
         Destination::Registry(reference) => {
             let progress = |event: image::Progress| {

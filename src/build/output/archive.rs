@@ -29,6 +29,7 @@ impl Delivery<'_> {
             setting: output.shape.compression.unwrap_or(USUAL),
             any_form: if output.shape.force { 0 } else { self.base_layers() },
             annotations: self.descriptor_annotations(&output.shape, composed.index.is_some()),
+            cancel: &self.engine.cancel,
         };
         let (roots, db) = (&self.engine.privilege.roots, &self.engine.db);
         let mut written: Option<Descriptor> = None;
@@ -37,7 +38,7 @@ impl Delivery<'_> {
                 fs::create_dir_all(directory, 0o755)?;
                 written = Some(image::write_archive(roots, db, &archive, ArchiveTarget::Layout(directory))?);
             }
-            to => to_destination(to, out, &mut |out| {
+            to => to_destination((to, &self.engine.cancel), out, &mut |out| {
                 written = Some(image::write_archive(roots, db, &archive, ArchiveTarget::Stream(out))?);
                 Ok(())
             })?,

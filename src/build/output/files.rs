@@ -6,7 +6,7 @@
 use super::Delivery;
 use super::spec::{Destination, LocalOutput};
 use crate::base::fs::Context as _;
-use crate::base::{Staged, fs};
+use crate::base::{Cancel, Staged, fs};
 use crate::build::epoch::Epoch;
 use crate::build::error::{Error, Result};
 use crate::engine::{pack_trees, unpack_archive};
@@ -37,7 +37,7 @@ impl Delivery<'_> {
         for (below, tree) in trees {
             let directory = directory.join(below);
             self.begun.say(&format!("copying files to {}", directory.display()));
-            copy(tree, &directory, self.epoch.map(Epoch::seconds))?;
+            copy(tree, &directory, self.epoch.map(Epoch::seconds), &self.engine.cancel)?;
         }
         Ok(())
     }
@@ -45,17 +45,17 @@ impl Delivery<'_> {
     /// As one tar.
     pub(super) fn tar(&self, to: &Destination, split: Option<bool>, out: &mut (dyn Write + Send)) -> Result<()> {
         let trees = self.trees(split)?;
-        to_destination(to, out, &mut |out| Ok(pack_trees(&trees, self.epoch.map(Epoch::seconds), out)?))
+        to_destination((to, &self.engine.cancel), out, &mut |out| Ok(pack_trees(&trees, self.epoch.map(Epoch::seconds), out)?))
     }
 }
 
-fn copy(tree: OwnedFd, directory: &Path, time: Option<i64>) -> Result<()> {
+fn copy(tree: OwnedFd, directory: &Path, time: Option<i64>, cancel: &Cancel) -> Result<()> {
     std::fs::create_dir_all(directory).on("create", directory)?;
     let target = rustix::fs::open(directory, DIRECTORY, Mode::empty()).on("open", directory)?;
     let (mut sender, receiver) = UnixStream::pair().on("make", Path::new("a socket"))?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || pack_trees(&[(String::new(), tree)], time, &mut sender));
-        let unpacked = unpack_archive(target.as_fd(), &mut BufReader::with_capacity(PIECE, &receiver), None);
+        let unpacked = unpack_archive(target.as_fd(), &mut cancel.checked(BufReader::with_capacity(PIECE, &receiver)), None);
         drop(receiver);
         // Whoever unpacks knows the cause if it goes away first.
         unpacked?;
@@ -136,21 +136,26 @@ fn remove_beneath(ours: &[BorrowedFd<'_>], target: BorrowedFd<'_>, path: &Path) 
     Ok(())
 }
 
-/// A file is there when it is whole, or not at all.
+/// A file is there when it is whole, or not at all: what is cancelled before it has its name has none.
 ///
 /// # Errors
-/// What `write` says; the file cannot be made.
-pub fn to_destination(to: &Destination, out: &mut (dyn Write + Send), write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let Destination::File(path) = to else { return write(out) };
+/// What `write` says; the file cannot be made; it was cancelled.
+pub fn to_destination(
+    (to, cancel): (&Destination, &Cancel),
+    out: &mut (dyn Write + Send),
+    write: &mut dyn FnMut(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let Destination::File(path) = to else { return write(&mut cancel.checked(out)) };
     // Devices and pipes are written to.
     let path = followed(path)?;
     if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-        let mut node = std::fs::File::options().write(true).open(&path).on("open", &path)?;
-        return write(&mut node);
+        let node = std::fs::File::options().write(true).open(&path).on("open", &path)?;
+        return write(&mut cancel.checked(node));
     }
     let mut staged = Staged::new(&path)?;
-    write(staged.file())?;
+    write(&mut cancel.checked(staged.file()))?;
     crate::base::failpoint::hit("build.output.before_name").on("name", &path)?;
+    cancel.check().on("name", &path)?;
     Ok(staged.commit()?)
 }
 
@@ -202,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cancelled_has_no_name() {
+        let base = std::env::temp_dir().join(format!("rcon-cancelled-{}", crate::base::random_hex(8)));
+        std::fs::create_dir_all(&base).unwrap();
+        let (to, cancel) = (Destination::File(base.join("archive")), Cancel::default());
+        let written = to_destination((&to, &cancel), &mut Vec::new(), &mut |out| {
+            out.write_all(b"whole").on("write", &base)?;
+            cancel.cancel();
+            Ok(())
+        });
+        assert!(written.is_err() && std::fs::read_dir(&base).unwrap().next().is_none());
+        let written = to_destination((&Destination::Stdout, &cancel), &mut Vec::new(), &mut |out| Ok(out.write_all(b"x").on("write", &base)?));
+        assert!(written.is_err());
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
     fn links_of_the_user_are_written_through() {
         let base = std::env::temp_dir().join(format!("rcon-dest-{}", crate::base::random_hex(8)));
         std::fs::create_dir_all(base.join("far")).unwrap();
@@ -211,7 +232,7 @@ mod tests {
         }
         let write = |name: &str| {
             let to = Destination::File(base.join(name));
-            to_destination(&to, &mut Vec::new(), &mut |out| Ok(out.write_all(name.as_bytes()).on("write", Path::new(name))?))
+            to_destination((&to, &Cancel::default()), &mut Vec::new(), &mut |out| Ok(out.write_all(name.as_bytes()).on("write", Path::new(name))?))
         };
         for (name, file) in [("there", "far/old"), ("dangling", "far/new"), ("twice", "far/new")] {
             write(name).unwrap();

@@ -67,7 +67,7 @@ pub(super) fn place(selected: &Selected, target: &Target<'_>, unpack: Option<Lim
         if let Some(limits) = unpack
             && archive::is_archive(source)?
         {
-            archive::unpack(source, &in_root.directory(&path)?, limits)?;
+            archive::unpack(source, &in_root.directory(&path)?, limits, &selected.cancel)?;
             continue;
         }
         let described = Described { owner, chmod: target.chmod };

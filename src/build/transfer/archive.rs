@@ -5,6 +5,7 @@
 
 use super::digest::open_file;
 use super::{Error, Result, Selected, Source, Target, apply, shown};
+use crate::base::Cancel;
 use crate::image::{Limits, bounded, decompressor};
 use rustix::fs::FileType;
 use std::fs::File;
@@ -44,12 +45,12 @@ pub(in crate::build) fn begins_as_tar(bytes: impl std::io::BufRead) -> bool {
 }
 
 /// Unpacks a source that is an archive. Links in it lead within the destination at most.
-pub(super) fn unpack(source: &Source, into: &OwnedFd, limits: Limits) -> Result<()> {
+pub(super) fn unpack(source: &Source, into: &OwnedFd, limits: Limits, cancel: &Cancel) -> Result<()> {
     let Some(entry) = source.entries.first() else { return Ok(()) };
     let full = source.full(entry);
     let file = File::from(open_file(source, entry, &full)?);
     let mut archive = bounded(BufReader::with_capacity(PIECE, file), limits).map_err(|e| Error::io("read", &full, e))?;
-    crate::engine::unpack_archive(into.as_fd(), &mut archive, Some(limits))
+    crate::engine::unpack_archive(into.as_fd(), &mut cancel.checked(&mut archive), Some(limits))
         .map(drop)
         .map_err(|source| Error::Unpack { path: shown(&full), source: Box::new(source) })
 }

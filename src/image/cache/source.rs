@@ -171,7 +171,7 @@ impl CacheSource {
             }
             CacheOrigin::Layout(directory, _) => {
                 let file = regular(&directory.join(export::blob_name(&missing.layer.blob.digest)))?;
-                let (dir, unpacked) = pull::from_file(roots, &missing.layer, file)?;
+                let (dir, unpacked) = pull::from_file(roots, &missing.layer, self.cancel.checked(file))?;
                 Ok(Fresh { missing, dir, unpacked })
             }
         }

@@ -76,7 +76,7 @@ pub fn write_cache(
     (roots, db): (&Roots, &Db),
     export: &CacheExport<'_>,
     (directory, tag): (&Path, &str),
-    form: CacheForm,
+    (form, cancel): (CacheForm, &Cancel),
     known: &[CacheLayer],
 ) -> Result<Descriptor, Error> {
     too_many(export.layers.len()).map_or(Ok(()), Err)?;
@@ -86,7 +86,7 @@ pub fn write_cache(
     let setting = form.compression.unwrap_or(CompressionSetting::GZIP);
     let any_form = if form.compression.is_some() || form.force { 0 } else { export.layers.len() };
     let images = std::slice::from_ref(&image);
-    let archive = Archive { form: Form::Oci, names: &[], images, index: None, default: 0, setting, any_form, annotations: BTreeMap::new() };
+    let archive = Archive { form: Form::Oci, names: &[], images, index: None, default: 0, setting, any_form, annotations: BTreeMap::new(), cancel };
     let (mut blobs, mut done) = (BTreeMap::new(), there(directory, form, setting, known));
     let layers = product::pack(roots, db, (0, &archive), &mut done, &mut blobs)?;
     let (manifest, kind) = manifest::build(&image, &layers)?;
@@ -104,7 +104,7 @@ pub fn write_cache(
         other => other.on("lock", directory)?,
     }
     let entries = product::others(directory, vec![top.clone()])?;
-    let mut sink: Box<dyn Sink> = Box::new(LayoutSink(directory.to_owned()));
+    let mut sink: Box<dyn Sink + '_> = Box::new(LayoutSink(directory.to_owned(), cancel));
     export::put_marker(&mut *sink)?;
     let open = |_: usize, layer: usize| bytes::layer_bytes(roots, db, &image, layer);
     export::write_layout(&blobs, entries, None, &open, &mut *sink)?;

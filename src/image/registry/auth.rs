@@ -127,7 +127,7 @@ impl Authority {
         {
             return Ok(held.credentials.clone());
         }
-        let found = self.stores.find(&endpoint.host)?;
+        let found = self.stores.ask(&endpoint.host).await?;
         if found == Credentials::anonymous() && self.mint(endpoint).await? {
             return Box::pin(self.credentials(endpoint)).await;
         }

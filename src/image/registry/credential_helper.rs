@@ -1,11 +1,14 @@
 //! The credential helper protocol: `docker-credential-NAME get|store|erase`, the server or a document on stdin, JSON on
 //! stdout.
 //!
-//! Invariant: a helper that fails is an error, never a reason to look elsewhere (CVE-2021-41092).
+//! Invariant: a helper that fails is an error, never a reason to look elsewhere (CVE-2021-41092). One that a reactor waits for is
+//! asked by another thread, and killed when nobody waits any longer.
 
 use super::credentials::Credentials;
+use crate::base::Cancel;
 use crate::image::Error;
 use oci_distribution::secrets::RegistryAuth;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use std::io::{Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -24,6 +27,28 @@ const TOKEN_USER: &str = "<token>";
 pub struct Helper<'a> {
     pub name: &'a str,
     pub server: &'a str,
+    /// It is killed then.
+    pub cancel: &'a Cancel,
+}
+
+/// Ends the helper with the future that waits for it.
+struct Ends(Cancel);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// [`Helper::get`] for a reactor: who drops the future has the helper killed.
+///
+/// # Errors
+/// As there.
+pub async fn get(name: &str, server: &str) -> Result<Credentials, Error> {
+    let ends = Ends(Cancel::default());
+    let (own_name, own_server, cancel) = (name.to_owned(), server.to_owned(), ends.0.clone());
+    let asked = tokio::task::spawn_blocking(move || Helper { name: &own_name, server: &own_server, cancel: &cancel }.get()).await;
+    asked.unwrap_or_else(|lost| Err(Helper { name, server, cancel: &ends.0 }.failed(lost.to_string())))
 }
 
 impl Helper<'_> {
@@ -77,7 +102,20 @@ impl Helper<'_> {
         }
         let mut command = Command::new(format!("docker-credential-{}", self.name));
         let command = command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+        let mut child = crate::sys::process::with_own_signals(command).spawn().map_err(|e| failed(e.to_string()))?;
+        // Not reaped yet, so the number is its own; the descriptor means it and no other ever after.
+        let process = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(process) => process,
+            Err(errno) => {
+                drop(child.kill().and_then(|()| child.wait()));
+                return Err(failed(std::io::Error::from(errno).to_string()));
+            }
+        };
+        let _watch = self.cancel.watch(move || {
+            if let Err(errno) = pidfd_send_signal(&process, Signal::KILL) {
+                tracing::debug!("the credential helper has ended already: {errno}");
+            }
+        });
         let mut stdin = child.stdin.take().expect("invariant: stdin is piped");
         let stdout = child.stdout.take().expect("invariant: stdout is piped");
         // A helper that does not read its input has closed the pipe; what it answers tells.
@@ -146,7 +184,7 @@ mod tests {
     #[test]
     fn names_are_file_names() {
         for name in ["", "../evil", "a/b", "a b"] {
-            let helper = Helper { name, server: "r" };
+            let helper = Helper { name, server: "r", cancel: &Cancel::default() };
             assert!(matches!(helper.get(), Err(Error::Helper { why, .. }) if why.contains("not a file name")), "{name}");
         }
     }

@@ -1,6 +1,7 @@
 //! Credentials as the docker CLI keeps them: `~/.docker/config.json` and its credential helpers.
 
-use super::credential_helper::Helper;
+use super::credential_helper::{self, Helper};
+use crate::base::Cancel;
 use crate::base::fs::{Context, FsError};
 use crate::image::{Error, RegistryConfig};
 use base64::Engine as _;
@@ -88,13 +89,29 @@ impl Stores {
     pub fn find(&self, registry: &str) -> Result<Credentials, Error> {
         let server = server_of(registry);
         if let Some(name) = self.helper(server) {
-            return Helper { name, server }.get();
+            return Helper { name, server, cancel: &Cancel::default() }.get();
         }
+        Ok(self.of_file(server))
+    }
+
+    /// [`Stores::find`] for a reactor, which goes on while a helper is asked.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask(&self, registry: &str) -> Result<Credentials, Error> {
+        let server = server_of(registry);
+        match self.helper(server) {
+            Some(name) => credential_helper::get(name, server).await,
+            None => Ok(self.of_file(server)),
+        }
+    }
+
+    fn of_file(&self, server: &str) -> Credentials {
         let entry = self.config.auths.get(server).or_else(|| {
             let same = self.config.auths.iter().find(|(name, _)| host_of(name) == host_of(server));
             same.map(|(_, entry)| entry)
         });
-        Ok(entry.map_or(Credentials::anonymous(), AuthEntry::credentials))
+        entry.map_or(Credentials::anonymous(), AuthEntry::credentials)
     }
 
     /// The helper that keeps the credentials of `server`.
@@ -111,7 +128,7 @@ impl Stores {
     pub fn keep(&self, registry: &str, user: &str, password: &str, identity: Option<&str>) -> Result<Kept, Error> {
         let server = server_of(registry);
         if let Some(name) = self.helper(server) {
-            Helper { name, server }.store(user, identity.unwrap_or(password), identity.is_some())?;
+            Helper { name, server, cancel: &Cancel::default() }.store(user, identity.unwrap_or(password), identity.is_some())?;
             // Docker marks a login that a helper keeps with an empty entry.
             self.edit(|auths| drop(auths.insert(server.to_owned(), json!({}))))?;
             return Ok(Kept::Helper(name.to_owned()));
@@ -133,9 +150,9 @@ impl Stores {
         let mut found = false;
         if let Some(name) = self.helper(server) {
             // Helpers that know nothing of a server answer so, or succeed: only what they had before tells.
-            found = Helper { name, server }.get()? != Credentials::anonymous();
+            found = Helper { name, server, cancel: &Cancel::default() }.get()? != Credentials::anonymous();
             if found {
-                Helper { name, server }.erase()?;
+                Helper { name, server, cancel: &Cancel::default() }.erase()?;
             }
         }
         if self.config.auths.keys().any(|name| host_of(name) == host_of(server)) {

@@ -182,6 +182,7 @@ impl Plugins {
         }
         // A group of its own: a terminal's interrupt does not reach it half-way, and its helpers end with it.
         command.current_dir("/").process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        crate::sys::process::with_own_signals(&mut command);
         let mut tries = 0;
         loop {
             match command.spawn() {
