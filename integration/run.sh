@@ -50,8 +50,10 @@ guests() {
 export here
 export -f script guest guests
 beside=$(mktemp)
-times=$times unshare --net bash -c 'ip link set lo up; guests' > "$beside" 2>&1 &
+# A session of its own, so that it ends with this script, whatever ends that.
+times=$times setsid unshare --net bash -c 'ip link set lo up; guests' > "$beside" 2>&1 &
 emulated=$!
+trap 'kill -- -"$emulated" 2> /dev/null; rm -f "$times" "$beside" "$log" "$RCON_TALLY"' EXIT
 for script in isolation limits tutorial application registry registry-faults registry-auth trust push ports networks cni pods kill-nine parallel logs store power-loss archives unpack nested build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance; do
     script "$script" 900 bash "$here/$script.sh" || status=1
 done
@@ -59,15 +61,12 @@ script build-corpus 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURE
 script security 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
 wait "$emulated" || status=1
 cat "$beside"
-rm -f "$beside"
 echo "== seconds"
 sort -rn "$times" | head -n 20
-rm -f "$times"
 exec >&3 3>&-
 for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
-rm -f "$RCON_TALLY"
 for cgroup in /sys/fs/cgroup/*/rcon /sys/fs/cgroup/rcon; do
     [ ! -d "$cgroup" ] || rmdir "$cgroup"
 done
@@ -76,6 +75,5 @@ if [ "$failed" != 0 ]; then
     echo "== failed, with the script before each"
     awk '/^== / { script = $0; next } /^ *(FAIL|BLUNT) |\| (FAIL|BLUNT)( |$)|: [0-9]+ passed, [1-9][0-9]* failed|Traceback|timed out/ { if (script != "") print script; script = ""; print }' "$log" | tail -n 100 | cut -c -1500
 fi
-rm -f "$log"
 echo "$passed passed, $failed failed"
 exit "$status"

@@ -30,7 +30,7 @@
 //!   where it has 1.15). The price is that nothing on the bridge sees them: hence only where nobody asks to. Where the host has bridged frames pass iptables
 //!   (`net.bridge.bridge-nf-call-iptables`: Kubernetes and `icc=false` of Docker need it; it costs some 5 % before any rule) or has
 //!   an nftables table of the bridge family, they pass the bridge, and so they do before Linux 6.6. Both are looked at whenever a
-//!   container joins; the option `rcon.direct` of a network decides otherwise. Rejected: `notrack`, which would break others'
+//!   container joins and by a reload; the option `rcon.direct` of a network decides otherwise. Rejected: `notrack`, which would break others'
 //!   translations; looking into `x_tables`' ebtables, whose kernel interface differs by build.
 //! - `disconnect` removes the link before it returns, so that it is gone when it says so: the kernel waits for two or three of its
 //!   grace periods there (20 to 30 ms). Rejected, as measured: moving the link into a namespace that is dropped (each end waits as long).
