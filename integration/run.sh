@@ -61,7 +61,7 @@ beside=$(mktemp)
 # A session of its own, so that it ends with this script, whatever ends that.
 times=$times setsid unshare --net bash -c 'ip link set lo up; guests' > "$beside" 2>&1 &
 emulated=$!
-trap 'kill -- -"$emulated" 2> /dev/null; rm -f "$times" "$beside" "$log" "$RCON_TALLY"' EXIT
+trap 'pkill -s "$emulated"; rm -f "$times" "$beside" "$log" "$RCON_TALLY"' EXIT
 scripts tutorial application registry registry-faults registry-auth trust push ports networks cni kill-nine parallel logs store power-loss archives unpack nested \
     build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance
 perform build-corpus 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || status=1
