@@ -84,8 +84,7 @@ impl Engine {
     pub fn note_download(&self, address: &Digest, description: &str, size: u64) -> Result<()> {
         let (key, now) = (address.to_string(), Timestamp::now());
         let description = description.to_owned();
-        let record =
-            CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Download, description, created: now, used: now, uses: 0, size };
+        let record = CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Download, description, created: now, used: now, uses: 0, size };
         Ok(self.db.write(false, |tx| if tx.use_cache(&record.key, now)? { tx.size_cache(&record.key, size) } else { tx.put_cache(&record) })?)
     }
 
@@ -141,8 +140,7 @@ impl Engine {
         let at = Timestamp::from_nanos(meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()));
         let (key, description) = (Digest::of(DIGESTS.as_bytes()).to_string(), "digests of files in build contexts".to_owned());
         let size = meta.blocks() * 512;
-        let record =
-            CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Digests, description, created: at, used: at, uses: 0, size };
+        let record = CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Digests, description, created: at, used: at, uses: 0, size };
         Some(CacheUsage { record, size, shared: false, in_use: false })
     }
 

@@ -10,8 +10,7 @@ use std::collections::HashMap;
 /// The one used longest ago first, each before what it starts from: that counts as used as lately as whatever starts from it.
 pub(super) fn leaves_first(usage: &mut [CacheUsage]) {
     let records = || usage.iter().map(|usage| &usage.record);
-    let below: HashMap<&str, Option<&str>> =
-        records().filter_map(|record| Some((record.chain_id.as_deref()?, record.below.as_deref()))).collect();
+    let below: HashMap<&str, Option<&str>> = records().filter_map(|record| Some((record.chain_id.as_deref()?, record.below.as_deref()))).collect();
     // Layers from the record's own down; no chain has more of them than there are.
     let chain = |usage: &CacheUsage| -> Vec<String> {
         let top = usage.record.chain_id.as_deref().or(usage.record.below.as_deref());
