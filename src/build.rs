@@ -81,6 +81,24 @@ use std::sync::Arc;
 /// The first thing that fails; everything else is ended then. What was finished is found by the next build.
 pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut (dyn std::io::Write + Send)) -> Result<Option<Built>, Error> {
     let began = Timestamp::now();
+    let built = build_since(began, engine, request, sink, out);
+    // What a failed build has left counts too. Who has cancelled it does not want to wait: the next build does it.
+    if !built.as_ref().is_err_and(Error::is_cancelled)
+        && let Err(error) = engine.collect_build_cache(began)
+    {
+        // The result is what it is, whatever becomes of the cache.
+        tracing::warn!("cannot prune the build cache: {error}");
+    }
+    built
+}
+
+fn build_since(
+    began: Timestamp,
+    engine: &Engine,
+    request: &BuildRequest,
+    sink: Sink<'_>,
+    out: &mut (dyn std::io::Write + Send),
+) -> Result<Option<Built>, Error> {
     let cancel = &engine.cancel;
     let numbers = Numbers::default();
     engine.sweep_trees();
@@ -130,13 +148,8 @@ pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut 
     let delivered = output::deliver(engine, &outcomes, (&invocation, epoch.epoch()), out, &begun);
     let built = begun.conclude(delivered)?;
     let all: Vec<_> = solvers.iter().flat_map(solve::Solver::built).collect();
-    let exported = cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers));
+    cache::export(engine, &request.cache_to, (&finished, &all), (sink, &numbers))?;
     drop(held);
-    // The image is there, whatever becomes of the cache.
-    if let Err(error) = engine.collect_build_cache() {
-        tracing::warn!("cannot prune the build cache: {error}");
-    }
-    exported?;
     Ok(Some(built))
 }
 

@@ -26,11 +26,11 @@
 //!   both look at devices alone. Rejected: a bridge for each network from its creation on, which holds the range until the next
 //!   reboot only. Where a bridge of others got a range all the same ([`rival`]), the default network moves, others are refused.
 //! - Frames between containers of one bridge go from link to link (`direct`: one look-up by eBPF at the ingress of the host's side),
-//!   which is faster than a pair of links without any bridge, since they are not queued on the way. The price is that nothing on the
-//!   bridge sees them: hence only where nobody asks to. Where the host has bridged frames pass iptables
+//!   which is as fast as a pair of links without any bridge (0.97 x in throughput, where a bridge has 0.94; 1.04 x in a round trip,
+//!   where it has 1.15). The price is that nothing on the bridge sees them: hence only where nobody asks to. Where the host has bridged frames pass iptables
 //!   (`net.bridge.bridge-nf-call-iptables`: Kubernetes and `icc=false` of Docker need it; it costs some 5 % before any rule) or has
 //!   an nftables table of the bridge family, they pass the bridge, and so they do before Linux 6.6. Both are looked at whenever a
-//!   container joins; the option `rcon.direct` of a network decides otherwise. Rejected: `notrack`, which would break others'
+//!   container joins and by a reload; the option `rcon.direct` of a network decides otherwise. Rejected: `notrack`, which would break others'
 //!   translations; looking into `x_tables`' ebtables, whose kernel interface differs by build.
 //! - `disconnect` removes the link before it returns, so that it is gone when it says so: the kernel waits for two or three of its
 //!   grace periods there (20 to 30 ms). Rejected, as measured: moving the link into a namespace that is dropped (each end waits as long).

@@ -100,6 +100,7 @@ fn record(work: &Work<'_>, chain_id: Option<String>, created: Timestamp) -> Cach
     CacheRecord {
         key: work.key.to_string(),
         chain_id,
+        below: work.below.last().cloned(),
         kind: CacheKind::Regular,
         description: work.description.to_owned(),
         created,

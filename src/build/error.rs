@@ -66,6 +66,15 @@ impl Error {
         Error::Invalid { message: message.into(), hint: None }
     }
 
+    /// Nothing has failed: somebody wished that it ends.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Error::Cancelled => true,
+            Error::Located { source, .. } | Error::Cache { source, .. } => source.is_cancelled(),
+            _ => false,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Dockerfile(_) | Error::Invalid { .. } => ErrorKind::Invalid,

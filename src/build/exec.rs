@@ -138,7 +138,6 @@ fn execute(
         sandbox.run(step)
     });
     drop(given);
-    held.note_sizes(stage.engine)?;
     let end = match end {
         _ if cancel.is_cancelled() => return Err(Error::Cancelled),
         other => other.map_err(|error| platform::explain(error, &stage.platform, &run.argv.join(" ")))?,

@@ -163,14 +163,6 @@ impl Mounts {
 }
 
 impl Held {
-    /// Notes what the caches take now, for whoever decides what the whole cache may take.
-    ///
-    /// # Errors
-    /// The database.
-    pub fn note_sizes(&self, engine: &Engine) -> Result<()> {
-        Ok(self.locks.keys().try_for_each(|key| engine.note_cache_mount(key))?)
-    }
-
     fn source(&mut self, engine: &Engine, entry: &Entry) -> Result<StepSource> {
         match &entry.source {
             Source::Memory(size) => Ok(StepSource::Memory { size: *size }),
@@ -213,12 +205,10 @@ impl Held {
             }
             let now = Timestamp::now();
             let description = format!("cache mount {id}");
-            let record = CacheRecord { key, chain_id: None, kind: CacheKind::Mount, description, created: now, used: now, uses: 0, size: 0 };
-            engine.db.write(false, |tx| match tx.use_cache(&record.key, now) {
-                Ok(true) => Ok(()),
-                Ok(false) => tx.put_cache(&record),
-                Err(error) => Err(error),
-            })?;
+            let kind = CacheKind::Mount;
+            let record = CacheRecord { key, chain_id: None, below: None, kind, description, created: now, used: now, uses: 0, size: 0 };
+            // What it takes is measured at the end of a build: of the next one if this is killed.
+            engine.db.write(false, |tx| if tx.use_cache(&record.key, now)? { tx.size_cache(&record.key, 0) } else { tx.put_cache(&record) })?;
             self.locks.insert(record.key.clone(), lock);
             return Ok(StepSource::Host(data));
         }

@@ -56,6 +56,7 @@ fn copy(engine: &Engine, below: &Layers, key: &Digest, row: &Layer, epoch: Epoch
     let record = |chain: &str| CacheRecord {
         key: key.to_string(),
         chain_id: Some(chain.to_owned()),
+        below: below.last().cloned(),
         kind: CacheKind::Regular,
         description: format!("rewrite-timestamp of {}", row.diff_id),
         created: now,

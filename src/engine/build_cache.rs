@@ -3,11 +3,12 @@
 //! Invariant: what a build uses is held by a lock that is asked before anything goes; what killed builds left is held by
 //! nobody. What the end of each build asks (is it too much?) is answered by records alone.
 
+mod order;
 mod policy;
 
-use super::observe::tree_usage;
+use super::observe::{tree_usage, tree_usage_until};
 use super::*;
-use crate::base::{fs, held};
+use crate::base::{Cancel, fs, held};
 use crate::engine::filter;
 use crate::oci::Digest;
 use crate::state::build::{CacheKind, CacheRecord};
@@ -58,14 +59,22 @@ impl Engine {
         held::sweep(&self.build_area().join("trees"), "");
     }
 
-    /// Notes what a cache mount takes now.
-    ///
-    /// # Errors
-    /// The database cannot be changed.
-    pub fn note_cache_mount(&self, key: &str) -> Result<()> {
-        // What cannot be measured counts nothing.
-        let size = tree_usage(&self.cache_mounts().join(digits(key))).unwrap_or(0);
-        Ok(self.db.write(false, |tx| tx.size_cache(key, size))?)
+    /// Notes what the cache mounts take that were used since then, or of which nobody knows what they take. False: the wish
+    /// to end came first.
+    pub(super) fn measure_cache_mounts(&self, since: Timestamp) -> Result<bool> {
+        // The wish of a build that has failed has come already, from the step that failed.
+        let cancel = if self.cancel.is_cancelled() { Cancel::default() } else { self.cancel.clone() };
+        for record in self.db.cache_records()? {
+            if record.kind == CacheKind::Mount && (record.size == 0 || record.used >= since) {
+                // What cannot be measured counts nothing.
+                let size = tree_usage_until(&self.cache_mounts().join(digits(&record.key)), &cancel).unwrap_or(0);
+                if cancel.is_cancelled() {
+                    return Ok(false);
+                }
+                self.db.write(false, |tx| tx.size_cache(&record.key, size))?;
+            }
+        }
+        Ok(true)
     }
 
     /// Notes that a file is kept whose address has this digest.
@@ -75,7 +84,7 @@ impl Engine {
     pub fn note_download(&self, address: &Digest, description: &str, size: u64) -> Result<()> {
         let (key, now) = (address.to_string(), Timestamp::now());
         let description = description.to_owned();
-        let record = CacheRecord { key, chain_id: None, kind: CacheKind::Download, description, created: now, used: now, uses: 0, size };
+        let record = CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Download, description, created: now, used: now, uses: 0, size };
         Ok(self.db.write(false, |tx| if tx.use_cache(&record.key, now)? { tx.size_cache(&record.key, size) } else { tx.put_cache(&record) })?)
     }
 
@@ -131,7 +140,7 @@ impl Engine {
         let at = Timestamp::from_nanos(meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()));
         let (key, description) = (Digest::of(DIGESTS.as_bytes()).to_string(), "digests of files in build contexts".to_owned());
         let size = meta.blocks() * 512;
-        let record = CacheRecord { key, chain_id: None, kind: CacheKind::Digests, description, created: at, used: at, uses: 0, size };
+        let record = CacheRecord { key, chain_id: None, below: None, kind: CacheKind::Digests, description, created: at, used: at, uses: 0, size };
         Some(CacheUsage { record, size, shared: false, in_use: false })
     }
 
@@ -150,8 +159,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// Forgets records and frees what only they needed, those used longest ago first, until what is left is within the
-    /// limits; and what killed builds left. Without `all` those that images share stay, for they cost nothing.
+    /// Forgets records and frees what only they needed, those used longest ago first and a step before those that it starts
+    /// from, until what is left is within the limits; and what killed builds left. Without `all` those that images share stay, for they cost nothing.
     ///
     /// # Errors
     /// `Invalid` for a filter; what cannot be removed.
@@ -165,12 +174,12 @@ impl Engine {
         Ok(pruned)
     }
 
-    /// After a build: prunes the cache if it takes more than the settings allow.
+    /// After a build that began then: prunes the cache if it takes more than the settings allow.
     ///
     /// # Errors
     /// The database; what cannot be removed.
-    pub fn collect_build_cache(&self) -> Result<Pruned> {
-        if !self.cache_policy.gc {
+    pub fn collect_build_cache(&self, began: Timestamp) -> Result<Pruned> {
+        if !self.cache_policy.gc || !self.measure_cache_mounts(began)? {
             return Ok(Pruned::default());
         }
         let (disk, free) = self.disk()?;
@@ -194,8 +203,11 @@ impl Engine {
         Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
-    fn prune_to(&self, usage: Vec<CacheUsage>, all: bool, keep: Option<u64>, filters: &Filters) -> Result<Pruned> {
+    fn prune_to(&self, mut usage: Vec<CacheUsage>, all: bool, keep: Option<u64>, filters: &Filters) -> Result<Pruned> {
         let mut total = own_size(&usage);
+        let mut records: HashMap<String, usize> = HashMap::new();
+        usage.iter().filter_map(|usage| usage.record.chain_id.clone()).for_each(|chain| *records.entry(chain).or_default() += 1);
+        order::leaves_first(&mut usage);
         let mut pruned = Pruned::default();
         for usage in usage {
             if usage.in_use || (usage.shared && !all) || !matches(&usage, filters)? {
@@ -204,7 +216,16 @@ impl Engine {
             if keep.is_some_and(|keep| total <= keep) {
                 break;
             }
-            if self.forget(&usage, &mut pruned)? && !usage.shared {
+            if !self.forget(&usage, &mut pruned)? {
+                continue;
+            }
+            // A layer goes with the last of its records.
+            let left = usage.record.chain_id.as_ref().and_then(|chain| records.get_mut(chain));
+            let is_last = left.is_none_or(|left| {
+                *left -= 1;
+                *left == 0
+            });
+            if is_last && !usage.shared {
                 total = total.saturating_sub(usage.size);
             }
         }
@@ -281,9 +302,11 @@ impl Engine {
     }
 }
 
-/// What the cache holds alone.
+/// What the cache holds alone; a layer of several records counts once.
 fn own_size(usage: &[CacheUsage]) -> u64 {
-    usage.iter().filter(|usage| !usage.shared).map(|usage| usage.size).sum()
+    let mut seen = HashSet::new();
+    let mut is_new = |usage: &CacheUsage| usage.record.chain_id.as_ref().is_none_or(|chain| seen.insert(chain.clone()));
+    usage.iter().filter(|usage| !usage.shared && is_new(usage)).map(|usage| usage.size).sum()
 }
 
 /// Of the name of a file that was fetched: those of its address.

@@ -1,7 +1,7 @@
 //! Looking at containers: logs, processes, resource use, sizes.
 
 use super::*;
-use crate::base::{ErrorKind, ProcessTable, PsError};
+use crate::base::{Cancel, ErrorKind, ProcessTable, PsError};
 use crate::monitor::Live;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::HashSet;
@@ -91,15 +91,20 @@ fn failed(operation: String, source: std::io::Error) -> Error {
 /// Allocated bytes of a tree, hard links once. Walks by held directories and follows no link: the tree belongs to a
 /// container.
 pub(super) fn tree_size(path: &Path) -> std::io::Result<u64> {
-    measure(path, false)
+    measure(path, false, &Cancel::default())
 }
 
 /// Bytes of the disk blocks of everything beneath a directory; a file of several names counts once.
 pub(super) fn tree_usage(path: &Path) -> std::io::Result<u64> {
-    measure(path, true)
+    tree_usage_until(path, &Cancel::default())
 }
 
-fn measure(path: &Path, blocks: bool) -> std::io::Result<u64> {
+/// The same, unless the wish to end comes first: ECANCELED then.
+pub(super) fn tree_usage_until(path: &Path, cancel: &Cancel) -> std::io::Result<u64> {
+    measure(path, true, cancel)
+}
+
+fn measure(path: &Path, blocks: bool, cancel: &Cancel) -> std::io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(path, flags, Mode::empty())?;
     let mut seen = HashSet::new();
@@ -138,6 +143,7 @@ fn measure(path: &Path, blocks: bool) -> std::io::Result<u64> {
     };
     stack.push(enter(root, &mut total)?);
     while let Some((fd, children)) = stack.last_mut() {
+        cancel.check()?;
         let Some(name) = children.pop() else {
             stack.pop();
             continue;

@@ -4,6 +4,7 @@
 //! names only (`rcon0`, `rc-` + 12 hex digits or a name that the user chose, tables `ip rcon` and `ip6 rcon`). A bridge that
 //! does not carry our alias is not touched. A network's elements stand before its bridge and go after it.
 
+use super::direct;
 use super::endpoint::{self, Owner};
 use super::error::{Context, Error};
 use super::firewall::{self, Standing};
@@ -64,7 +65,10 @@ pub fn ensure<K: Kept>(wanted: &Network, kept: &K) -> Result<(), K::Error> {
     let fd = socket.as_fd();
     let bridge = link::find(fd, &wanted.device).on("look up", &wanted.device)?;
     match bridge {
-        Some(bridge) if bridge.up && !remade && bridge.alias == alias(wanted) => Ok(()),
+        Some(bridge) if bridge.up && !remade && bridge.alias == alias(wanted) => {
+            direct::heed(wanted, bridge.index);
+            Ok(())
+        }
         bridge => Ok(ensure_bridge(fd, wanted, bridge)?),
     }
 }
@@ -211,6 +215,7 @@ fn ensure_forwarding6(fd: BorrowedFd<'_>) -> Result<(), Error> {
 fn rejoin(fd: BorrowedFd<'_>, network: &Network, bridge: u32) -> Result<(), Error> {
     for link in link::list(fd).on("list", "links")? {
         if link.master.is_none() && Owner::of(&link).is_some_and(|owner| owner.is_on(network)) {
+            direct::forget(link.index);
             link::set_master(fd, &link, endpoint::port_of(network, bridge)).on("rejoin", &link.name)?;
         }
     }

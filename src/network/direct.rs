@@ -37,15 +37,42 @@ pub(super) fn join(route: BorrowedFd<'_>, network: &Network, bridge: u32, host_s
     if asked == Some(false) {
         return Ok(());
     }
-    let wanted = asked == Some(true) || !is_filtered();
-    let joined = if wanted { put(route, bridge, host_side, key(mac)) } else { clear(bridge) };
-    match joined {
+    if asked.is_none() && is_filtered() {
+        return Ok(());
+    }
+    match put(route, bridge, host_side, key(mac)) {
         Err(error) if asked == Some(true) => Err(Error::Direct { network: network.name.clone(), source: error }),
         Err(error) => {
             tracing::debug!("frames of {host_side} pass the bridge: {error}");
             Ok(())
         }
         Ok(()) => Ok(()),
+    }
+}
+
+/// All frames pass the bridge from now on if somebody has begun to look at them since containers joined.
+pub(super) fn heed(network: &Network, bridge: u32) {
+    let stands = || ours(&ingress::programs(bridge)?);
+    match stands() {
+        Ok(Some((_, table))) if network.direct().is_none() && is_filtered() => clear(&table),
+        Ok(_) => {}
+        // This kernel has no such programs, or not for us.
+        Err(error) => tracing::debug!("what is at the ingress of {}: {error}", network.device),
+    }
+}
+
+/// A host side comes to a bridge that was made anew: its program has the table of the old one, which nobody else finds any more.
+pub(super) fn forget(host_side: u32) {
+    match ingress::programs(host_side).and_then(|attached| ours(&attached)) {
+        Ok(Some((_, table))) => clear(&table),
+        Ok(None) => {}
+        Err(error) => tracing::debug!("what is at the ingress of link {host_side}: {error}"),
+    }
+}
+
+fn clear(table: &Table) {
+    if let Err(error) = table.keys().and_then(|keys| keys.iter().try_for_each(|key| table.remove(key))) {
+        tracing::warn!("frames cannot be led back to their bridge: {error}");
     }
 }
 
@@ -77,12 +104,14 @@ fn put(route: BorrowedFd<'_>, bridge: u32, host_side: &str, key: Key) -> io::Res
     let (program, table) = standing(bridge)?;
     let missing = || io::Error::from_raw_os_error(libc::ENODEV);
     let index = link::find(route, host_side).map_err(io::Error::other)?.ok_or_else(missing)?.index;
-    match table.put(&key, index) {
-        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-            sweep(route, &table)?;
-            table.put(&key, index)?;
-        }
-        other => other?,
+    let put = match table.put(&key, index) {
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => sweep(route, &table).and_then(|()| table.put(&key, index)),
+        other => other,
+    };
+    if let Err(error) = put {
+        // Of whoever had the address before.
+        table.remove(&key)?;
+        return Err(error);
     }
     ingress::attach(index, program.as_fd(), None)
 }
@@ -96,12 +125,6 @@ fn sweep(route: BorrowedFd<'_>, table: &Table) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Somebody began to look at bridged frames: they all pass the bridge from now on.
-fn clear(bridge: u32) -> io::Result<()> {
-    let Some((_, table)) = ours(&ingress::programs(bridge)?)? else { return Ok(()) };
-    table.keys()?.iter().try_for_each(|key| table.remove(key))
 }
 
 /// The program of a bridge with its table; made by whoever comes first.

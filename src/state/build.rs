@@ -14,13 +14,15 @@ pub struct CacheRecord {
     pub key: String,
     /// The layer that the step adds (its chain id, which tells those below too). None: it adds none, or it is a directory.
     pub chain_id: Option<String>,
+    /// The chain id of the layer that the step starts from.
+    pub below: Option<String>,
     pub kind: CacheKind,
     /// What the step did, for people.
     pub description: String,
     pub created: Timestamp,
     pub used: Timestamp,
     pub uses: u64,
-    /// Bytes of what is not a layer: those of a layer are in its own record.
+    /// Bytes of what is not a layer: those of a layer are in its own record. 0 for a cache mount: not measured since it was used.
     pub size: u64,
 }
 
@@ -52,7 +54,7 @@ impl CacheKind {
     }
 }
 
-const COLUMNS: &str = "key, chain_id, kind, description, created, used, uses, size";
+const COLUMNS: &str = "key, chain_id, kind, description, created, used, uses, size, below";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
     let kind: String = row.get(2)?;
@@ -66,6 +68,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
         used: Timestamp::from_nanos(row.get(5)?),
         uses: uses.unsigned_abs(),
         size: row.get::<_, i64>(7)?.unsigned_abs(),
+        below: row.get(8)?,
     })
 }
 
@@ -96,14 +99,15 @@ impl Db {
 }
 
 impl Db {
-    /// Bytes of what the cache holds alone, as its records say.
+    /// Bytes of what the cache holds alone, as its records say; a layer of several records counts once.
     ///
     /// # Errors
     /// Why the database cannot be read.
     pub fn cache_size(&self) -> Result<u64, Error> {
-        let sql = "SELECT COALESCE(SUM(CASE WHEN c.chain_id IS NULL THEN c.size ELSE json_extract(l.document, '$.size') END), 0) FROM build_cache c \
-             LEFT JOIN layers l ON l.chain_id = c.chain_id \
-             WHERE NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = c.chain_id)";
+        let sql = "SELECT COALESCE((SELECT SUM(size) FROM build_cache WHERE chain_id IS NULL), 0) \
+             + COALESCE((SELECT SUM(json_extract(l.document, '$.size')) FROM layers l \
+             WHERE EXISTS (SELECT 1 FROM build_cache c WHERE c.chain_id = l.chain_id) \
+             AND NOT EXISTS (SELECT 1 FROM image_layers i WHERE i.chain_id = l.chain_id)), 0)";
         let sum = one(self, || "the size of the build cache".to_owned(), sql, [], |row| row.get::<_, i64>(0))?;
         Ok(sum.unwrap_or(0).unsigned_abs())
     }
@@ -117,7 +121,7 @@ impl Tx<'_> {
     pub fn put_cache(&self, record: &CacheRecord) -> Result<(), Error> {
         self.run(
             || "write to the build cache".to_owned(),
-            &format!("INSERT OR REPLACE INTO build_cache ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+            &format!("INSERT OR REPLACE INTO build_cache ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"),
             (
                 &record.key,
                 &record.chain_id,
@@ -127,6 +131,7 @@ impl Tx<'_> {
                 record.used.nanos(),
                 i64::try_from(record.uses).unwrap_or(i64::MAX),
                 i64::try_from(record.size).unwrap_or(i64::MAX),
+                &record.below,
             ),
         )
         .map(drop)

@@ -236,6 +236,10 @@ BEGIN DELETE FROM index_members WHERE name = OLD.name; END;
 -- What the directories and downloads of builds take, so that nobody has to walk them.
 ALTER TABLE build_cache ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
 ",
+    r"
+-- The layer that a step starts from, so that what others start from is forgotten after them. NULL: none, or not noted.
+ALTER TABLE build_cache ADD COLUMN below TEXT;
+",
 ];
 
 /// The schema this build reads and writes.

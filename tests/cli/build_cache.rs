@@ -175,3 +175,15 @@ fn a_killed_build_leaves_a_cache_that_can_be_used() {
     let leftovers: Vec<_> = fs::read_dir(lab.at("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(leftovers.len(), 3, "{leftovers:?}");
 }
+
+#[test]
+fn what_a_failed_build_has_left_is_within_the_limits() {
+    let lab = Lab::new();
+    lab.write("Dockerfile", "FROM scratch\nCOPY file /\nCOPY missing /\n");
+    let left = || lab.0.rcon(&["builder", "du", "--format", "{{.ID}}"]).ok();
+    lab.build(&[]).fails(1, "missing");
+    assert_eq!(left().lines().count(), 1);
+    fs::write(lab.at("rcon.toml"), "[build]\nreserved_space = 0\nmax_used_space = 1\nmin_free_space = 0\n").unwrap();
+    lab.0.rcon(&["--config-file", "rcon.toml", "build", "context"]).fails(1, "missing");
+    assert_eq!(left(), "");
+}

@@ -9,6 +9,7 @@ use crate::state::record::{self, NetworkMode, Phase};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Containers from which a look at all of them is worth threads.
 const MANY: usize = 16;
@@ -51,23 +52,31 @@ impl Engine {
         self.with_pod(observe(&self.privilege.roots, record))
     }
 
-    /// [`Engine::view_of`] of each. Most of the time of a look is the kernel's, so that many are shared among processors.
-    pub(in crate::engine) fn views_of(&self, mut records: Vec<record::Container>) -> Vec<View> {
+    /// [`Engine::view_of`] of each. Most of the time of a look is the kernel's, so that many are shared among processors; where no
+    /// thread can be had, this one looks at all of them.
+    pub(in crate::engine) fn views_of(&self, records: Vec<record::Container>) -> Vec<View> {
         let roots = &self.privilege.roots;
         let workers = if records.len() < MANY { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS) };
-        let share = records.len().div_ceil(workers);
-        let look = |records: Vec<record::Container>| -> Vec<View> { records.into_iter().map(|record| observe(roots, record)).collect() };
-        let views: Vec<View> = std::thread::scope(|scope| {
-            let mut others = Vec::new();
-            while records.len() > share {
-                let part = records.split_off(records.len() - share);
-                others.push(scope.spawn(move || look(part)));
+        let left = Mutex::new(records.into_iter().enumerate());
+        let seen = Mutex::new(Vec::new());
+        let look = || {
+            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((place, record)) = next() {
+                let view = observe(roots, record);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push((place, view));
             }
-            let own = look(records);
-            let others = others.into_iter().rev().flat_map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            own.into_iter().chain(others).collect()
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                if std::thread::Builder::new().spawn_scoped(scope, look).is_err() {
+                    break;
+                }
+            }
+            look();
         });
-        views.into_iter().map(|view| self.with_pod(view)).collect()
+        let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        seen.sort_unstable_by_key(|(place, _)| *place);
+        seen.into_iter().map(|(_, view)| self.with_pod(view)).collect()
     }
 
     /// A member is reached where its pod is; the leases are the pod's. If they cannot be read, they are not shown.

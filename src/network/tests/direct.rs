@@ -62,6 +62,13 @@ fn frames_pass_beside_the_bridge_where_the_network_asks_for_it() {
         let (fourth, at_fourth) = container(&direct, 4);
         exchange(&direct, &third, (&fourth, &at_fourth));
         exchange(&direct, &fourth, (&third, &at_third));
+        // Nobody keeps the way to who had an address before.
+        drop(third);
+        detach(&direct, &at_third.plan.container, None).unwrap();
+        let (fifth, at_fifth) = container(&direct, 3);
+        exchange(&direct, &one, (&fifth, &at_fifth));
+        exchange(&direct, &fourth, (&fifth, &at_fifth));
+        exchange(&direct, &fifth, (&one, &at_one));
     });
 }
 
@@ -84,7 +91,7 @@ fn frames_pass_the_bridge_where_somebody_looks_at_them() {
         let (two, at_two) = container(&plain, 3);
         assert!(exchange(&plain, &one, (&two, &at_two)) < DATAGRAMS, "nobody looks");
         nft("add table bridge others");
-        let (_three, _) = container(&plain, 4);
+        ensure(&plain, &Sealed).unwrap();
         assert!(exchange(&plain, &one, (&two, &at_two)) >= DATAGRAMS, "a table of the bridge family");
         nft("delete table bridge others");
         let others = [plain.clone()];
@@ -94,8 +101,11 @@ fn frames_pass_the_bridge_where_somebody_looks_at_them() {
         let (six, at_six) = container(&apart, 3);
         assert!(exchange(&apart, &five, (&six, &at_six)) >= DATAGRAMS, "the network does not want it");
         if namespace::read("net/bridge/bridge-nf-call-iptables").is_ok() {
-            look("1");
+            look("0");
             let (four, at_four) = container(&plain, 5);
+            assert!(exchange(&plain, &one, (&four, &at_four)) < DATAGRAMS, "nobody looks any more");
+            look("1");
+            ensure(&plain, &Sealed).unwrap();
             assert!(exchange(&plain, &one, (&four, &at_four)) >= DATAGRAMS, "frames pass iptables");
         }
     });
