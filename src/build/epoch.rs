@@ -27,7 +27,7 @@ impl Epoch {
         self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|seconds| digits && *seconds <= LATEST).map(Epoch)
     }

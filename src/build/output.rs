@@ -234,7 +234,7 @@ impl Delivery<'_> {
             }
         };
         let diff_ids: Vec<String> = engine.db.layers(&layers)?.into_iter().map(|row| row.diff_id).collect();
-        let inline = request.inline_cache()?.then(|| cache::inline(&finished.history.steps, &layers));
+        let inline = request.inline_cache()?.then(|| cache::inline(&finished.history.steps, &layers, self.epoch));
         let config = config::document(&state, finished, &diff_ids, self.epoch, inline);
         let attestations = attest::attest(engine, &request.attest, (finished, outcome.materials, self.invocation), &config, self.begun)?;
         Ok(Part { layers, config, attestations })

@@ -179,15 +179,22 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
     let record = store.join(format!("{}.json", key.hex()));
     let kept: Option<Kept> = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let kept = kept.filter(|kept| is_name(&kept.name) && is_name(&kept.body) && store.join(&kept.body).is_file());
+    // Taken before the server is asked: another build that is told of a newer file removes what is kept.
+    let kept = match kept.map(|kept| (take(&store.join(&kept.body), &kept, tree), kept)) {
+        Some((Err(e), _)) if e.source.kind() == std::io::ErrorKind::NotFound => None,
+        Some((taken, kept)) => Some(taken.map(|()| kept)?),
+        None => None,
+    };
     let mut headers = request.headers.to_vec();
     if let Some(kept) = &kept {
         let conditions = [("If-None-Match", &kept.etag), ("If-Modified-Since", &kept.last_modified)];
         headers.extend(conditions.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
     }
     let mut answer = crate::image::ask_url(request.url, &headers, request.cancel, Some(request.limits.source_size))?;
+    let outdated = kept.as_ref().filter(|_| !answer.unchanged).map(|kept| tree.path().join(&kept.name));
     let kept = match kept.filter(|_| answer.unchanged) {
         Some(kept) => {
-            verify(request, &kept, store, wanted)?;
+            verify(request, &kept, &tree.path().join(&kept.name), wanted)?;
             kept
         }
         None if answer.unchanged => {
@@ -201,8 +208,11 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
                 crate::image::require_bytes(store, &redacted(request.url), length)?;
             }
             // What is not what was asked for is not kept either.
-            let received = receive(request, &mut answer, body, &path).and_then(|fresh| verify(request, &fresh, store, wanted).map(|()| fresh));
+            let received = receive(request, &mut answer, body, &path).and_then(|fresh| verify(request, &fresh, &path, wanted).map(|()| fresh));
             let fresh = received.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+            outdated.map(|place| fs::remove_file(&place)).transpose()?;
+            // Before it is known to others, who may replace it in their turn.
+            take(&path, &fresh, tree)?;
             let old = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
             let text = serde_json::to_vec(&fresh).map_err(std::io::Error::other).on("describe", &record)?;
             fs::replace(&record, &text, 0o600)?;
@@ -212,16 +222,20 @@ fn download(request: &Request<'_>, store: &Path, wanted: Option<&Digest>, tree: 
             fresh
         }
     };
-    let place = tree.path().join(&kept.name);
-    std::fs::hard_link(store.join(&kept.body), &place).on("link", &place)?;
     let time = kept.last_modified.as_deref().and_then(seconds);
     Ok((kept, time))
 }
 
+/// Puts a file of the store into the tree, where it stays whatever becomes of the store.
+fn take(body: &Path, kept: &Kept, tree: &Temporary) -> Result<(), FsError> {
+    let place = tree.path().join(&kept.name);
+    std::fs::hard_link(body, &place).on("link", &place)
+}
+
 /// Holds a file against `--checksum`.
-fn verify(request: &Request<'_>, kept: &Kept, store: &Path, wanted: Option<&Digest>) -> Result<(), Error> {
+fn verify(request: &Request<'_>, kept: &Kept, file: &Path, wanted: Option<&Digest>) -> Result<(), Error> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let actual = if wanted.algorithm() == Algorithm::Sha256 { kept.digest.clone() } else { digest(&store.join(&kept.body), wanted.algorithm())? };
+    let actual = if wanted.algorithm() == Algorithm::Sha256 { kept.digest.clone() } else { digest(file, wanted.algorithm())? };
     if actual == *wanted {
         return Ok(());
     }
@@ -397,6 +411,32 @@ mod tests {
         assert!(heads[0].starts_with("GET /dir/a%20file?q=1 "), "{heads:?}");
         drop((first, second));
         assert_eq!(std::fs::read_dir(area.join("trees")).unwrap().count(), 0);
+        std::fs::remove_dir_all(area).unwrap();
+    }
+
+    #[test]
+    fn what_another_build_replaces_meanwhile_is_still_there() {
+        let area = std::env::temp_dir().join(format!("rcon-remote-{}", random_hex(8)));
+        let store = area.join(DOWNLOADS);
+        let (address, server) = serve(3, move |head| {
+            if !head.to_ascii_lowercase().contains("if-none-match") {
+                return "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"one\"\r\nContent-Length: 5\r\n\r\nhello".to_owned();
+            }
+            // The other build has had a newer file.
+            for entry in std::fs::read_dir(&store).unwrap().map(Result::unwrap).filter(|entry| entry.path().extension().unwrap() != "json") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+            "HTTP/1.1 304 Not Modified\r\nConnection: close\r\nETag: \"one\"\r\n\r\n".to_owned()
+        });
+        let (url, cancel, limits) = (format!("{address}/a"), Cancel::default(), Limits::default());
+        let sha512 = Digest::of_stream(Algorithm::Sha512, &b"hello"[..]).unwrap().0.to_string();
+        let checksum = Some(sha512.as_str());
+        let request = Request { url: &url, area: &area, checksum, keep_git_dir: false, exclude: &[], headers: &[], limits, cancel: &cancel };
+        for time in ["fetched", "unchanged, and gone meanwhile", "gone, and fetched again"] {
+            let fetched = fetch(&request).unwrap();
+            assert_eq!(std::fs::read(fetched._tree.path().join("a")).unwrap(), b"hello", "{time}");
+        }
+        server.join().unwrap();
         std::fs::remove_dir_all(area).unwrap();
     }
 

@@ -86,6 +86,10 @@ pub enum Error {
     Mode { text: String, why: &'static str },
     #[error("{instruction} takes more than {limit} files: leave some out (.dockerignore, --exclude), or name fewer sources")]
     Many { instruction: &'static str, limit: usize },
+    #[error(
+        "{instruction} takes files whose paths, links and attributes have more than {limit} bytes, at \"{path}\": leave some out (.dockerignore, --exclude), or name fewer sources"
+    )]
+    Heavy { instruction: &'static str, path: String, limit: usize },
     #[error("what is copied has more holes than a layer may have")]
     Sparse(#[source] UnpackError),
     #[error("cannot unpack \"{path}\"")]

@@ -6,6 +6,7 @@
 
 use super::Step;
 use crate::base::Timestamp;
+use crate::build::epoch::Epoch;
 use crate::image::{CACHE_CONFIG, CacheLayer, CacheManifest};
 use crate::oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -55,9 +56,14 @@ pub fn config(steps: &[Step], layers: &[Digest], places: &HashMap<String, usize>
     serde_json::to_vec(&document).expect("invariant: a document of plain data is JSON")
 }
 
-/// What the config of an image tells about the steps that made these layers (chain ids).
-pub fn inline(steps: &[Step], layers: &[String]) -> Value {
-    json!({ "version": VERSION, "records": records(steps, &|chain| layers.iter().position(|own| own == chain)) })
+/// What the config of an image tells about the steps that made these layers (chain ids). With an epoch all of them have that
+/// time: the same sources give the same image wherever they are built.
+pub fn inline(steps: &[Step], layers: &[String], epoch: Option<Epoch>) -> Value {
+    let mut records = records(steps, &|chain| layers.iter().position(|own| own == chain));
+    if let Some(epoch) = epoch {
+        records.iter_mut().for_each(|record| record.created = epoch.to_string());
+    }
+    json!({ "version": VERSION, "records": records })
 }
 
 fn records(steps: &[Step], place: &dyn Fn(&str) -> Option<usize>) -> Vec<Record> {
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_image_has_it_inside() {
-        let own = inline(&[step(b"a", Some("top"))], &["base".to_owned(), "top".to_owned()]);
+        let own = inline(&[step(b"a", Some("top"))], &["base".to_owned(), "top".to_owned()], None);
         let config = json!({ "os": "linux", "rootfs": { "type": "layers", "diff_ids": [Digest::of(b"t1"), Digest::of(b"t2")] }, INLINE: own });
         let image = |config: &Value| CacheManifest {
             config_type: media::OCI_CONFIG.to_owned(),
@@ -173,6 +179,18 @@ mod tests {
         assert!(parse(&image(&short)).unwrap_err().contains("names 1 layers, the manifest 2"));
         short["rootfs"] = json!(null);
         assert!(parse(&image(&short)).unwrap_err().contains("not understood"));
+    }
+
+    #[test]
+    fn with_an_epoch_the_clock_is_not_told() {
+        let (epoch, layers) = (Some(Epoch::parse("1").unwrap()), ["top".to_owned()]);
+        let later = Step { created: Timestamp::from_nanos(1_800_000_000_000_000_000), ..step(b"a", Some("top")) };
+        let own = inline(&[step(b"a", Some("top"))], &layers, epoch);
+        assert_eq!(own, inline(std::slice::from_ref(&later), &layers, epoch));
+        assert_ne!(own, inline(&[later], &layers, None));
+        let config = json!({ "rootfs": { "diff_ids": [Digest::of(b"t")] }, INLINE: own }).to_string().into_bytes();
+        let image = CacheManifest { config_type: media::OCI_CONFIG.to_owned(), config, layers: vec![blob(b"1")] };
+        assert_eq!(parse(&image).unwrap().results[&Digest::of(b"a")].created, Timestamp::from_nanos(1_000_000_000));
     }
 
     #[test]

@@ -13,14 +13,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Most files of one instruction, each counted as often as it is named: a gigabyte of memory.
-const ENTRY_LIMIT: usize = 4_000_000;
+/// Most of one instruction: with what a file costs otherwise two gigabytes of memory.
+const LIMIT: Limit = Limit { entries: 4_000_000, bytes: 1 << 30 };
+/// Bytes of memory for an attribute or a name in a list, beside its own.
+const ITEM_COST: usize = 48;
 /// `PATH_MAX` without its zero byte.
 const PATH_LIMIT: usize = 4095;
 /// Links followed one after another (as many as the kernel follows).
 pub(super) const LINK_LIMIT: usize = 40;
 /// xattr(7): all names of a file fit into this, and each value.
 const ATTRIBUTE_LIMIT: usize = 64 << 10;
+
+#[derive(Clone, Copy)]
+struct Limit {
+    /// Files, each counted as often as it is named.
+    entries: usize,
+    /// Of their paths, links and attributes.
+    bytes: usize,
+}
 
 /// What an instruction asks for.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +52,15 @@ pub struct Selection<'a> {
 /// # Errors
 /// A source that is not there, with the reason; a malformed pattern; what cannot be read.
 pub fn select(root: BorrowedFd<'_>, ignore: Option<&Ignore>, selection: &Selection<'_>) -> Result<Selected> {
-    select_at_most(ENTRY_LIMIT, root, ignore, selection)
+    select_at_most(LIMIT, root, ignore, selection)
 }
 
-fn select_at_most(limit: usize, root: BorrowedFd<'_>, ignore: Option<&Ignore>, selection: &Selection<'_>) -> Result<Selected> {
+fn select_at_most(limit: Limit, root: BorrowedFd<'_>, ignore: Option<&Ignore>, selection: &Selection<'_>) -> Result<Selected> {
     let root = Arc::new(rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| Error::io("open", b"", e))?);
     let none = Ignore::default();
     let exclude = Ignore::patterns(selection.exclude, "--exclude").map_err(Error::Exclude)?;
-    let selector = Selector { root, ignore: ignore.unwrap_or(&none), exclude, selection, limit, left: Cell::new(limit) };
+    let selector =
+        Selector { root, ignore: ignore.unwrap_or(&none), exclude, selection, limit, left: Cell::new(limit.entries), bytes: Cell::new(limit.bytes) };
     let mut selected = Selected::default();
     for typed in selection.sources {
         let path = inside(typed);
@@ -81,9 +92,11 @@ struct Selector<'a> {
     ignore: &'a Ignore,
     exclude: Ignore,
     selection: &'a Selection<'a>,
-    limit: usize,
+    limit: Limit,
     /// So many files more.
     left: Cell<usize>,
+    /// So many bytes more.
+    bytes: Cell<usize>,
 }
 
 /// One walk through a directory.
@@ -116,11 +129,36 @@ impl Selector<'_> {
             return self.missing(typed, format!("; it is excluded by line {line} of {}", self.ignore.file()));
         }
         let (parent, name) = split(path);
-        let names = self.open(parent, OFlags::RDONLY | OFlags::DIRECTORY).ok().and_then(|dir| names(&dir).ok()).unwrap_or_default();
+        let names = self.open(parent, OFlags::RDONLY | OFlags::DIRECTORY).ok().and_then(|dir| self.names(&dir, parent).ok()).unwrap_or_default();
         let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
         let near = crate::base::nearest(&String::from_utf8_lossy(name), names.iter().map(String::as_str));
         let near = near.map(|near| shown(&join(parent, near.as_bytes())));
         self.missing(typed, near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?")))
+    }
+
+    /// Counts bytes that are kept of `path`.
+    fn charge(&self, bytes: usize, path: &[u8]) -> Result<()> {
+        self.bytes.set(self.bytes.get().checked_sub(bytes).ok_or_else(|| self.heavy(path))?);
+        Ok(())
+    }
+
+    fn heavy(&self, path: &[u8]) -> Error {
+        Error::Heavy { instruction: self.selection.instruction, path: shown(path), limit: self.limit.bytes }
+    }
+
+    /// The names in a directory, sorted; they are not kept, but fit into what is left.
+    fn names(&self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<CString>> {
+        let (mut names, mut left) = (Vec::new(), self.bytes.get());
+        let list = |e| Error::io("list", path, e);
+        for entry in Dir::read_from(dir).map_err(list)? {
+            let entry = entry.map_err(list)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                left = left.checked_sub(entry.file_name().count_bytes() + ITEM_COST).ok_or_else(|| self.heavy(path))?;
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn open(&self, path: &[u8], flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
@@ -218,7 +256,7 @@ impl Selector<'_> {
 
     /// Everything about one file but its data. None: a socket.
     fn entry(&self, directory: &OwnedFd, name: &CString, path: Vec<u8>, full: &[u8]) -> Result<Option<Entry>> {
-        let many = Error::Many { instruction: self.selection.instruction, limit: self.limit };
+        let many = Error::Many { instruction: self.selection.instruction, limit: self.limit.entries };
         self.left.set(self.left.get().checked_sub(1).ok_or(many)?);
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = match rustix::fs::statx(directory, name.as_c_str(), flags, StatxFlags::BASIC_STATS) {
@@ -233,11 +271,14 @@ impl Selector<'_> {
         let mut link = Vec::new();
         if kind == FileType::Symlink {
             link = rustix::fs::readlinkat(directory, name.as_c_str(), Vec::new()).map_err(|e| Error::io("read the link", full, e))?.into_bytes();
+            link.shrink_to_fit();
         }
         let attributes = match kind {
             FileType::RegularFile | FileType::Directory => attributes(directory, name).map_err(|e| Error::io("read the attributes of", full, e))?,
             _ => Vec::new(),
         };
+        let carried: usize = attributes.iter().map(|(name, value)| name.len() + value.len() + ITEM_COST).sum();
+        self.charge(path.len() + link.len() + carried, full)?;
         let (uid, gid) = if self.selection.keep_owner { (stat.stx_uid, stat.stx_gid) } else { (0, 0) };
         Ok(Some(Entry {
             path,
@@ -277,8 +318,9 @@ impl Selector<'_> {
                     Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) if index > first => continue,
                     Err(e) => return Err(Error::io("open", &directory, e)),
                 };
-                for name in names(&dir).map_err(|e| Error::io("list", &directory, e))? {
+                for name in self.names(&dir, &directory)? {
                     if pattern.matches(name.to_bytes()) {
+                        self.charge(directory.len() + name.count_bytes() + ITEM_COST, &directory)?;
                         next.push(join(&directory, name.to_bytes()));
                     }
                 }
@@ -327,7 +369,7 @@ impl Walk<'_> {
             Err(e) => return Err(Error::io("open", &full, e)),
         };
         let mut inner = Vec::new();
-        for name in names(&dir).map_err(|e| Error::io("list", &full, e))? {
+        for name in selector.names(&dir, &full)? {
             let below = join(&at.below, name.to_bytes());
             let full = join(self.real, &below);
             if full.len() > PATH_LIMIT {
@@ -389,18 +431,6 @@ fn kind(stat: &Statx) -> FileType {
     FileType::from_raw_mode(u32::from(stat.stx_mode))
 }
 
-fn names(dir: &OwnedFd) -> std::result::Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 /// Attributes that are carried along: of `security.` only capabilities (the rest are labels of this host), of
 /// `system.` only access lists, none of overlayfs' own.
 fn is_carried(name: &[u8]) -> bool {
@@ -435,7 +465,10 @@ fn attributes(directory: &OwnedFd, name: &CString) -> std::result::Result<Attrib
     for attribute in list.split(|byte| *byte == 0).filter(|name| !name.is_empty() && is_carried(name)) {
         let mut value = vec![0u8; ATTRIBUTE_LIMIT];
         match rustix::fs::lgetxattr(path.as_slice(), attribute, &mut value[..]) {
-            Ok(length) => value.truncate(length),
+            Ok(length) => {
+                value.truncate(length);
+                value.shrink_to_fit();
+            }
             Err(Errno::NODATA | Errno::NOTSUP) => continue,
             Err(e) => return Err(e),
         }
@@ -455,16 +488,26 @@ mod tests {
         std::fs::create_dir_all(base.join("d")).unwrap();
         std::fs::write(base.join("d/f"), "x").unwrap();
         let root = std::fs::File::open(&base).unwrap();
-        let at_most = |limit: usize, sources: &[&str]| {
+        let at_most = |entries: usize, bytes: usize, sources: &[&str]| {
+            let limit = Limit { entries, bytes };
             let sources: Vec<Vec<u8>> = sources.iter().map(|source| source.as_bytes().to_vec()).collect();
             let (exclude, place) = (&[][..], "the build context");
             let selection = Selection { instruction: "COPY", place, sources: &sources, parents: false, exclude, keep_owner: false };
             select_at_most(limit, root.as_fd(), None, &selection)
         };
-        assert_eq!(at_most(2, &["."]).unwrap().count(), 2);
-        assert_eq!(at_most(4, &[".", "d/.."]).unwrap().count(), 4);
+        assert_eq!(at_most(2, 1000, &["."]).unwrap().count(), 2);
+        assert_eq!(at_most(4, 1000, &[".", "d/.."]).unwrap().count(), 4);
         for sources in [&[".", "d"][..], &["*", "d/f", "."]] {
-            assert!(matches!(at_most(2, sources), Err(Error::Many { limit: 2, .. })), "{sources:?}");
+            assert!(matches!(at_most(2, 1000, sources), Err(Error::Many { limit: 2, .. })), "{sources:?}");
+        }
+        // Paths, a link's target, and the names of a directory in which nothing is taken.
+        std::os::unix::fs::symlink("t".repeat(100), base.join("d/link")).unwrap();
+        let paths = "d".len() + "d/f".len() + "d/link".len();
+        assert_eq!(at_most(9, paths + 100, &["."]).unwrap().count(), 3);
+        for (bytes, sources) in [(paths + 99, &["."][..]), (2 * paths + 199, &[".", "d/.."]), (70, &["d/n*"])] {
+            let error = at_most(9, bytes, sources).unwrap_err();
+            assert!(matches!(error, Error::Heavy { .. }), "{sources:?}: {error}");
+            assert!(error.to_string().contains(&format!("more than {bytes} bytes, at \"d")), "{error}");
         }
         std::fs::remove_dir_all(base).unwrap();
     }

@@ -10,6 +10,7 @@ use super::pack::{is_portable_attribute, lossy, self_path};
 use crate::image::{Holes, Limits, TarKind, TarMember, TarReader, UnpackError};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,10 @@ use std::rc::Rc;
 const OPEN_DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Mode of parents that the archive does not mention.
 const PARENT_MODE: u32 = 0o755;
+/// Most bytes of memory for the directories of an archive that is a stranger's: two million of 150 bytes.
+const DIRECTORIES_LIMIT: usize = 512 << 20;
+/// Bytes of memory for a directory, beside its path.
+const DIRECTORY_COST: usize = 96;
 /// Bytes read at once.
 const PIECE: usize = 128 << 10;
 
@@ -48,14 +53,42 @@ pub(super) struct Unpacker<'a> {
     owner: Owner<'a>,
     /// The last directory used, by its name in the archive: entries come directory by directory.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
-    /// Directories whose times are set at the end, after their children were made.
-    directories: Vec<(Vec<u8>, Timestamps)>,
+    directories: Directories,
     /// Devices that were not made on the host.
     refused: Vec<String>,
     /// Latest time of an entry, in seconds since 1970.
     newest: Option<i64>,
     /// None: it is made by us, or by whoever asks for it to be unpacked.
     limits: Option<Limits>,
+}
+
+/// Directories whose times are set at the end, after their children were made: of one that is named twice the last.
+struct Directories {
+    times: BTreeMap<Vec<u8>, Timestamps>,
+    /// Memory that they take, about.
+    bytes: usize,
+    limit: usize,
+}
+
+impl Default for Directories {
+    fn default() -> Self {
+        Directories { times: BTreeMap::new(), bytes: 0, limit: usize::MAX }
+    }
+}
+
+impl Directories {
+    fn add(&mut self, path: &[u8], times: &Timestamps) -> Result<(), UnpackError> {
+        if let Some(known) = self.times.get_mut(path) {
+            *known = times.clone();
+            return Ok(());
+        }
+        self.bytes += path.len() + DIRECTORY_COST;
+        if self.bytes > self.limit {
+            return Err(UnpackError::Limit { what: "the memory for the names of its directories", limit: self.limit as u64 });
+        }
+        self.times.insert(path.to_vec(), times.clone());
+        Ok(())
+    }
 }
 
 /// What an entry says about its file.
@@ -69,12 +102,12 @@ struct Meta {
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(scope: Scope<'a>, owner: Owner<'a>) -> Self {
-        Unpacker { scope, owner, last: None, directories: Vec::new(), refused: Vec::new(), newest: None, limits: None }
+        Unpacker { scope, owner, last: None, directories: Directories::default(), refused: Vec::new(), newest: None, limits: None }
     }
 
     /// The same for an archive that is a stranger's.
     pub(super) fn bounded(self, limits: Limits) -> Self {
-        Unpacker { limits: Some(limits), ..self }
+        Unpacker { limits: Some(limits), directories: Directories { limit: DIRECTORIES_LIMIT, ..self.directories }, ..self }
     }
 
     /// Unpacks the whole stream. The latest time of an entry, in seconds since 1970.
@@ -99,7 +132,7 @@ impl<'a> Unpacker<'a> {
             self.entry(&member, &mut archive)?;
             last = member.path;
         }
-        for (path, times) in std::mem::take(&mut self.directories).into_iter().rev() {
+        for (path, times) in std::mem::take(&mut self.directories.times).into_iter().rev() {
             let (parent, name) = self.place(&path)?;
             match rustix::fs::utimensat(parent.as_fd(), name.as_c_str(), &times, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -149,8 +182,7 @@ impl<'a> Unpacker<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent.as_fd(), name.as_c_str(), flags, Mode::empty()).map_err(|e| CopyError::io("open", path, e))?;
         self.apply(fd.as_fd(), path, meta, false)?;
-        self.directories.push((path.to_vec(), meta.times.clone()));
-        Ok(())
+        self.directories.add(path, &meta.times).map_err(|error| CopyError::archive(error, "at", path))
     }
 
     fn file(&mut self, path: &[u8], meta: &Meta, member: &TarMember, archive: &mut Stream<'_>) -> Result<(), CopyError> {
@@ -388,6 +420,22 @@ fn meta(member: &TarMember) -> Meta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_named_again_takes_no_more_memory() {
+        let at = |tv_sec| {
+            let at = Timespec { tv_sec, tv_nsec: 0 };
+            Timestamps { last_access: at, last_modification: at }
+        };
+        let mut directories = Directories { limit: 2 * (DIRECTORY_COST + 1), ..Directories::default() };
+        (0..100).for_each(|time| directories.add(b"a", &at(time)).unwrap());
+        directories.add(b"b", &at(0)).unwrap();
+        assert_eq!(directories.times[&b"a"[..]].last_modification.tv_sec, 99, "the last counts");
+        let error = CopyError::archive(directories.add(b"c", &at(0)).unwrap_err(), "at", b"c");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.to_string(), "the archive is refused at entry \"c\"");
+        assert_eq!(why, format!("the memory for the names of its directories exceeds the limit of {}", directories.limit));
+    }
 
     #[test]
     fn archive_names_cannot_climb() {
