@@ -76,7 +76,7 @@ expect "the log goes on when there is room" 0 $?
 small logs full > /dev/null 2> "$work/told"
 expect "and tells what is missing" 1 "$(grep -c 'lines are missing here: the log could not be written' "$work/told")"
 small rm -f full > /dev/null
-umount "$work/small"
+wait_for 20 umount "$work/small"
 
 # The journal: a journald of our own on directories of our own (the mounts are seen in this mount namespace only).
 if [ -x /lib/systemd/systemd-journald ] && command -v journalctl > /dev/null; then
