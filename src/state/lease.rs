@@ -194,6 +194,14 @@ impl Db {
         members(self, network)
     }
 
+    /// Containers, pods and steps of builds that have an address of the network, by id.
+    ///
+    /// # Errors
+    /// As [`Db::container`].
+    pub fn members_of(&self, network: &str) -> Result<Vec<ContainerId>, Error> {
+        members(self, network)
+    }
+
     /// The networks that anybody is on, by name.
     ///
     /// # Errors

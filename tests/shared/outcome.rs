@@ -14,7 +14,7 @@ pub struct Done {
 impl Done {
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit code; stderr: {}", self.err);
+        assert_eq!(self.code, 0, "exit code; stderr: {}; stdout: {}", self.err, self.out);
         self.out.trim_end().to_owned()
     }
 

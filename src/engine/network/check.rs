@@ -44,6 +44,10 @@ impl Engine {
         for (id, endpoints) in containers.chain(pods) {
             owned.endpoints.extend(endpoints.into_iter().map(|endpoint| (id.clone(), endpoint.network_id)));
         }
+        // A step of a build has no record, only its leases.
+        for network in &owned.networks {
+            owned.endpoints.extend(self.db.members_of(&network.name)?.into_iter().map(|id| (id, network.id.clone())));
+        }
         let publications = self.db.published()?.into_iter();
         owned.published = publications.map(|publication| (publication.target, publication.port)).collect();
         Ok(owned)
