@@ -194,7 +194,7 @@ impl Git<'_> {
         }
         let talk = String::from_utf8_lossy(&stderr).replace(&self.url.remote, &url);
         let lines: Vec<&str> = talk.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let message = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ").escape_debug().to_string();
+        let message = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ").replace(char::is_control, " ");
         Err(Error::Git { operation, url, message })
     }
 
