@@ -71,7 +71,7 @@ mod subnet;
 mod tests;
 mod upper;
 
-pub use audit::{Owned, audit, forward_blockers, mend};
+pub use audit::{Leftover, Owned, audit, forward_blockers, mend};
 pub use bridge::{Kept, ensure, remove, take_down};
 pub use endpoint::{attach, detach, set_default_route};
 pub use error::Error;

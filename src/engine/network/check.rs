@@ -4,6 +4,11 @@
 use super::super::check::{Checked, Trouble};
 use super::*;
 use crate::network::Owned;
+use std::time::{Duration, Instant};
+
+/// How long something may look left over that is only on its way out, and how often it is looked at meanwhile.
+const SETTLE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Looks at the kernel, and with `repair` removes what nobody owns.
@@ -11,16 +16,13 @@ impl Engine {
     /// # Errors
     /// The kernel or the database cannot be read, or a repair failed.
     pub(in crate::engine) fn check_networks(&self, repair: bool, checked: &mut Checked) -> Result<()> {
-        let mut failed = None;
-        let leftovers = network::audit(&mut || match self.owned() {
-            Ok(owned) => owned,
-            Err(error) => {
-                failed = Some(error);
-                Owned::default()
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
+        let mut leftovers = self.audit_network()?;
+        // The kernel takes the links of a namespace away some moments after its last process has ended.
+        let deadline = Instant::now() + SETTLE;
+        while !leftovers.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+            let still = self.audit_network()?;
+            leftovers.retain(|leftover| still.contains(leftover));
         }
         if repair {
             network::mend(&leftovers)?;
@@ -35,6 +37,18 @@ impl Engine {
         }
         checked.blockers = network::forward_blockers()?;
         Ok(())
+    }
+
+    fn audit_network(&self) -> Result<Vec<network::Leftover>> {
+        let mut failed = None;
+        let leftovers = network::audit(&mut || match self.owned() {
+            Ok(owned) => owned,
+            Err(error) => {
+                failed = Some(error);
+                Owned::default()
+            }
+        })?;
+        failed.map_or(Ok(leftovers), Err)
     }
 
     fn owned(&self) -> Result<Owned> {
