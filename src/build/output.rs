@@ -13,7 +13,7 @@ mod tests;
 
 pub use annotation::Annotation;
 pub use spec::Output;
-pub use spec::format as compression_format;
+pub use spec::compression;
 
 use super::attest::{self, Invocation, Materials};
 use super::cache::{self, CacheTo, Layers};

@@ -8,7 +8,7 @@
 
 use super::error::{Context, Error};
 use super::link;
-use super::message::{self};
+use super::message;
 use super::namespace::{self, netfilter_socket};
 use super::nftables;
 use crate::state::record::Network;

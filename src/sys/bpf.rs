@@ -97,7 +97,7 @@ struct Query {
     reserved: u32,
 }
 
-/// The start of `union bpf_attr` for `BPF_PROG_GET_FD_BY_ID`.
+/// The start of `union bpf_attr` for `BPF_PROG_GET_FD_BY_ID` and `BPF_MAP_GET_FD_BY_ID`.
 #[repr(C)]
 struct ById {
     id: u32,
@@ -125,6 +125,15 @@ unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     let fd = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: the caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A program or a table by its number.
+fn by_id(command: libc::c_int, id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = ById { id, next: 0, flags: 0 };
+    // SAFETY: `ById` is the kernel's layout (three u32) and holds no pointer.
+    let found = unsafe { bpf(command, &mut attributes) }?;
+    // SAFETY: the result of the commands for ids is a fresh descriptor.
+    unsafe { owned(found) }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {
@@ -216,11 +225,8 @@ pub fn device_programs(group: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     unsafe { bpf(PROG_QUERY, &mut attributes) }?;
     let mut programs = Vec::new();
     for id in ids.iter().take(attributes.count as usize) {
-        let mut by_id = ById { id: *id, next: 0, flags: 0 };
-        // SAFETY: `ById` is the kernel's layout (three u32) and holds no pointer.
-        match unsafe { bpf(PROG_GET_FD_BY_ID, &mut by_id) } {
-            // SAFETY: the result of PROG_GET_FD_BY_ID is a fresh descriptor.
-            Ok(fd) => programs.push(unsafe { owned(fd) }?),
+        match by_id(PROG_GET_FD_BY_ID, *id) {
+            Ok(program) => programs.push(program),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }

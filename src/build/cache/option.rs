@@ -1,9 +1,9 @@
 //! `--cache-from` and `--cache-to`, parsed.
 
 use crate::base::csv;
-use crate::build::output::compression_format;
+use crate::build::output::compression;
 use crate::engine::request::parse_bool;
-use crate::image::{CacheForm, CacheOrigin, CompressionFormat, CompressionSetting, LayoutEntry};
+use crate::image::{CacheForm, CacheOrigin, LayoutEntry};
 use crate::oci::{Digest, Reference};
 use std::path::PathBuf;
 
@@ -206,13 +206,7 @@ impl Fields {
     }
 
     fn form(&mut self) -> Result<CacheForm, String> {
-        let format = self.take("compression").map(|text| compression_format(&text)).transpose()?;
-        let level = self.take("compression-level").map(|text| text.parse::<i32>().map_err(|_| format!("compression-level={text} is no number")));
-        let level = level.transpose()?;
-        let compression = match (format, level) {
-            (None, None) => None,
-            (format, level) => Some(CompressionSetting::new(format.unwrap_or(CompressionFormat::Gzip), level)?),
-        };
+        let (compression, level) = compression(self.take("compression"), self.take("compression-level"))?;
         Ok(CacheForm { compression, level, force: self.flag("force-compression")?.unwrap_or(false) })
     }
 
@@ -229,6 +223,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{CompressionFormat, CompressionSetting};
 
     fn registry(name: &str) -> CacheExport {
         let to = Destination::Registry(name.parse().unwrap());

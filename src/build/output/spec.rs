@@ -255,13 +255,7 @@ impl Fields {
     }
 
     fn shape(&mut self) -> Result<Shape, String> {
-        let format = self.take("compression").map(|text| format(&text)).transpose()?;
-        let level = self.take("compression-level").map(|text| text.parse::<i32>().map_err(|_| format!("compression-level={text} is no number")));
-        let level = level.transpose()?;
-        let compression = match (format, level) {
-            (None, None) => None,
-            (format, level) => Some(CompressionSetting::new(format.unwrap_or(CompressionFormat::Gzip), level)?),
-        };
+        let (compression, level) = compression(self.take("compression"), self.take("compression-level"))?;
         let mut annotations = Vec::new();
         let mut others = Vec::new();
         for (key, value) in std::mem::take(&mut self.0) {
@@ -362,8 +356,21 @@ impl Shape {
     }
 }
 
+/// What `compression` and `compression-level` of an output or a cache come to (None: neither is given), and the level by itself.
+/// Levels are gzip's by default.
+///
+/// # Errors
+/// An unknown format, no number, or a level that the format does not have.
+pub fn compression(given: Option<String>, level: Option<String>) -> Result<(Option<CompressionSetting>, Option<i32>), String> {
+    let given = given.map(|text| format(&text)).transpose()?;
+    let level = level.map(|text| text.parse::<i32>().map_err(|_| format!("compression-level={text} is no number"))).transpose()?;
+    let asked = given.is_some() || level.is_some();
+    let setting = asked.then(|| CompressionSetting::new(given.unwrap_or(CompressionFormat::Gzip), level)).transpose()?;
+    Ok((setting, level))
+}
+
 /// `compression=`.
-pub fn format(text: &str) -> Result<CompressionFormat, String> {
+fn format(text: &str) -> Result<CompressionFormat, String> {
     match text {
         "uncompressed" => Ok(CompressionFormat::Plain),
         "gzip" => Ok(CompressionFormat::Gzip),

@@ -1,7 +1,7 @@
 //! Programs at the ingress of links, and the tables that they look things up in (`BPF_PROG_TYPE_SCHED_CLS` attached by TCX, Linux
 //! 6.6: it goes with the link, and needs no queueing discipline).
 
-use super::{Instruction, NAME, bpf, load, number, owned};
+use super::{Instruction, NAME, bpf, by_id, load, number, owned};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -74,13 +74,6 @@ struct Query {
     link_ids: u64,
     link_flags: u64,
     revision: u64,
-}
-
-#[repr(C)]
-struct ById {
-    id: u32,
-    next: u32,
-    flags: u32,
 }
 
 /// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
@@ -244,14 +237,6 @@ pub fn programs(link: u32) -> io::Result<Attached> {
         }
     }
     Ok(Attached { programs, revision: attributes.revision })
-}
-
-fn by_id(command: libc::c_int, id: u32) -> io::Result<OwnedFd> {
-    let mut attributes = ById { id, next: 0, flags: 0 };
-    // SAFETY: `ById` is the kernel's layout (three u32) and holds no pointer.
-    let found = unsafe { bpf(command, &mut attributes) }?;
-    // SAFETY: the result of the commands for ids is a fresh descriptor.
-    unsafe { owned(found) }
 }
 
 /// Attaches a program to a link, behind those that are there; with `revision` only if nothing was attached or detached since.
