@@ -30,9 +30,9 @@ expect "a name twice is refused" "1 network with name front already exists" "$(r
 expect "an overlapping range is refused" 1 "$(rcon network create --subnet 10.99.0.0/16 other > /dev/null 2>&1; echo $?)"
 expect "what is built in stays" 1 "$(rcon network rm bridge > /dev/null 2>&1; echo $?)"
 
-seq 8 | xargs -P 8 -I N "$RCON" --root "$work/data" --run-root "$work/run" network create atN > "$work/at" 2>&1
-expect "eight created at once have eight ranges" 8 "$(seq 8 | xargs -I N "$RCON" --root "$work/data" --run-root "$work/run" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' atN | sort -u | grep -c /)"
-seq 8 | xargs -I N "$RCON" --root "$work/data" --run-root "$work/run" network rm atN > /dev/null
+seq 8 | xargs -P 8 -I @ "$RCON" --root "$work/data" --run-root "$work/run" network create at@ > "$work/at" 2>&1
+expect "eight created at once have eight ranges" 8 "$(seq 8 | xargs -I @ "$RCON" --root "$work/data" --run-root "$work/run" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' at@ | sort -u | grep -c /)"
+seq 8 | xargs -I @ "$RCON" --root "$work/data" --run-root "$work/run" network rm at@ > /dev/null
 
 echo " -- names and addresses"
 rcon run -d --name aa --network front busybox sleep 1000 > /dev/null
@@ -153,7 +153,7 @@ expect "what a flush of all rules removed is made anew by reload" web "$(get 127
 
 echo " -- a hundred"
 rcon network create many > /dev/null
-seq 100 | xargs -P 8 -I N "$RCON" --root "$work/data" --run-root "$work/run" run -d --name nN --network many busybox sleep 1000 > /dev/null
+seq 100 | xargs -P 8 -I @ "$RCON" --root "$work/data" --run-root "$work/run" run -d --name n@ --network many busybox sleep 1000 > /dev/null
 expect "all run" 100 "$(rcon ps -q --filter network=many | wc -l)"
 expect "the first finds every other" 0 "$(rcon exec n1 sh -c 'failed=0; for n in $(seq 100); do nslookup -type=a n$n 127.0.0.11 > /dev/null 2>&1 || failed=$((failed + 1)); done; echo $failed')"
 expect "each finds the last" 100 "$(for n in $(seq 100); do rcon exec "n$n" nslookup -type=a n100 127.0.0.11 > /dev/null 2>&1 && echo x; done | wc -l)"
