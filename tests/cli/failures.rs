@@ -128,12 +128,12 @@ fn a_stop_during_a_start_stops_what_was_started() {
     assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
 }
 
-/// The monitor of a start that was killed is still leaving when the next one comes: that waits for it. A monitor whose end is
-/// recorded and whose facts are gone holds no port any more.
+/// The monitor of a start that was killed is still leaving when the next one comes, or opens the gate only then: that waits
+/// for what becomes of it. A monitor whose end is recorded and whose facts are gone holds no port any more.
 #[test]
 fn a_start_right_after_one_that_was_killed_works() {
     let engine = Environment::new();
-    for point in ["created", "gate", "started", "created=kill,monitor.leave.facts=sleep:1000"] {
+    for point in ["created", "gate", "started", "created=kill,monitor.leave.facts=sleep:1000", "gate=kill,monitor.gate.open=sleep:1000"] {
         let failpoint = if point.contains('=') { format!("engine.start.{point}") } else { format!("engine.start.{point}=kill") };
         engine.rcon(&["create", "--name", "web", "-p", "18082:80", "busybox", "sleep", "100"]).ok();
         let killed = engine.command(&["start", "web"]).env("RCON_FAILPOINT", failpoint).output().unwrap();

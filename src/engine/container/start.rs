@@ -6,6 +6,7 @@ use super::super::request::CreateContainer;
 use super::super::volume::memory;
 use super::super::{AttachStreams, Attached, Created, Engine, Error, Result, cni, events, pod};
 use super::create::{self, Prepared};
+use super::exec::has_ended;
 use super::gate::{Aim, open};
 use super::joined::removed;
 use super::locks::OperationLock;
@@ -14,6 +15,7 @@ use super::reconcile::Decider;
 use super::remove::{failpoint_at, unmount_shm};
 use super::reserve::{NetnsAhead, Reserve, spawn_netns};
 use super::resources::HostFacts;
+use super::view::init_pidfd;
 use super::{connect, devices, etc, health, lifecycle, locks, reconcile, remove, revive};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ErrorKind, Roots, Timestamp, Undo};
@@ -57,6 +59,10 @@ impl Engine {
         let gone = || Error::no_such("container", id.as_str());
         let mut record = self.db.container(id)?.ok_or_else(gone)?;
         let live_dir = roots.live(id);
+        if record.phase == Phase::Started {
+            await_facts(&record, &live_dir)?;
+            record = self.db.container(id)?.ok_or_else(gone)?;
+        }
         match record.phase {
             Phase::Removing => return Err(Error::conflict(format!("container {} is being removed", record.name))),
             Phase::Started if Live::read(&live_dir).is_some_and(|l| l.waiting) => return self.open_gate(&record, attach),
@@ -68,14 +74,8 @@ impl Engine {
                     hint: Some("stop it first, or wait".to_owned()),
                 });
             }
-            Phase::Started => {
-                // Its run has ended, or the command that was starting it was killed: whoever starts it holds the lock.
-                await_last_monitor(&record, &live_dir)?;
-                record = self.db.container(id)?.ok_or_else(gone)?;
-                if record.phase == Phase::Started {
-                    record = reconcile::end_dead(&self.db, roots, record, Decider::User)?.ok_or_else(gone)?;
-                }
-            }
+            // Its monitor was killed, or could not record the end.
+            Phase::Started => record = reconcile::end_dead(&self.db, roots, record, Decider::User)?.ok_or_else(gone)?,
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
         record.revival = None;
@@ -502,11 +502,25 @@ impl Engine {
     }
 }
 
-/// Waits for the monitor of the last run, which has recorded the end (or lost its creator) and is about to leave: a matter of
-/// microseconds.
+/// Waits until it is known what becomes of a run whose record says that it goes on. A monitor without facts has lost the
+/// command that was starting it (which would hold the lock): it leaves, or opens the gate if it was told to just before. One
+/// whose container has ended leaves, or starts it again.
+fn await_facts(record: &Container, live_dir: &Path) -> Result<()> {
+    await_monitor(record, live_dir, || match Live::read(live_dir) {
+        Some(live) => live.pid.is_none() || init_pidfd(&live).is_some_and(|init| !has_ended(init.as_fd())),
+        None => false,
+    })
+}
+
+/// Waits for the monitor of the last run, which has recorded the end and is about to leave: a matter of microseconds.
 fn await_last_monitor(record: &Container, live_dir: &Path) -> Result<()> {
+    await_monitor(record, live_dir, || false)
+}
+
+/// Waits until it is gone, or `settled` holds.
+fn await_monitor(record: &Container, live_dir: &Path, settled: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + OLD_MONITOR_PATIENCE;
-    while monitor::is_alive(live_dir) {
+    while monitor::is_alive(live_dir) && !settled() {
         if Instant::now() > deadline {
             return Err(Error::conflict(format!("the last run of container {} does not end", record.name)));
         }
