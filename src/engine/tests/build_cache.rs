@@ -82,7 +82,7 @@ fn what_killed_builds_left_is_removed_and_what_living_ones_hold_stays() {
     let dirs = [area.join("trees/dead"), area.join("trees/living"), mounts.join("dead"), mounts.join("living"), recorded.join("making-dead")];
     dirs.iter().for_each(|dir| std::fs::create_dir_all(dir).unwrap());
     let _held: Vec<_> = [1, 3].map(|at| crate::base::held::lock(&dirs[at], FlockOperation::LockExclusive).unwrap()).into();
-    let filters = CacheFilters::read(&vec![("type".to_owned(), "regular".to_owned())]).unwrap();
+    let filters = CacheFilters::read(&[("type".to_owned(), "regular".to_owned())]).unwrap();
     bed.engine.prune_build_cache(false, &CacheLimits::default(), &filters).unwrap();
     assert_eq!(dirs.map(|dir| dir.exists()), [false, true, false, true, false]);
     assert!(recorded.join("data/file").exists(), "the filter does not mean it");
