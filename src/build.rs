@@ -18,6 +18,8 @@
 //! - Each platform of a build is a solver of its own over the one cache: what is the same for all has the same key, so that it
 //!   is done once and found by the others, also with `--no-cache`. Rejected: one graph over all platforms, which would find the
 //!   same steps by the same keys, with a second kind of them.
+//! - An image with rewritten times names its steps by the keys that they have on the layers it holds, so that a chain of them is
+//!   found from the first to the last. Rejected: keys of the layers as they were made, of which only the first is ever asked for.
 //! - A cache elsewhere is a list of keys and layers under an image manifest: a key names content, so that what was found there
 //!   is recorded here as if it had been made here. Rejected: BuildKit's documents, whose keys follow from its own graph.
 //! - A layer of such a cache is fetched when its step is reached, since the next step may need its files: `COPY --from` has

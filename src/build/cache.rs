@@ -14,12 +14,12 @@ pub use import::Imports;
 pub use option::{CacheFrom, CacheTo};
 
 use super::error::{Error, Result};
+use super::key::StepKey;
 use super::progress::Begun;
 use super::shared::Shared;
 use crate::base::Timestamp;
 use crate::engine::Engine;
 use crate::image::{self, Draft};
-use crate::oci::Digest;
 use crate::state::build::{CacheKind, CacheRecord};
 
 /// A tree of layers (chain ids, base first).
@@ -27,7 +27,7 @@ pub type Layers = Vec<String>;
 
 /// How a step's result was had.
 pub struct Solved {
-    pub key: Digest,
+    pub key: StepKey,
     /// The tree after the step.
     pub layers: Layers,
     /// It added a layer.
@@ -40,7 +40,7 @@ pub struct Solved {
 /// A step that has its result, for caches elsewhere.
 #[derive(Debug, Clone)]
 pub struct Step {
-    pub key: Digest,
+    pub key: StepKey,
     pub description: String,
     pub created: Timestamp,
     /// The chain id of the layer that it added.
@@ -49,7 +49,7 @@ pub struct Step {
 
 /// A step that changes files.
 pub struct Work<'a> {
-    pub key: Digest,
+    pub key: StepKey,
     /// For people: `RUN make`.
     pub description: &'a str,
     pub below: &'a [String],
@@ -68,7 +68,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
         return Ok(found);
     }
     let roots = &engine.privilege.roots;
-    let _turn = image::turn(roots, &work.key, &engine.cancel)?;
+    let _turn = image::turn(roots, &work.key.digest, &engine.cancel)?;
     // Another build may have made it while we waited.
     if let Some(found) = find(engine, work)? {
         return Ok(found);
@@ -81,7 +81,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
     }
     let draft = Draft::new(roots, &engine.db)?;
     let changed = make(&draft)?;
-    let made = || work.shared.note_made(&work.key);
+    let made = || work.shared.note_made(&work.key.digest);
     let now = Timestamp::now();
     let key = work.key.clone();
     if !changed {
@@ -98,7 +98,7 @@ pub fn solve(engine: &Engine, work: &Work<'_>, make: impl FnOnce(&Draft) -> Resu
 
 fn record(work: &Work<'_>, chain_id: Option<String>, created: Timestamp) -> CacheRecord {
     CacheRecord {
-        key: work.key.to_string(),
+        key: work.key.digest.to_string(),
         chain_id,
         below: work.below.last().cloned(),
         kind: CacheKind::Regular,
@@ -112,10 +112,10 @@ fn record(work: &Work<'_>, chain_id: Option<String>, created: Timestamp) -> Cach
 
 /// A recorded result whose layers are all there.
 fn find(engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
-    if work.anew && !work.shared.has_made(&work.key) {
+    if work.anew && !work.shared.has_made(&work.key.digest) {
         return Ok(None);
     }
-    let key = work.key.to_string();
+    let key = work.key.digest.to_string();
     let Some(record) = engine.db.cache_record(&key)? else { return Ok(None) };
     let (mut layers, created) = (work.below.to_vec(), record.created);
     let added = record.chain_id.is_some();

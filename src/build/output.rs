@@ -69,7 +69,8 @@ pub fn check(request: &BuildRequest, epoch: Asked, has_index: bool) -> Result<()
         let message = "--cache-to type=inline: no output is an image that the cache could be in".to_owned();
         return hinted(message, "write it with --cache-to type=local or registry");
     }
-    let inline = request.inline_cache()?;
+    // A value that says neither is told now.
+    request.inline_cache()?;
     for output in &request.outputs {
         let Some(shape) = output.shape() else {
             if *output != Output::Nothing && !request.attest.is_empty() {
@@ -89,10 +90,6 @@ pub fn check(request: &BuildRequest, epoch: Asked, has_index: bool) -> Result<()
         if shape.rewrite && epoch == Asked::No {
             let hint = "give it a time with --build-arg SOURCE_DATE_EPOCH=SECONDS";
             return hinted("rewrite-timestamp=true needs SOURCE_DATE_EPOCH".to_owned(), hint);
-        }
-        if shape.rewrite && inline {
-            let message = "rewrite-timestamp=true makes other layers than those of the steps: the image cannot be a cache of them".to_owned();
-            return hinted(message, "leave the inline cache out, and write one with --cache-to type=local or registry");
         }
         let Output::Image(image) = output else { continue };
         if image.by_digest && !request.tags.is_empty() {
@@ -234,7 +231,7 @@ impl Delivery<'_> {
             }
         };
         let diff_ids: Vec<String> = engine.db.layers(&layers)?.into_iter().map(|row| row.diff_id).collect();
-        let inline = request.inline_cache()?.then(|| cache::inline(&finished.history.steps, &layers, self.epoch));
+        let inline = request.inline_cache()?.then(|| cache::inline(&finished.history.steps, (&finished.layers, &layers), self.epoch));
         let config = config::document(&state, finished, &diff_ids, self.epoch, inline);
         let attestations = attest::attest(engine, &request.attest, (finished, outcome.materials, self.invocation), &config, self.begun)?;
         Ok(Part { layers, config, attestations })

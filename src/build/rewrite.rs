@@ -25,7 +25,7 @@ pub fn rewrite(engine: &Engine, layers: &Layers, base: usize, epoch: Epoch) -> R
         let mut key = Key::new("rewrite", made.last().map(String::as_str));
         key.field("layer", &row.diff_id);
         key.field("latest", epoch.seconds().to_string());
-        let key = key.finish();
+        let key = key.finish().digest;
         let _turn = image::turn(&engine.privilege.roots, &key, &engine.cancel)?;
         let chain = match find(engine, &made, &key)? {
             Some(chain) => chain,

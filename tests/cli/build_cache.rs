@@ -113,10 +113,24 @@ fn results_come_back_from_an_image() {
     lab.write("Dockerfile", "FROM made\nLABEL a=b\n");
     lab.0.rcon(&["build", "-q", "-t", "child", "context"]).ok();
     assert_eq!(config("child").get("rcon.buildcache.v1"), None, "what a base tells is not its child's");
-    lab.build(&["--cache-to", "type=inline", "-o", "type=oci,dest=x,rewrite-timestamp=true", "--build-arg", "SOURCE_DATE_EPOCH=1"])
-        .fails(1, "rewrite-timestamp");
     lab.build(&["--cache-to", "type=inline", "-o", "out"]).fails(1, "no output is an image");
     lab.build(&["--build-arg", "BUILDKIT_INLINE_CACHE=perhaps"]).fails(1, "BUILDKIT_INLINE_CACHE=perhaps");
+}
+
+#[test]
+fn results_come_back_from_an_image_with_rewritten_times() {
+    let lab = Lab::new();
+    lab.write("Dockerfile", "FROM busybox\nCOPY file /one/\nRUN date +%N > /when\nWORKDIR /one\nWORKDIR /two\n");
+    let output = |name: &str| format!("type=oci,tar=false,dest={name},rewrite-timestamp=true");
+    let common = ["--cache-to", "type=inline", "--build-arg", "SOURCE_DATE_EPOCH=1000", "-o"];
+    let (id, _) = lab.built(&[&common[..], &[&output("layout")]].concat());
+    // No image was recorded.
+    lab.0.rcon(&["builder", "prune", "-af"]).ok();
+    let again = output("again");
+    let again = [&common[..], &[&again, "--cache-from", "type=local,src=layout"]].concat();
+    assert_eq!(lab.built(&again), (id, 4), "every step, also those on layers that were rewritten, and the same image");
+    assert_eq!(lab.json("again/index.json")["manifests"][0]["digest"], lab.json("layout/index.json")["manifests"][0]["digest"]);
+    lab.0.rcon(&["system", "check"]).ok();
 }
 
 #[test]

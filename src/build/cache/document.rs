@@ -52,30 +52,39 @@ pub struct Found {
 /// The config of a cache of these steps, whose manifest has layers of these DiffIDs. `places`: at which of them the layer of a
 /// chain id is; steps that add another are left out.
 pub fn config(steps: &[Step], layers: &[Digest], places: &HashMap<String, usize>) -> Vec<u8> {
-    let document = Document { version: VERSION, layers: layers.to_vec(), records: records(steps, &|chain| places.get(chain).copied()) };
+    let document = Document {
+        version: VERSION,
+        layers: layers.to_vec(),
+        records: records(steps, &|step| Some(step.key.digest.clone()), &|chain| places.get(chain).copied()),
+    };
     serde_json::to_vec(&document).expect("invariant: a document of plain data is JSON")
 }
 
-/// What the config of an image tells about the steps that made these layers (chain ids). With an epoch all of them have that
-/// time: the same sources give the same image wherever they are built.
-pub fn inline(steps: &[Step], layers: &[String], epoch: Option<Epoch>) -> Value {
-    let mut records = records(steps, &|chain| layers.iter().position(|own| own == chain));
+/// What the config of an image tells about the steps that made its layers (chain ids). `made`: the layers of the steps, each of
+/// which the image has itself or rewritten, in the same place: whoever takes the first step from there does the next one on it, so
+/// that their keys are those on the image's layers. With an epoch all of them have that time: the same sources give the same image
+/// wherever they are built.
+pub fn inline(steps: &[Step], (made, layers): (&[String], &[String]), epoch: Option<Epoch>) -> Value {
+    let place = |chain: &str| made.iter().position(|own| own == chain).filter(|at| *at < layers.len());
+    let mut records = records(steps, &|step| step.key.moved(|below| Some(layers[place(below)?].clone())), &place);
     if let Some(epoch) = epoch {
         records.iter_mut().for_each(|record| record.created = epoch.to_string());
     }
     json!({ "version": VERSION, "records": records })
 }
 
-fn records(steps: &[Step], place: &dyn Fn(&str) -> Option<usize>) -> Vec<Record> {
+/// Steps without a key, or a place for their layer, are left out.
+fn records(steps: &[Step], key: &dyn Fn(&Step) -> Option<Digest>, place: &dyn Fn(&str) -> Option<usize>) -> Vec<Record> {
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();
     for step in steps {
         let layer = step.layer.as_ref().map(|chain| place(chain));
-        if layer == Some(None) || !seen.insert(&step.key) {
+        let Some(key) = key(step).filter(|_| layer != Some(None)) else { continue };
+        if !seen.insert(key.clone()) {
             continue;
         }
         let (created, description) = (step.created.to_string(), step.description.clone());
-        records.push(Record { key: step.key.clone(), layer: layer.flatten(), created, description });
+        records.push(Record { key, layer: layer.flatten(), created, description });
     }
     records
 }
@@ -131,6 +140,7 @@ pub fn parse(manifest: &CacheManifest) -> Result<Contents, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::key::{Key, StepKey};
     use crate::oci::{Descriptor, media};
 
     fn blob(of: &[u8]) -> Descriptor {
@@ -138,9 +148,15 @@ mod tests {
         Descriptor { media_type, digest, size: 1, platform: None, annotations: Default::default() }
     }
 
-    fn step(key: &[u8], layer: Option<&str>) -> Step {
+    fn key(of: &[u8], below: Option<&str>) -> StepKey {
+        let mut key = Key::new("run", below);
+        key.field("argv", of);
+        key.finish()
+    }
+
+    fn step(of: &[u8], layer: Option<&str>) -> Step {
         let created = Timestamp::from_nanos(1_700_000_000_123_456_789);
-        Step { key: Digest::of(key), description: "RUN make".to_owned(), created, layer: layer.map(str::to_owned) }
+        Step { key: key(of, None), description: "RUN make".to_owned(), created, layer: layer.map(str::to_owned) }
     }
 
     fn cache(config: Vec<u8>, layers: &[Descriptor]) -> CacheManifest {
@@ -154,21 +170,22 @@ mod tests {
         let places = HashMap::from([("two".to_owned(), 0), ("one".to_owned(), 1)]);
         let read = parse(&cache(config(&steps, &layers, &places), &[blob(b"2"), blob(b"1")])).unwrap().results;
         assert_eq!(read.len(), 2, "one without a layer here, one twice");
-        let one = &read[&Digest::of(b"a")];
+        let one = &read[&key(b"a", None).digest];
         assert_eq!((one.created, one.layer.clone()), (steps[0].created, Some(CacheLayer { diff_id: Digest::of(b"tar 1"), blob: blob(b"1") })));
-        assert_eq!(read[&Digest::of(b"b")].layer, None);
+        assert_eq!(read[&key(b"b", None).digest].layer, None);
     }
 
     #[test]
     fn an_image_has_it_inside() {
-        let own = inline(&[step(b"a", Some("top"))], &["base".to_owned(), "top".to_owned()], None);
+        let layers = ["base".to_owned(), "top".to_owned()];
+        let own = inline(&[step(b"a", Some("top"))], (&layers, &layers), None);
         let config = json!({ "os": "linux", "rootfs": { "type": "layers", "diff_ids": [Digest::of(b"t1"), Digest::of(b"t2")] }, INLINE: own });
         let image = |config: &Value| CacheManifest {
             config_type: media::OCI_CONFIG.to_owned(),
             config: config.to_string().into_bytes(),
             layers: vec![blob(b"1"), blob(b"2")],
         };
-        assert_eq!(parse(&image(&config)).unwrap().results[&Digest::of(b"a")].layer.as_ref().unwrap().diff_id, Digest::of(b"t2"));
+        assert_eq!(parse(&image(&config)).unwrap().results[&key(b"a", None).digest].layer.as_ref().unwrap().diff_id, Digest::of(b"t2"));
         let without = json!({ "os": "linux", "rootfs": config["rootfs"] });
         assert!(parse(&image(&without)).unwrap_err().contains("no cache inside: "));
         let mut foreign = without.clone();
@@ -182,15 +199,29 @@ mod tests {
     }
 
     #[test]
+    fn rewritten_layers_have_the_steps_on_them() {
+        let names = |names: [&str; 3]| names.map(str::to_owned);
+        let (made, layers) = (names(["base", "one", "two"]), names(["base", "older one", "older two"]));
+        let on = |of: &[u8], below: &str, layer: Option<&str>| Step { key: key(of, Some(below)), ..step(of, layer) };
+        let steps = [on(b"a", "base", Some("one")), on(b"b", "one", None), on(b"c", "one", Some("two")), on(b"d", "elsewhere", None)];
+        let inside = inline(&steps, (&made, &layers), None);
+        let records: Vec<Record> = serde_json::from_value(inside["records"].clone()).unwrap();
+        let found: Vec<_> = records.iter().map(|record| (&record.key, record.layer)).collect();
+        let keys = [key(b"a", Some("base")), key(b"b", Some("older one")), key(b"c", Some("older one"))].map(|key| key.digest);
+        assert_eq!(found, [(&keys[0], Some(1)), (&keys[1], None), (&keys[2], Some(2))]);
+    }
+
+    #[test]
     fn with_an_epoch_the_clock_is_not_told() {
-        let (epoch, layers) = (Some(Epoch::parse("1").unwrap()), ["top".to_owned()]);
+        let (epoch, top) = (Some(Epoch::parse("1").unwrap()), ["top".to_owned()]);
+        let layers = (&top[..], &top[..]);
         let later = Step { created: Timestamp::from_nanos(1_800_000_000_000_000_000), ..step(b"a", Some("top")) };
-        let own = inline(&[step(b"a", Some("top"))], &layers, epoch);
-        assert_eq!(own, inline(std::slice::from_ref(&later), &layers, epoch));
-        assert_ne!(own, inline(&[later], &layers, None));
+        let own = inline(&[step(b"a", Some("top"))], layers, epoch);
+        assert_eq!(own, inline(std::slice::from_ref(&later), layers, epoch));
+        assert_ne!(own, inline(&[later], layers, None));
         let config = json!({ "rootfs": { "diff_ids": [Digest::of(b"t")] }, INLINE: own }).to_string().into_bytes();
         let image = CacheManifest { config_type: media::OCI_CONFIG.to_owned(), config, layers: vec![blob(b"1")] };
-        assert_eq!(parse(&image).unwrap().results[&Digest::of(b"a")].created, Timestamp::from_nanos(1_000_000_000));
+        assert_eq!(parse(&image).unwrap().results[&key(b"a", None).digest].created, Timestamp::from_nanos(1_000_000_000));
     }
 
     #[test]

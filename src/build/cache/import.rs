@@ -52,7 +52,7 @@ impl Imports {
     /// [`Error::Cancelled`].
     pub fn find(&self, engine: &Engine, work: &Work<'_>) -> Result<Option<Solved>> {
         let asked = self.0.iter().filter(|import| !import.given_up.load(Ordering::Relaxed));
-        for (import, found) in asked.filter_map(|import| Some((import, import.found.get(&work.key)?))) {
+        for (import, found) in asked.filter_map(|import| Some((import, import.found.get(&work.key.digest)?))) {
             match import.take(engine, work, found) {
                 Ok(solved) => return Ok(Some(solved)),
                 Err(_) if engine.cancel.is_cancelled() => return Err(Error::Cancelled),
