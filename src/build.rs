@@ -42,6 +42,7 @@ mod dockerfile;
 mod epoch;
 mod error;
 mod exec;
+mod fields;
 mod from;
 mod key;
 mod lint;

@@ -1,8 +1,8 @@
 //! `--cache-from` and `--cache-to`, parsed.
 
 use crate::base::csv;
+use crate::build::fields::{Fields, Grammar};
 use crate::build::output::compression;
-use crate::engine::request::parse_bool;
 use crate::image::{CacheForm, CacheOrigin, LayoutEntry};
 use crate::oci::{Digest, Reference};
 use std::path::PathBuf;
@@ -53,13 +53,17 @@ const REFUSED: [(&str, &str); 4] = [
     ("reset", "other entries of a directory stay: remove it first for a new one"),
 ];
 
+/// Directories have a longer name, too.
+static FROM: Grammar = Grammar { aliases: &[("source", "src")], bare: false, repeated: false, refused: &REFUSED };
+static TO: Grammar = Grammar { aliases: &[("destination", "dest")], bare: false, repeated: false, refused: &REFUSED };
+
 impl CacheFrom {
     /// `type=registry,ref=NAME`, `type=local,src=DIR[,tag=|digest=]`, or names of images or caches in registries.
     ///
     /// # Errors
     /// What is wrong with it, or not supported.
     pub fn parse(text: &str) -> Result<Vec<Self>, String> {
-        each(text, "src")?.into_iter().map(Self::one).collect()
+        each(text, &FROM)?.into_iter().map(Self::one).collect()
     }
 
     fn one(mut fields: Fields) -> Result<Self, String> {
@@ -91,7 +95,7 @@ impl CacheTo {
     /// # Errors
     /// What is wrong with it, or not supported.
     pub fn parse(text: &str) -> Result<Vec<Self>, String> {
-        each(text, "dest")?.into_iter().map(Self::one).collect()
+        each(text, &TO)?.into_iter().map(Self::one).collect()
     }
 
     fn one(mut fields: Fields) -> Result<Self, String> {
@@ -138,56 +142,18 @@ fn unknown(kind: &str, expected: &str) -> String {
     }
 }
 
-/// What one value of the flag asks for: several, if it is nothing but names. `directory`: the name of the key for one here, which
-/// has a longer one, too.
-fn each(text: &str, directory: &str) -> Result<Vec<Fields>, String> {
+/// What one value of the flag asks for: several, if it is nothing but names.
+fn each(text: &str, grammar: &'static Grammar) -> Result<Vec<Fields>, String> {
     if text.is_empty() {
         return Err("expected type=… or the name of a cache in a registry".to_owned());
     }
-    let fields = csv::split(text)?;
     if text.contains('=') {
-        return Ok(vec![Fields::new(&fields, directory)?]);
+        return Ok(vec![Fields::parse(text, grammar)?]);
     }
-    let registry = |name: &String| Fields(vec![("type".to_owned(), "registry".to_owned()), ("ref".to_owned(), name.clone())]);
-    Ok(fields.iter().map(registry).collect())
+    Ok(csv::split(text)?.into_iter().map(|name| Fields::of([("type", "registry".to_owned()), ("ref", name)], grammar)).collect())
 }
 
-/// Keys and values not yet understood.
-struct Fields(Vec<(String, String)>);
-
 impl Fields {
-    fn new(fields: &[String], directory: &str) -> Result<Self, String> {
-        let pair = |field: &String| {
-            let (key, value) = field.split_once('=').ok_or_else(|| format!("\"{field}\" is not KEY=VALUE"))?;
-            let key = match key.trim().to_ascii_lowercase().as_str() {
-                "source" if directory == "src" => "src".to_owned(),
-                "destination" if directory == "dest" => "dest".to_owned(),
-                key => key.to_owned(),
-            };
-            Ok((key, value.trim().to_owned()))
-        };
-        let fields = fields.iter().map(pair).collect::<Result<Vec<_>, String>>()?;
-        for (at, (key, _)) in fields.iter().enumerate() {
-            if fields[..at].iter().any(|(other, _)| other == key) {
-                return Err(format!("{key} is given twice"));
-            }
-        }
-        Ok(Fields(fields))
-    }
-
-    fn take(&mut self, key: &str) -> Option<String> {
-        let at = self.0.iter().position(|(own, _)| own == key)?;
-        Some(self.0.remove(at).1)
-    }
-
-    fn kind(&mut self) -> Result<String, String> {
-        self.take("type").filter(|kind| !kind.is_empty()).ok_or_else(|| "type is missing".to_owned())
-    }
-
-    fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
-        self.take(key).map(|value| parse_bool(&value).map_err(|why| format!("{key}={value}: {why}"))).transpose()
-    }
-
     fn path(&mut self, key: &str) -> Result<PathBuf, String> {
         self.take(key).filter(|path| !path.is_empty()).map(PathBuf::from).ok_or_else(|| format!("{key} is missing: {key}=DIR"))
     }
@@ -208,15 +174,6 @@ impl Fields {
     fn form(&mut self) -> Result<CacheForm, String> {
         let (compression, level) = compression(self.take("compression"), self.take("compression-level"))?;
         Ok(CacheForm { compression, level, force: self.flag("force-compression")?.unwrap_or(false) })
-    }
-
-    /// What nobody took.
-    fn finish(self, kind: &str) -> Result<(), String> {
-        let Some((key, _)) = self.0.first() else { return Ok(()) };
-        match REFUSED.iter().find(|(own, _)| own == key) {
-            Some((_, why)) => Err(format!("the option {key} is not supported: {why}")),
-            None => Err(format!("{key} is no option of type={kind}")),
-        }
     }
 }
 

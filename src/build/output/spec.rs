@@ -1,8 +1,7 @@
 //! `--output`, parsed: what becomes of the result.
 
 use super::annotation::Annotation;
-use crate::base::csv;
-use crate::engine::request::parse_bool;
+use crate::build::fields::{Fields, Grammar};
 use crate::image::{CompressionFormat, CompressionSetting, Form};
 use crate::oci::Reference;
 use std::path::{Path, PathBuf};
@@ -156,9 +155,12 @@ impl Output {
                 directory => Ok(Output::Local(LocalOutput { directory: directory.into(), split: None, delete: false })),
             };
         }
-        let mut fields = Fields::new(text)?;
-        let kind = fields.take("type").ok_or("type is missing")?;
+        let mut fields = Fields::parse(text, &GRAMMAR)?;
+        let kind = fields.kind()?;
         let dest = fields.take("dest");
+        if dest.as_deref() == Some("") {
+            return Err("dest is empty".to_owned());
+        }
         let output = match kind.as_str() {
             "image" => Output::Image(fields.image(false)?),
             "registry" => Output::Image(fields.image(true)?),
@@ -178,27 +180,6 @@ impl Output {
     }
 }
 
-/// Options that some type has: those of another are wrong here, and not unknown.
-const KNOWN: [&str; 17] = [
-    "name",
-    "push",
-    "push-by-digest",
-    "name-canonical",
-    "store",
-    "unpack",
-    "oci-mediatypes",
-    "compression",
-    "compression-level",
-    "force-compression",
-    "rewrite-timestamp",
-    "tar",
-    "dest",
-    "platform-split",
-    "mode",
-    "annotation",
-    "type",
-];
-
 /// Options that BuildKit has, and why they are not here.
 const REFUSED: [(&str, &str); 4] = [
     ("registry.insecure", "how a registry is reached is said in rcon.toml"),
@@ -207,73 +188,19 @@ const REFUSED: [(&str, &str); 4] = [
     ("context", "there is no other engine to load it into"),
 ];
 
-/// Keys and values not yet understood.
-struct Fields(Vec<(String, String)>);
+static GRAMMAR: Grammar = Grammar { aliases: &[("destination", "dest"), ("out", "dest")], bare: true, repeated: true, refused: &REFUSED };
 
 impl Fields {
-    fn new(text: &str) -> Result<Self, String> {
-        let mut fields = Vec::new();
-        for field in csv::split(text)? {
-            let (key, value) = field.split_once('=').unwrap_or((&field, "true"));
-            let key = match key.trim() {
-                "destination" | "out" => "dest",
-                key => key,
-            };
-            if key == "dest" && value.is_empty() {
-                return Err("dest is empty".to_owned());
-            }
-            fields.push((key.to_owned(), value.to_owned()));
-        }
-        Ok(Fields(fields))
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(own, _)| own == key)
-    }
-
-    /// The last value of a key.
-    fn take(&mut self, key: &str) -> Option<String> {
-        let found = self.0.iter().rev().find(|(own, _)| own == key).map(|(_, value)| value.clone());
-        self.0.retain(|(own, _)| own != key);
-        found
-    }
-
-    fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
-        self.take(key).map(|value| parse_bool(&value).map_err(|why| format!("{key}={value}: {why}"))).transpose()
-    }
-
-    /// What nobody took.
-    fn finish(self, kind: &str) -> Result<(), String> {
-        let Some((key, value)) = self.0.first() else { return Ok(()) };
-        if let Some((_, why)) = REFUSED.iter().find(|(own, _)| own == key) {
-            return Err(format!("the option {key} is not supported: {why}"));
-        }
-        let stem = key.split(['.', '[']).next().unwrap_or(key);
-        if KNOWN.contains(&key.as_str()) || stem == "annotation" || stem.starts_with("annotation-") {
-            return Err(format!("{key} is no option of type={kind}"));
-        }
-        Err(format!("the option {key}={value} is not supported"))
-    }
-
     /// All values of `name`, each of which may be several with commas between them.
     fn names(&mut self) -> Result<Vec<Reference>, String> {
-        let texts: Vec<String> = self.0.iter().filter(|(key, _)| key == "name").map(|(_, value)| value.clone()).collect();
-        self.0.retain(|(key, _)| key != "name");
+        let texts = self.take_all("name");
         let texts = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
         texts.map(|text| text.parse::<Reference>().map_err(|why| format!("name={text}: {why}"))).collect()
     }
 
     fn shape(&mut self) -> Result<Shape, String> {
         let (compression, level) = compression(self.take("compression"), self.take("compression-level"))?;
-        let mut annotations = Vec::new();
-        let mut others = Vec::new();
-        for (key, value) in std::mem::take(&mut self.0) {
-            match Annotation::of_option(&key, &value)? {
-                Some(annotation) => annotations.push(annotation),
-                None => others.push((key, value)),
-            }
-        }
-        self.0 = others;
+        let annotations = self.take_read(Annotation::of_option)?;
         let docker_types = self.flag("oci-mediatypes")? == Some(false);
         let force = self.flag("force-compression")?.unwrap_or(false);
         let rewrite = self.flag("rewrite-timestamp")?.unwrap_or(false);
@@ -283,8 +210,8 @@ impl Fields {
     }
 
     fn image(&mut self, registry: bool) -> Result<ImageOutput, String> {
-        let untagged = |text: &String| text.split(',').all(|name| !name.rsplit('/').next().unwrap_or(name).contains([':', '@']));
-        let names_are_untagged = self.0.iter().filter(|(key, _)| key == "name").all(|(_, value)| untagged(value));
+        let untagged = |text: &str| text.split(',').all(|name| !name.rsplit('/').next().unwrap_or(name).contains([':', '@']));
+        let names_are_untagged = self.values("name").all(untagged);
         let (names, shape) = (self.names()?, self.shape()?);
         let push = self.flag("push")?;
         let by_digest = self.flag("push-by-digest")?.unwrap_or(false);

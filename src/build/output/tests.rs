@@ -61,7 +61,7 @@ fn what_is_wrong_is_named() {
         ("type=local,dest=", "dest is empty"),
         ("type=local,dest=x,mode=move", "mode=move"),
         ("type=s3", "the type s3"),
-        ("type=tar,x=y", "x=y is not supported"),
+        ("type=tar,x=y", "x is no option of type=tar"),
         ("type=tar,push=true", "push is no option of type=tar"),
         ("type=tar,annotation.a=b", "annotation.a is no option of type=tar"),
         ("type=cacheonly,dest=x", "dest is no option of type=cacheonly"),
