@@ -209,8 +209,10 @@ fn an_image_that_cannot_be_read_is_not_taken_for_one_without_labels() {
     // What says that it may go only for want of a label stays.
     bed.engine.prune_images(true, &filters(&[("label!", "keep")])).unwrap();
     assert_eq!(listed(&[]), [damaged]);
-    let platform = bed.engine.inspect_image("damaged").unwrap_err();
-    assert!(platform.to_string().contains("read the config of image"), "{platform}");
+    for told in [bed.engine.inspect_image("damaged").map(drop), bed.engine.history("damaged").map(drop)] {
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("read the config of image"), "{told}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `history`: the steps an image was built in.
 
-use crate::base::{ErrorKind, Timestamp};
-use crate::engine::{Engine, Error, Reference, Result};
+use crate::base::Timestamp;
+use crate::engine::{Engine, Reference, Result};
 use crate::oci::ImageDocument;
 
 /// One step, newest first.
@@ -25,11 +25,7 @@ impl Engine {
     /// `NoSuch` or `Ambiguous`; a damaged config document.
     pub fn history(&self, name: &str) -> Result<Vec<Step>> {
         let view = self.image(name)?;
-        let document: ImageDocument = serde_json::from_slice(&view.image.config).map_err(|source| Error::Failed {
-            operation: format!("read the config of image {}", view.image.id),
-            kind: ErrorKind::Internal,
-            source: Box::new(source),
-        })?;
+        let document = super::described(&view.image)?;
         let sizes: Vec<u64> = self.db.layers(&view.image.layers)?.iter().map(|layer| layer.size).collect();
         let mut steps = steps(&document, &sizes);
         if let Some(newest) = steps.first_mut() {
