@@ -22,8 +22,8 @@ const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// When all processes of a container are gone, its monitor has only to write that down; one that does not is killed, and the
-/// record is settled without it.
-const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+/// record is settled without it. Then the exit code is lost, so that a busy machine is given its time.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is seen to that a monitor is not stopped.
 const AWAKE: Duration = Duration::from_millis(200);
