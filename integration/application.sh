@@ -30,7 +30,7 @@ monitors() { sed -n 's/.*"monitor_pid":\([0-9]*\).*/\1/p' "$work"/run/containers
 for round in 1 2 3; do
     dying=$(monitors)
     kill -9 $dying
-    for pid in $dying; do wait_for 10 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
+    for pid in $dying; do wait_for 20 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
     rcon system supervise 2> /dev/null
     answers 60 || fail "it answers after kill -9 of the monitors ($round)" "$(rcon ps -a)"
 done
@@ -47,7 +47,7 @@ answers 60 || fail "it answers after the boot" "$(rcon ps -a)"
 expect "nothing is lost" "" "$(intact 30)"
 dying=$(monitors)
 kill -9 $dying
-for pid in $dying; do wait_for 10 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
+for pid in $dying; do wait_for 20 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
 rm -rf "$work/run"
 rcon system boot 2> /dev/null
 answers 60 || fail "it answers after a crash and a boot" "$(rcon ps -a)"
@@ -64,7 +64,7 @@ expect "nothing was restarted" "$runs" "$(rcon inspect -f '{{.State.Pid}}' db ap
 expect "the flood can be removed" flood "$(rcon rm -f flood)"
 expect "with its files" 1 "$([ "$(df --output=avail "$work/data/containers" | tail -n 1)" -gt 20000 ]; echo $((1 - $?)))"
 expect "posts are taken" 10 "$(post 41 50)"
-wait_for 10 sh -c '"$0" --root "$1/data" --run-root "$1/run" logs --tail 20 web 2>&1 | grep -q "POST / HTTP"' "$RCON" "$work"
+wait_for 20 sh -c '"$0" --root "$1/data" --run-root "$1/run" logs --tail 20 web 2>&1 | grep -q "POST / HTTP"' "$RCON" "$work"
 expect "and logged again" 0 $?
 expect "nothing is lost" "" "$(intact 50)"
 
@@ -82,7 +82,7 @@ expect "the pod runs" "blog Running 3" "$(rcon pod ps --format '{{.Name}} {{.Sta
 expect "nothing is lost" "" "$(intact 50)"
 dying=$(monitors)
 kill -9 $dying
-for pid in $dying; do wait_for 10 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
+for pid in $dying; do wait_for 20 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
 rcon system supervise 2> /dev/null
 answers 60 || fail "the pod answers after kill -9 of the monitors" "$(rcon ps -a)"
 expect "posts are taken again" 5 "$(post 51 55)"
@@ -95,7 +95,7 @@ expect "the flood can be removed" flood "$(rcon rm -f flood)"
 # The machine dies and comes up.
 dying=$(monitors)
 kill -9 $dying
-for pid in $dying; do wait_for 10 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
+for pid in $dying; do wait_for 20 test ! -e "/proc/$pid/fd/0" || fail "monitor $pid dies"; done
 held=$(grep -F " $work/run/pods/" /proc/self/mountinfo | cut -d' ' -f5 | tac)
 [ -z "$held" ] || umount -l $held
 rm -rf "$work/run"

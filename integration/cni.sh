@@ -57,7 +57,7 @@ expect "by name" 1 "$(grep -c nowhere "$work/err")"
 
 echo "a container"
 rcon run -d --name one --network web -p 18080:80 busybox sh -c 'mkdir /www; echo hello > /www/index.html; httpd -f -h /www -p 80' > /dev/null
-wait_for 10 curl -sf http://127.0.0.1:18080/
+wait_for 20 curl -sf http://127.0.0.1:18080/
 address=$(field one '{{.NetworkSettings.Networks.web.IPAddress}}')
 expect "its address is that of the plugin" "$address" "$(rcon exec one ip -o -4 addr show eth0 | awk '{sub("/.*", "", $4); print $4}')"
 expect "and is leased there" "1 1" "$(leases web) $(ls "$work/ipam/web" | grep -cx "$address")"
@@ -72,7 +72,7 @@ expect "firewall let it through" 1 "$(iptables-save | grep -c -- "-s $address/32
 expect "a second one reaches the first" hello "$(rcon run --rm --network web busybox wget -qO- "http://$address/")"
 expect "which is released again" 1 "$(leases web)"
 rcon restart -t 0 one > /dev/null
-wait_for 10 curl -sf http://127.0.0.1:18080/
+wait_for 20 curl -sf http://127.0.0.1:18080/
 expect "after a restart the port is reached" hello "$(curl -s http://127.0.0.1:18080/)"
 mv "$work/net.d/10-web.conflist" "$work/web.conflist"
 rcon rm -f one > /dev/null
@@ -110,7 +110,7 @@ expect "and is named" 1 "$(grep -c 'plugin "breaks" failed at ADD for network "b
 rcon rm two > /dev/null
 expect "its lease is free" 0 "$(ls "$work/ipam/breaks" 2> /dev/null | grep -c '^10\.')"
 rcon run -d --name killed --network waits busybox sleep 100 > /dev/null 2>&1 & starter=$!
-wait_for 10 test -e "$work/waiting"
+wait_for 20 test -e "$work/waiting"
 pkill -9 -P "$starter" 2> /dev/null; kill -9 "$starter" 2> /dev/null; wait "$starter" 2> /dev/null
 expect "a start that was killed while a plugin worked" 1 "$(ls "$work/ipam/waits" | grep -c '^10\.')"
 rcon ps -a > /dev/null; rcon rm -f killed > /dev/null 2>&1
@@ -126,7 +126,7 @@ nothing_left "after failures"
 echo "pods"
 rcon pod create --name pod --network web -p 18080:80 > /dev/null
 rcon run -d --pod pod --name m1 busybox sh -c 'mkdir /www; echo pod > /www/index.html; httpd -f -h /www -p 80' > /dev/null
-wait_for 10 curl -sf http://127.0.0.1:18080/
+wait_for 20 curl -sf http://127.0.0.1:18080/
 expect "the port leads to the pod" pod "$(curl -s http://127.0.0.1:18080/)"
 expect "members share its address" pod "$(rcon run --rm --pod pod busybox wget -qO- http://127.0.0.1/)"
 expect "one lease for all" 1 "$(leases web)"

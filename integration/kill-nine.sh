@@ -33,7 +33,7 @@ for round in $(seq "$rounds"); do
     [ "$what" = monitor ] && { sleep 0.2; kill -9 "$client" 2> /dev/null; }
     wait "$client" 2> /dev/null
     # SIGKILL takes a moment: a monitor that still dies still holds its lock, and ps would be right to say running.
-    for pid in $mine; do wait_for 5 test ! -e "/proc/$pid/fd/0" || echo "  round $round: monitor $pid does not die"; done
+    for pid in $mine; do wait_for 20 test ! -e "/proc/$pid/fd/0" || echo "  round $round: monitor $pid does not die"; done
     # What ps says must be what the kernel says.
     shown=$(rcon ps --filter "name=^$name\$" --format '{{.State}}' 2> "$work/ps.err")
     pid=$(rcon inspect -f '{{.State.Pid}}' "$name" 2> /dev/null || echo 0)

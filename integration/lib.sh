@@ -1,6 +1,8 @@
 # Sourced by the integration scripts: assertions, private roots, leak check.
 # Expects RCON (binary) and FIXTURES (directory of image tars).
 set -uo pipefail
+# Names are sorted, and messages written, as the scripts expect.
+export LC_ALL=C.UTF-8
 passed=0 failed=0
 work=$(mktemp -d /tmp/rcon-integration.XXXXXX)
 
@@ -15,14 +17,27 @@ expect() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected «$2», 
 # expect_in NAME LOW HIGH GOT
 expect_in() { if [ "$4" -ge "$2" ] 2> /dev/null && [ "$4" -le "$3" ]; then pass "$1 ($4)"; else fail "$1" "expected $2..$3, got «$4»"; fi; }
 
-# wait_for SECONDS COMMAND...: until it succeeds or the deadline passes
+# wait_for SECONDS COMMAND...: until it succeeds or the deadline passes. A deadline only ends a wait for what never comes: on a
+# machine that does much else, less than 20 seconds may be too few for anything.
 wait_for() {
-    local deadline=$(($(date +%s) + $1))
+    local deadline=$((SECONDS + $1))
     shift
     until "$@" > /dev/null 2>&1; do
-        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.1
     done
+}
+
+# other_host: another machine, as a network namespace; the process that holds it is $other.
+other_host() {
+    unshare --net sleep 1000 &
+    other=$!
+    # Until then it is in ours, and so would be what is moved there.
+    wait_for 20 is_elsewhere "$other" || { echo "no network namespace is made"; exit 1; }
+}
+is_elsewhere() {
+    local theirs
+    theirs=$(readlink "/proc/$1/ns/net") && [ "$theirs" != "$(readlink /proc/self/ns/net)" ]
 }
 
 # What an engine may leave behind on this host, as text; compared before and after.

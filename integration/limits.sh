@@ -20,8 +20,8 @@ rcon rm hog > /dev/null
 rcon run --rm --network none --memory 64m busybox dd if=/dev/zero of=/dev/null bs=20M count=1 2> /dev/null
 expect "20 MB fit" 0 $?
 
-# Percent of one core that a busy loop of four seconds gets.
-share=$(rcon run --rm --network none --cpus 0.5 busybox sh -c '
+# Percent of one core that a busy loop of four seconds gets. On a machine that does much else it may be less: then again.
+busy='
     now() { read -r up _ < /proc/uptime; up=${up%.*}${up#*.}; }
     now; begin=$up
     while :; do
@@ -29,12 +29,16 @@ share=$(rcon run --rm --network none --cpus 0.5 busybox sh -c '
         now; [ $((up - begin)) -lt 400 ] || break
     done
     read -r line < /proc/$$/stat; set -- ${line##*) }
-    echo $(((${12} + ${13}) * 100 / (up - begin)))')
+    echo $(((${12} + ${13}) * 100 / (up - begin)))'
+for try in 1 2 3; do
+    share=$(rcon run --rm --network none --cpus 0.5 busybox sh -c "$busy")
+    [ "${share:-0}" -lt 45 ] || break
+done
 [ "${share:-0}" -ge 45 ] && [ "${share:-0}" -le 55 ]
 expect "--cpus 0.5 holds a busy loop to 45..55 % of a core (measured $share %)" 0 $?
 
 out=$(rcon run --rm --network none --pids-limit 20 busybox sh -c '
-    i=0; while [ $i -lt 40 ]; do sleep 3 & i=$((i + 1)); done; echo all' 2>&1)
+    i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i + 1)); done; echo all' 2>&1)
 expect "--pids-limit 20 stops a fork loop" "1 0" "$(echo "$out" | grep -c "can't fork") $(echo "$out" | grep -c '^all$')"
 
 rcon run -d --name live --network none --memory 64m busybox sleep 100 > /dev/null
@@ -60,22 +64,17 @@ rcon run --name rest --pod sum busybox dd if=/dev/zero of=/dev/null bs=60M count
 expect "60 MB more do not fit into the pod" 137 $?
 expect "which ends the one that asked" "true running" "$(rcon inspect -f '{{.State.OOMKilled}}' rest) $(rcon inspect -f '{{.State.Status}}' half)"
 rcon rm rest > /dev/null
-out=$(rcon run --rm --pod sum busybox sh -c 'i=0; while [ $i -lt 20 ]; do sleep 3 & i=$((i + 1)); done; echo all' 2>&1)
+out=$(rcon run --rm --pod sum busybox sh -c 'i=0; while [ $i -lt 20 ]; do sleep 60 & i=$((i + 1)); done; echo all' 2>&1)
 expect "the pod's --pids-limit 12 counts all members" "1 0" "$(echo "$out" | grep -c "can't fork") $(echo "$out" | grep -c '^all$')"
-busy='
-    now() { read -r up _ < /proc/uptime; up=${up%.*}${up#*.}; }
-    now; begin=$up
-    while :; do
-        i=0; while [ $i -lt 5000 ]; do i=$((i + 1)); done
-        now; [ $((up - begin)) -lt 400 ] || break
-    done
-    read -r line < /proc/$$/stat; set -- ${line##*) }
-    echo $(((${12} + ${13}) * 100 / (up - begin)))'
-rcon run -d --pod sum --name busy busybox sh -c "$busy" > /dev/null
-mine=$(rcon run --rm --pod sum busybox sh -c "$busy")
-rcon wait busy > /dev/null
-theirs=$(rcon logs busy)
-share=$((${mine:-0} + ${theirs:-0}))
+for try in 1 2 3; do
+    rcon run -d --pod sum --name busy busybox sh -c "$busy" > /dev/null
+    mine=$(rcon run --rm --pod sum busybox sh -c "$busy")
+    rcon wait busy > /dev/null
+    theirs=$(rcon logs busy)
+    rcon rm busy > /dev/null
+    share=$((${mine:-0} + ${theirs:-0}))
+    [ "$share" -lt 40 ] || break
+done
 [ "$share" -ge 40 ] && [ "$share" -le 60 ]
 expect "two busy members of a pod with --cpus 0.5 get half a core together (measured $mine + $theirs %)" 0 $?
 rcon pod rm -f -t 0 sum > /dev/null

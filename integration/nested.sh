@@ -38,9 +38,9 @@ expect "create, start, state, exec, kill, delete" "created running hello 4 stopp
     status
     oci exec life echo hello
     oci exec life sh -c "exit 4"; echo $?
-    i=0; until [ -e /bundle/rootfs/up ] || [ $i = 50 ]; do i=$((i + 1)); sleep 0.1; done
+    i=0; until [ -e /bundle/rootfs/up ] || [ $i = 300 ]; do i=$((i + 1)); sleep 0.1; done
     oci kill life TERM
-    i=0; while [ "$(status)" != stopped ] && [ $i -lt 50 ]; do i=$((i + 1)); sleep 0.1; done
+    i=0; while [ "$(status)" != stopped ] && [ $i -lt 300 ]; do i=$((i + 1)); sleep 0.1; done
     status
     oci delete life
     oci state life > /dev/null 2>&1 || echo gone' | tr '\n' ' ' | sed 's/ $//')"

@@ -3,8 +3,7 @@
 # what is left after kill -9. Several hosts are network namespaces: "outside" is a machine behind the host's uplink.
 . "$(dirname "$0")/lib.sh"
 rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
-unshare --net sleep 900 & outside=$!
-sleep 0.2
+other_host; outside=$other
 ip link add up0 type veth peer name eth0 netns "$outside"
 ip addr add 198.51.100.1/24 dev up0 && ip -6 addr add 2001:db8:1::1/64 dev up0 nodad && ip link set up0 up
 at() { nsenter -t "$outside" -n "$@"; }
@@ -87,9 +86,9 @@ server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("198.51.100.2", 53))
 while True:
     sys.stdout.buffer.write(server.recv(512)); sys.stdout.flush()' > "$work/asked" & listener=$!
-wait_for 5 sh -c "nsenter -t $outside -n ss -Hlun sport = :53 | grep -q ."
-rcon run --rm --network inside --dns 198.51.100.2 busybox timeout 2 nslookup from-inside.example > /dev/null 2>&1
-rcon run --rm --network front --dns 198.51.100.2 busybox timeout 2 nslookup from-front.example > /dev/null 2>&1
+wait_for 20 sh -c "nsenter -t $outside -n ss -Hlun sport = :53 | grep -q ."
+rcon run --rm --network inside --dns 198.51.100.2 busybox timeout 5 nslookup from-inside.example > /dev/null 2>&1
+rcon run --rm --network front --dns 198.51.100.2 busybox timeout 5 nslookup from-front.example > /dev/null 2>&1
 kill "$listener" 2> /dev/null; wait "$listener" 2> /dev/null
 expect "internal: foreign names are not asked for" "from-front" "$(grep -ao 'from-[a-z]*' "$work/asked" | sort -u)"
 rcon network create -o com.docker.network.bridge.enable_icc=false alone > /dev/null
@@ -101,7 +100,7 @@ expect "enable_icc=false: out" yes "$(sees xx 198.51.100.2)"
 echo " -- published ports"
 rcon run -d --name web --network front -p 8080:80 -p 127.0.0.1:8081:80 busybox sh -c 'mkdir /www; echo web > /www/i; exec httpd -f -h /www' > /dev/null
 up() { [ "$(get 127.0.0.1 8080)" = web ]; }
-wait_for 5 up
+wait_for 20 up
 expect "from the host's loopback" web "$(get 127.0.0.1 8080)"
 expect "from outside over IPv4" web "$(at_get 198.51.100.1 8080)"
 expect "from outside over IPv6" web "$(at_get 2001:db8:1::1 8080)"
@@ -117,8 +116,7 @@ for to in "198.51.100.1 80" "2001:db8:1::1 80" "$gw4 80" "$gw6 80" "$gw4 8080" "
 done
 expect "not even to a ping" "no no no no" "$(for to in "$gw4" "$gw6" "$web4" "$web6"; do at timeout 3 ping -c 1 -W 1 "$to" > /dev/null 2>&1 && echo yes || echo no; done | tr '\n' ' ' | sed 's/ $//')"
 # Another machine, behind another uplink. The server says who asks.
-unshare --net sleep 900 & beyond=$!
-sleep 0.2
+other_host; beyond=$other
 ip link add up1 type veth peer name eth0 netns "$beyond"
 ip addr add 203.0.113.1/24 dev up1 && ip -6 addr add 2001:db8:2::1/64 dev up1 nodad && ip link set up1 up
 behind() { nsenter -t "$beyond" -n "$@"; }

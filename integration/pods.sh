@@ -13,7 +13,7 @@ processes() { # how many processes have a file of ours open and are no monitor o
 rcon pod create --name web -p 18080:80 --label a=b > /dev/null
 rcon run -d --pod web --name one busybox sh -c 'mkdir /www; echo hello > /www/index.html; echo posix > /dev/shm/note; httpd -f -h /www -p 80' > /dev/null
 rcon run -d --pod web --name two "$debian" sleep 1000 > /dev/null
-wait_for 10 curl -sf http://127.0.0.1:18080/
+wait_for 20 curl -sf http://127.0.0.1:18080/
 expect "the published port leads to the pod" hello "$(curl -s http://127.0.0.1:18080/)"
 expect "localhost is shared" hello "$(rcon run --rm --pod web busybox wget -qO- http://127.0.0.1/)"
 expect "POSIX shared memory is shared" posix "$(rcon exec two cat /dev/shm/note)"
@@ -65,8 +65,11 @@ expect "no pod is left" "" "$(rcon pod ps -q)$(ls "$work/run/pods" 2> /dev/null)
 rcon pod create --name cost > /dev/null
 rcon pod start cost > /dev/null
 for _ in 1 2 3; do rcon run --rm busybox true; rcon run --rm --pod cost busybox true; done
-measure() { local begin; begin=$(now); for _ in $(seq 20); do rcon run --rm "$@" busybox true; done; echo $((($(now) - begin) * 10 / 20)); }
-plain=$(measure) member=$(measure --pod cost)
+measure() { local begin; begin=$(now); for _ in $(seq 10); do rcon run --rm "$@" busybox true; done; echo $(($(now) - begin)); }
+# Milliseconds. The least of several by turns: what else the machine does makes some of them slower.
+least() { sort -n | head -n 1; }
+for _ in $(seq 5); do measure >> "$work/plain"; measure --pod cost >> "$work/member"; done
+plain=$(least < "$work/plain") member=$(least < "$work/member")
 echo "  run --rm busybox true: plain $plain ms, in a pod $member ms"
 [ "$member" -le $((plain + 3)) ]
 expect "a member starts as fast as a container of its own" 0 $?

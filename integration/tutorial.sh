@@ -22,7 +22,7 @@ sql 'create table t (id int primary key, word varchar(20)); insert into t values
 expect "rows are written" "2" "$(sql 'select count(*) from t')"
 rcon stop mysql > /dev/null
 expect "stop" 0 $?
-wait_for 10 sh -c "! '$RCON' --root '$work/data' --run-root '$work/run' ps -a --format '{{.Names}}' | grep -qx mysql"
+wait_for 20 sh -c "! '$RCON' --root '$work/data' --run-root '$work/run' ps -a --format '{{.Names}}' | grep -qx mysql"
 expect "--rm removed the server" "mysql-data" "$(rcon ps -a --format '{{.Names}}')"
 mysql_up > /dev/null
 wait_for 60 sql 'select 1' || fail "the second server answers"

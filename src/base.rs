@@ -40,7 +40,7 @@ pub mod tar_entry;
 mod undo;
 pub mod xattr;
 
-pub use cancel::{Cancel, Watch};
+pub use cancel::{Cancel, Watch, Writer};
 pub use clock::Timestamp;
 pub use duration::go_duration;
 pub use error::ErrorKind;

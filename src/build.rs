@@ -80,6 +80,8 @@ use std::sync::Arc;
 /// # Errors
 /// The first thing that fails; everything else is ended then. What was finished is found by the next build.
 pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut (dyn std::io::Write + Send)) -> Result<Option<Built>, Error> {
+    // Told before anything happens; the cache stays as it is, for nobody knows what it may take.
+    engine.registry.usable()?;
     let began = Timestamp::now();
     let built = build_since(began, engine, request, sink, out);
     // What a failed build has left counts too. Who has cancelled it does not want to wait: the next build does it.

@@ -109,7 +109,7 @@ use std::time::Duration;
 
 pub use crate::runtime::cgroup::Pressure;
 pub use crate::state::events::{Event, Kind as EventKind};
-pub use build_cache::{CacheLimits, CachePolicy, CacheUsage, DIGESTS, DOWNLOADS, MAKING, digits as cache_digits};
+pub use build_cache::{CacheFilters, CacheLimits, CachePolicy, CacheUsage, DIGESTS, DOWNLOADS, MAKING, digits as cache_digits};
 pub use cni::CniSettings;
 pub use commit::CommitOptions;
 pub use container::Revived;

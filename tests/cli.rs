@@ -46,6 +46,8 @@ mod mistakes;
 mod outcome;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/partings.rs"]
+mod partings;
 #[path = "cli/pods.rs"]
 mod pods;
 #[path = "cli/rows.rs"]

@@ -71,7 +71,7 @@ expect "pause" "paused 1" "$(rt state c1 | jq -r .status) $(sed -n 's/^frozen //
 rt resume c1
 expect "resume" "running 0" "$(rt state c1 | jq -r .status) $(sed -n 's/^frozen //p' $top/t/x/cgroup.events)"
 rt kill --all c1 KILL
-for try in 1 2 3 4 5 6 7 8 9 10; do [ "$(sed -n 's/^populated //p' $top/t/x/cgroup.events)" != 0 ] || break; sleep 0.2; done
+for try in $(seq 100); do [ "$(sed -n 's/^populated //p' $top/t/x/cgroup.events)" != 0 ] || break; sleep 0.2; done
 expect "kill --all reaches every group" 0 "$(sed -n 's/^populated //p' $top/t/x/cgroup.events)"
 rt delete c1
 [ ! -e $top/t/x ]
@@ -84,7 +84,7 @@ started c1
 rt events c1 > "$work/events" 2> "$work/out" &
 sleep 2
 : > "$work/b/rootfs/tmp/go"
-for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do grep -q oom "$work/events" && break; sleep 1; done
+for try in $(seq 60); do grep -q oom "$work/events" && break; sleep 1; done
 expect "events" '{"type":"oom","id":"c1"}' "$(grep oom "$work/events" | head -n 1)"
 rt delete -f c1
 wait

@@ -71,7 +71,7 @@ expect "and it says so" 1 "$(grep -c 'already has processes' "$work/out")"
 expect "nor harmed" active "$(show p-c1.scope ActiveState)"
 
 rt kill c1 KILL
-for try in 1 2 3 4 5 6 7 8 9 10; do [ "$(rt state c1 | jq -r .status)" != stopped ] || break; sleep 0.2; done
+for try in $(seq 100); do [ "$(rt state c1 | jq -r .status)" != stopped ] || break; sleep 0.2; done
 rt delete c1
 expect "delete" 0 $?
 expect "the scope is gone" "inactive not-found" "$(show p-c1.scope ActiveState) $(show p-c1.scope LoadState)"

@@ -29,8 +29,7 @@ allow_ours() { for side in -i -o; do iptables -I DOCKER-USER "$side" rc+ -j ACCE
 # Nor does it let in what podman publishes.
 allow_podman() { iptables -I DOCKER-USER -o podman+ -j ACCEPT; }
 
-unshare --net sleep 900 & outside=$!
-sleep 0.2
+other_host; outside=$other
 ip link add up0 type veth peer name eth0 netns "$outside"
 ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up
 at() { nsenter -t "$outside" -n "$@"; }
@@ -38,7 +37,7 @@ at ip link set lo up; at ip addr add 198.51.100.2/24 dev eth0; at ip link set et
 ip route add default via 198.51.100.2
 
 declare -A port=([rcon]=8080 [own]=8083 [docker]=8081 [podman]=8082)
-fetch() { printf 'GET /i HTTP/1.0\r\n\r\n' | "${@:3}" timeout 2 busybox nc "$1" "$2" 2> /dev/null | tail -n 1; }
+fetch() { printf 'GET /i HTTP/1.0\r\n\r\n' | "${@:3}" timeout 5 busybox nc "$1" "$2" 2> /dev/null | tail -n 1; }
 serve() { echo "mkdir -p /www; echo $1 > /www/i; exec httpd -f -h /www"; }
 # The other container of the same network, and the machine outside.
 reaches() { # ENGINE CONTAINER ADDRESS

@@ -127,12 +127,12 @@ executions() {
     ends "exec killed" 137 engine exec target sh -c 'kill -9 $$'
     prints "exec with a pipe" typed sh -c 'echo typed | "$@"' sh "$peer_command" exec -i target cat
     says "exec --privileged" "^[0-9a-f]{8}$host_capabilities$" engine exec --privileged target awk '/CapEff/ {print $2}' /proc/self/status
-    expect "exec -t has a terminal of our size" "/dev/pts/0 33 111" "$(pty 111x33 '' "$peer_command" exec -it target sh -c 'sleep 0.5; echo $(tty) $(stty size)' | tail -n 1)"
+    expect "exec -t has a terminal of our size" "/dev/pts/0 33 111" "$(pty 111x33 '' "$peer_command" exec -it target sh -c "$sized" '33 111' | tail -n 1)"
     expect "what is typed there arrives" "got word" "$(pty 80x24 '@ready@word\n' "$peer_command" exec -it target sh -c 'echo ready; read -r x; echo got $x' | tail -n 1)"
     pty 80x24 '' "$peer_command" exec -it target sh -c 'exit 9' > /dev/null
     expect "and the exit code" 9 $?
     engine exec -d target sh -c 'echo detached > /tmp/detached'
-    wait_for 5 engine exec target test -s /tmp/detached
+    wait_for 20 engine exec target test -s /tmp/detached
     expect "exec -d" detached "$(engine exec target cat /tmp/detached)"
     expect "an exec is in the container's namespaces" "$(engine exec target sh -c 'for n in mnt pid net ipc uts cgroup; do readlink /proc/1/ns/$n; done')" \
         "$(engine exec target sh -c 'for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done')"
@@ -143,7 +143,7 @@ executions() {
 }
 
 terminals() {
-    expect "run -t has a terminal of our size" "/dev/pts/0 40 120" "$(pty 120x40 '' "$peer_command" run --rm -it --network none "$IMAGE" sh -c 'sleep 1; echo $(tty) $(stty size)' | tail -n 1)"
+    expect "run -t has a terminal of our size" "/dev/pts/0 40 120" "$(pty 120x40 '' "$peer_command" run --rm -it --network none "$IMAGE" sh -c "$sized" '40 120' | tail -n 1)"
     expect "a shell in it" "sum 5" "$(pty 80x24 '@# @echo sum $((2 + 3))\nexit\n' "$peer_command" run --rm -it --network none "$IMAGE" sh | grep -o '^sum 5$')"
     pty 80x24 '@ready@\x03' "$peer_command" run --rm -it --network none "$IMAGE" sh -c 'trap "exit 66" INT; echo ready; sleep 20 & wait' > /dev/null
     expect "control-C arrives as SIGINT" 66 $?
@@ -154,10 +154,10 @@ terminals() {
 lifecycle() {
     engine run -d --name life --network none "$IMAGE" sh -c 'trap "echo bye; exit 7" TERM; trap "echo usr1" USR1; echo up; i=0; while :; do i=$((i + 1)); echo $i > /tmp/tick; sleep 0.1; done' > /dev/null
     expect "run -d" running "$(state life)"
-    wait_for 5 says_in_log life up
+    wait_for 20 says_in_log life up
     prints "logs" up engine logs life
     engine kill -s USR1 life > /dev/null
-    wait_for 5 says_in_log life usr1
+    wait_for 20 says_in_log life usr1
     prints "kill -s USR1 arrives" "up usr1" sh -c '"$@" | tr "\n" " " | sed "s/ $//"' sh "$peer_command" logs life
     ends "pause" 0 engine pause life
     expect "a paused container" paused "$(state life)"
@@ -165,7 +165,7 @@ lifecycle() {
     ends "unpause" 0 engine unpause life
     expect "an unpaused container" running "$(state life)"
     at=$(tick life)
-    wait_for 5 ticks_past life "$at"
+    wait_for 20 ticks_past life "$at"
     expect "it goes on" 0 $?
     ends "stop" 0 engine stop -t 10 life
     expect "SIGTERM was honoured" "exited 7" "$(engine inspect -f '{{.State.Status}} {{.State.ExitCode}}' life)"
@@ -176,7 +176,7 @@ lifecycle() {
     ends "rm of a running container is refused" "$RM_RUNNING" engine rm life
     ends "rm -f" 0 engine rm "${FORCE[@]}" life
     engine run -d --name deaf --network none "$IMAGE" sh -c 'trap "" TERM; echo up; while :; do sleep 0.2; done' > /dev/null
-    wait_for 5 says_in_log deaf up
+    wait_for 20 says_in_log deaf up
     ends "stop of a deaf container" 0 engine stop -t 1 deaf
     expect "it was killed" 137 "$(engine inspect -f '{{.State.ExitCode}}' deaf)"
     ends "rm" 0 engine rm deaf

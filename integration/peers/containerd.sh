@@ -27,7 +27,7 @@ run() {
 }
 once() { run --rm "$@"; }
 status() { ctr task ls | awk -v id="$1" '$1 == id {print $3}'; }
-gone() { ctr task kill -s KILL "$1" > /dev/null 2>&1; wait_for 10 stopped "$1"; ctr task rm "$1" > /dev/null 2>&1; ctr container rm "$1"; }
+gone() { ctr task kill -s KILL "$1" > /dev/null 2>&1; wait_for 20 stopped "$1"; ctr task rm "$1" > /dev/null 2>&1; ctr container rm "$1"; }
 stopped() { [ "$(status "$1")" = STOPPED ]; }
 ticks_past() { [ "$(ctr task exec --exec-id "t$RANDOM$RANDOM" "$1" cat /tmp/tick 2> /dev/null || echo 0)" -gt "$2" ] 2> /dev/null; }
 
@@ -42,7 +42,7 @@ runs() {
     prints "workdir" /usr once --cwd /usr -- r8 pwd
     # ctr forgets an end of stdin that comes before its task has started.
     prints "stdin of a pipe" typed sh -c '{ echo typed; sleep 2; } | "$@"' sh "$peer_command" run --rm --runc-binary "$runtime" "$IMAGE" r10 cat
-    expect "a terminal of our size" "/dev/pts/0 35 115" "$(pty 115x35 '' "$peer_command" run --rm -t --runc-binary "$runtime" "$IMAGE" r11 sh -c 'sleep 1; echo $(tty) $(stty size)' | tail -n 1)"
+    expect "a terminal of our size" "/dev/pts/0 35 115" "$(pty 115x35 '' "$peer_command" run --rm -t --runc-binary "$runtime" "$IMAGE" r11 sh -c "$sized" '35 115' | tail -n 1)"
     expect "a shell in it" "sum 5" "$(pty 80x24 '@# @echo sum $((2 + 3))\nexit\n' "$peer_command" run --rm -t --runc-binary "$runtime" "$IMAGE" r12 sh | grep -o '^sum 5$')"
     mkdir -p "$work/bind" && echo from-host > "$work/bind/file"
     prints "a bind mount" from-host once --mount "type=bind,src=$work/bind,dst=/data,options=rbind:ro" -- r13 cat /data/file
@@ -66,12 +66,12 @@ tasks() {
     prints "its user" 1000 ctr task exec --exec-id e3 --user 1000 life id -u
     prints "its directory" /usr ctr task exec --exec-id e4 --cwd /usr life pwd
     says "an unknown command" "executable file not found" ctr task exec --exec-id e5 life no-such-command
-    expect "task exec -t" "/dev/pts/0 21 91" "$(pty 91x21 '' "$peer_command" task exec --exec-id e6 -t life sh -c 'sleep 1; echo $(tty) $(stty size)' | tail -n 1)"
+    expect "task exec -t" "/dev/pts/0 21 91" "$(pty 91x21 '' "$peer_command" task exec --exec-id e6 -t life sh -c "$sized" '21 91' | tail -n 1)"
     ends "task exec -d" 0 ctr task exec --exec-id e7 -d life sleep 500
     says "task ps" "^[0-9]+" ctr task ps life
     # The shell, its sleep (now and then between two) and the other one.
     knows() { [ "$(ctr task ps life | grep -cE '^[0-9]+ ')" = 3 ]; }
-    wait_for 10 knows
+    wait_for 20 knows
     expect "knows three processes" 0 $?
     prints "the memory limit" 67108864 sh -c "cat /sys/fs/cgroup/memory/$parent/life/memory.limit_in_bytes 2> /dev/null || cat /sys/fs/cgroup/$parent/life/memory.max"
     says "metrics" "memory.usage_in_bytes|memory.usage" ctr task metrics life
@@ -82,17 +82,17 @@ tasks() {
     expect "a resumed task" RUNNING "$(status life)"
     local at
     at=$(ctr task exec --exec-id e10 life cat /tmp/tick)
-    wait_for 5 ticks_past life "$at"
+    wait_for 20 ticks_past life "$at"
     expect "it goes on" 0 $?
     says "checkpoint is refused" "criu|checkpoint" ctr task checkpoint --runtime "" life
     expect "and the task goes on" RUNNING "$(status life)"
     ends "kill with SIGTERM" 0 ctr task kill -s TERM life
-    wait_for 10 stopped life
+    wait_for 20 stopped life
     says "task rm gives the exit code" "exit code 7|^$" ctr task rm life
     ends "container rm" 0 ctr container rm life
     run -d -- all sh -c 'sleep 600 & sleep 600'
     ends "kill --all" 0 ctr task kill --all -s KILL all
-    wait_for 10 stopped all
+    wait_for 20 stopped all
     expect "ends every process" 0 "$(pgrep -fc '^sleep 600')"
     gone all
     run -d -- made sleep 700
@@ -117,7 +117,7 @@ shim_killed() {
     pid=$(pgrep -f "containerd-shim-runc-v2.*-id orphan")
     # shellcheck disable=SC2086
     kill -9 $pid
-    wait_for 10 sh -c '! pgrep -f "^sleep 800"'
+    wait_for 20 sh -c '! pgrep -f "^sleep 800"'
     expect "the shim's death takes its container (its shim calls delete --force)" 0 "$(pgrep -fc '^sleep 800')"
     ctr task rm -f orphan > /dev/null 2>&1
     ctr container rm orphan > /dev/null 2>&1
@@ -129,8 +129,8 @@ events() {
     sleep 0.5
     once -- seen true
     run -d --memory-limit 33554432 -- hog sh -c 'sleep 0.5; dd if=/dev/zero of=/dev/null bs=100M count=1'
-    wait_for 10 stopped hog
-    wait_for 5 grep -q '/tasks/oom' "$work/events"
+    wait_for 20 stopped hog
+    wait_for 20 grep -q '/tasks/oom' "$work/events"
     gone hog
     kill "$listener"
     local topic

@@ -32,7 +32,7 @@ own_words() {
 
 default_network() {
     engine run -d --name web -p 127.0.0.1:8123:80 "$IMAGE" sh -c 'mkdir /www && echo served > /www/index.html && httpd -f -h /www -p 80' > /dev/null
-    wait_for 10 curl -sf http://127.0.0.1:8123/
+    wait_for 20 curl -sf http://127.0.0.1:8123/
     expect "a published port" served "$(curl -s http://127.0.0.1:8123/)"
     says "resolv.conf and hosts are the engine's" "172.31.251" engine exec web cat /etc/hosts
     says "the network's process joins by path" "eth0" engine run --rm --network container:web "$IMAGE" ls /sys/class/net
@@ -41,10 +41,10 @@ default_network() {
 
 health() {
     engine run -d --name healthy --network none --health-cmd 'test -e /tmp/fine' --health-interval 1s --health-retries 1 "$IMAGE" sleep 100 > /dev/null
-    wait_for 10 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx unhealthy"
+    wait_for 20 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx unhealthy"
     expect "a failing health check" unhealthy "$(engine inspect -f '{{.State.Health.Status}}' healthy)"
     engine exec healthy touch /tmp/fine
-    wait_for 10 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx healthy"
+    wait_for 20 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx healthy"
     expect "a good one" healthy "$(engine inspect -f '{{.State.Health.Status}}' healthy)"
     engine rm -f healthy > /dev/null
 }
@@ -58,7 +58,7 @@ restarts() {
 
 committing() {
     engine run -d --name source --network none "$IMAGE" sh -c 'echo data > /data; sleep 100' > /dev/null
-    wait_for 5 engine exec source test -s /data
+    wait_for 20 engine exec source test -s /data
     ends "commit (which pauses)" 0 engine commit source peer-committed
     expect "and resumes" running "$(state source)"
     prints "the image" data run peer-committed cat /data

@@ -241,8 +241,8 @@ FILTERS
 copying() {
     local engine rule
     both run -d --name box busybox sh -c 'mkdir -p /d/sub /e; echo 1 > /d/f; echo 2 > /d/sub/g; ln -s f /d/l; ln -s /d /dl; ln -s /none /dangling; sleep 600'
-    wait_for 10 docker exec box ls /dangling
-    wait_for 10 rcon exec box ls /dangling
+    wait_for 20 docker exec box ls /dangling
+    wait_for 20 rcon exec box ls /dangling
     while read -r rule; do
         for engine in docker rcon; do
             rm -rf "$work/host" && mkdir -p "$work/host/dir/inner" && echo old > "$work/host/file" && echo deep > "$work/host/dir/inner/x"

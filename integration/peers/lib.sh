@@ -60,6 +60,9 @@ says() {
 # pty COLUMNSxROWS INPUT COMMAND...: the command on a terminal of that size; INPUT is typed once it has printed something.
 pty() { python3 "$here/terminal.py" "$@" | tr -d '\r'; }
 
+# For a shell on a terminal, with ROWS COLUMNS as $0: its name and its size, which some peers set a moment after the start.
+sized='i=0; until [ "$(stty size)" = "$0" ] || [ $i = 200 ]; do i=$((i + 1)); sleep 0.1; done; echo $(tty) $(stty size)'
+
 # What the runtime may leave behind: control groups of containers, state directories. A peer's own groups are not its.
 nothing_left() { # NAME GROUPS STATE_ROOT: GROUPS is the pattern of the containers' groups
     local left=

@@ -23,7 +23,7 @@ ns() { engine exec "$1" readlink "/proc/self/ns/$2"; }
 
 default_network() {
     engine run -d --name web -p 127.0.0.1:8124:80 "$IMAGE" sh -c 'mkdir /www && echo served > /www/index.html && httpd -f -h /www -p 80' > /dev/null
-    wait_for 10 curl -sf http://127.0.0.1:8124/
+    wait_for 20 curl -sf http://127.0.0.1:8124/
     expect "a published port" served "$(curl -s http://127.0.0.1:8124/)"
     says "a container's network is joined by path" "eth0" engine run --rm --network container:web "$IMAGE" ls /sys/class/net
     ends "the bridge answers" 0 engine exec web ping -c 1 -w 5 "$(engine inspect -f '{{.NetworkSettings.Gateway}}' web)"
@@ -172,7 +172,7 @@ monitor_killed() {
     id=$(engine inspect -f '{{.Id}}' orphan)
     kill -9 "$(engine inspect -f '{{.State.ConmonPid}}' orphan)"
     ends "rm -f after the monitor was killed" 0 engine rm -f -t 0 orphan
-    wait_for 5 sh -c '! pgrep -f "^sleep 1234"'
+    wait_for 20 sh -c '! pgrep -f "^sleep 1234"'
     expect "its process is gone" 0 "$(pgrep -fc '^sleep 1234')"
     # Without its monitor podman does not ask the runtime to delete it.
     ends "delete --force of what is left" 0 "$runtime" delete --force "$id"

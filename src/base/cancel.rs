@@ -1,16 +1,25 @@
 //! The wish that something ends before it is done: one value for all that works for one user.
 //!
-//! Invariant: what waits does so under a [`Watch`], in [`Cancel::pause`] or through [`Cancel::reader`], so that it ends at
-//! once; what copies much does so through [`Cancel::checked`]. What is done to end it owns all it needs: it may run after its watch is gone.
+//! Invariant: what waits does so under a [`Watch`], in [`Cancel::pause`] or through [`Cancel::reader`] and [`Cancel::writer`],
+//! so that it ends at once; what copies much does so through [`Cancel::checked`]. What is done to end it owns all it needs: it may run after its watch is gone.
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What a pipe that poll(2) calls writable takes without waiting (pipe(7): PIPE_BUF).
+const PIECE: usize = 4096;
+/// Between two looks whether somebody reads a named pipe.
+const READER_PAUSE: Duration = Duration::from_millis(20);
 
 /// Ends everything that watches it. Clones are the same wish.
 #[derive(Clone, Default)]
@@ -45,7 +54,7 @@ impl Cancel {
     /// # Errors
     /// ECANCELED when it is cancelled.
     pub fn check(&self) -> rustix::io::Result<()> {
-        if self.is_cancelled() { Err(rustix::io::Errno::CANCELED) } else { Ok(()) }
+        if self.is_cancelled() { Err(Errno::CANCELED) } else { Ok(()) }
     }
 
     /// Whatever waits is ended, and what asks later is told at once.
@@ -98,6 +107,34 @@ impl Cancel {
         Ok(Reader { file, ended, _watch: self.watch(move || drop(end)) })
     }
 
+    /// Writes to a file that may take nothing for long (a pipe that nobody reads); fails once it is cancelled. Its description may be
+    /// shared with others and stays as it is.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn writer(&self, file: File) -> io::Result<Writer> {
+        let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+        let kind = file.metadata()?.file_type();
+        let piece = if kind.is_fifo() || kind.is_socket() || kind.is_char_device() { PIECE } else { usize::MAX };
+        Ok(Writer { file, piece, ended, _watch: self.watch(move || drop(end)) })
+    }
+
+    /// Opens a named pipe for writing, once somebody reads it, or another node.
+    ///
+    /// # Errors
+    /// It cannot be opened; it was cancelled.
+    pub fn open_node(&self, path: &Path) -> io::Result<Writer> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        loop {
+            self.check()?;
+            match rustix::fs::open(path, flags, Mode::empty()) {
+                // fifo(7): nobody reads it. Nothing tells when somebody does, but an open that nothing ends.
+                Err(Errno::NXIO) if is_fifo(path) => drop(self.pause(READER_PAUSE)),
+                opened => return self.writer(opened?.into()),
+            }
+        }
+    }
+
     /// A stream that never stays silent for long (a file, a tar of files): it fails, between two pieces, once this is cancelled.
     pub fn checked<T>(&self, stream: T) -> Checked<T> {
         Checked { stream, cancel: self.clone() }
@@ -138,7 +175,7 @@ impl Read for Reader {
         loop {
             let mut fds = [PollFd::new(&self.file, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
             match poll(&mut fds, None) {
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 other => drop(other?),
             }
             if !fds[1].revents().is_empty() {
@@ -149,6 +186,46 @@ impl Read for Reader {
             }
         }
     }
+}
+
+/// See [`Cancel::writer`].
+pub struct Writer {
+    file: File,
+    /// Bytes that are written at once.
+    piece: usize,
+    /// Its other end is closed when it is cancelled.
+    ended: OwnedFd,
+    _watch: Watch,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(self.piece)];
+        loop {
+            let mut fds = [PollFd::new(&self.file, PollFlags::OUT), PollFd::new(&self.ended, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                other => drop(other?),
+            }
+            if !fds[1].revents().is_empty() {
+                return Err(Errno::CANCELED.into());
+            }
+            if !fds[0].revents().is_empty() {
+                match self.file.write(piece) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    written => return written,
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 /// See [`Cancel::checked`].
@@ -207,7 +284,7 @@ mod tests {
         from.read_exact(&mut piece).unwrap();
         to.write_all(&piece).unwrap();
         cancel.cancel();
-        let ended = Some(rustix::io::Errno::CANCELED.raw_os_error());
+        let ended = Some(Errno::CANCELED.raw_os_error());
         assert_eq!(from.read_exact(&mut piece).unwrap_err().raw_os_error(), ended);
         assert_eq!((to.write_all(&piece).unwrap_err().raw_os_error(), to.flush().unwrap_err().raw_os_error()), (ended, ended));
         assert_eq!(to.stream, [7; 4]);
@@ -228,5 +305,47 @@ mod tests {
             assert_eq!((reads.join().unwrap().as_str(), pauses.join().unwrap()), ("it was cancelled", true));
         });
         drop(speaks);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_given_up() {
+        let cancel = Cancel::default();
+        let (mut reads, writes) = pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (File::from(read), File::from(write))).unwrap();
+        let mut writer = cancel.writer(writes).unwrap();
+        writer.write_all(&[7; 3 * PIECE]).unwrap();
+        let mut buffer = [0; 3 * PIECE];
+        reads.read_exact(&mut buffer).unwrap();
+        assert_eq!(buffer, [7; 3 * PIECE]);
+        let (full, waits) = channel();
+        std::thread::scope(|scope| {
+            let writes = scope.spawn(move || {
+                loop {
+                    if let Err(error) = writer.write(&buffer) {
+                        return error.raw_os_error();
+                    }
+                    full.send(()).unwrap();
+                }
+            });
+            // As many pieces as the pipe takes: the next one waits, or is about to.
+            let pieces = rustix::pipe::fcntl_getpipe_size(&reads).unwrap() / PIECE;
+            (0..pieces).for_each(|_| waits.recv().unwrap());
+            cancel.cancel();
+            assert_eq!(writes.join().unwrap(), Some(Errno::CANCELED.raw_os_error()));
+        });
+    }
+
+    #[test]
+    fn a_named_pipe_waits_for_its_reader() {
+        let (cancel, path) = (Cancel::default(), std::env::temp_dir().join(format!("rcon-fifo-{}", crate::base::random_hex(8))));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        std::thread::scope(|scope| {
+            let writes = scope.spawn(|| cancel.open_node(&path).and_then(|mut node| node.write_all(b"said")));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "said");
+            writes.join().unwrap().unwrap();
+            let waits = scope.spawn(|| cancel.open_node(&path).map(drop).unwrap_err().raw_os_error());
+            cancel.cancel();
+            assert_eq!(waits.join().unwrap(), Some(Errno::CANCELED.raw_os_error()));
+        });
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -1,8 +1,9 @@
 //! Named points at which a test may make an operation fail, wait or die. Compiled to nothing
 //! without the `failpoints` feature.
 //!
-//! `RCON_FAILPOINT="engine.start.after_monitor=kill"`; actions: `kill` (SIGKILL to itself), `error`
-//! (`EIO`), `sleep:MS`. Several are joined by `,`.
+//! `RCON_FAILPOINT="engine.start.after_monitor=kill"`; actions: `kill` (SIGKILL to itself), `stop` (SIGSTOP to
+//! itself: the test sees that the point is reached, and says when to go on), `error` (`EIO`), `sleep:MS`. Several are
+//! joined by `,`.
 
 /// Acts as the environment says for the point `name`.
 ///
@@ -17,10 +18,8 @@ pub fn hit(name: &str) -> std::io::Result<()> {
             continue;
         }
         match action {
-            "kill" => {
-                let this = rustix::process::getpid();
-                rustix::process::kill_process(this, rustix::process::Signal::KILL)?;
-            }
+            "kill" => rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?,
+            "stop" => rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?,
             "error" => return Err(std::io::Error::from_raw_os_error(libc::EIO)),
             other => {
                 if let Some(ms) = other.strip_prefix("sleep:").and_then(|ms| ms.parse().ok()) {

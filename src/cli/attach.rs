@@ -48,6 +48,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         stdout: true,
         stderr: true,
         detach,
+        recorded: &run::recorded(&engine, view.record.id.as_str()),
         proxy: (args.sig_proxy && !attached.tty).then_some(&forward as &dyn Fn(Signal)),
     };
     Ok(run::ended(&engine, view.record.id.as_str(), session.run()?).code(&name))

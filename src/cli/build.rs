@@ -2,14 +2,15 @@
 
 mod call;
 mod interrupt;
+mod result;
 mod view;
 
 use super::context::Context;
-use super::failure::{Failure, USAGE};
+use super::failure::Failure;
 use super::options::Limits;
 use super::options::request::{all, client_variable, usage};
 use super::output;
-use crate::base::{Cancel, csv};
+use crate::base::{Cancel, Writer, csv};
 use crate::build::{Allow, Annotation, Attest, BuildRequest, Built, CacheFrom, CacheTo, Output, SecretSource};
 use crate::engine::Engine;
 use crate::engine::request::{FlagError, add_host, env, network};
@@ -17,9 +18,10 @@ use crate::oci::Reference;
 use crate::state::record::HostSpec;
 use call::{Call, Method};
 use interrupt::Interrupts;
+use result::{ResultFile, metadata};
 use rustix::termios::isatty;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use view::{Mode, View};
 
@@ -151,6 +153,12 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         .map_err(|failure| interrupts.failure().unwrap_or(failure))
 }
 
+/// Standard output for an archive: a pipe that nobody reads holds up no build that is cancelled.
+fn stdout(cancel: &Cancel) -> Result<Writer, Failure> {
+    let own = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).map_err(std::io::Error::from);
+    own.and_then(|own| cancel.writer(own.into())).map_err(|error| Failure::caused("cannot write to standard output", &error))
+}
+
 /// The failure with the place in the Dockerfile above it.
 fn failure(error: crate::build::Error) -> Failure {
     if let Some(excerpt) = error.excerpt() {
@@ -165,7 +173,8 @@ impl Args {
         match call.method {
             Method::Outline => return call::outline(&crate::build::outline(engine, request, &sink).map_err(failure)?, call.json),
             Method::Targets => return call::targets(&crate::build::targets(engine, request, &sink).map_err(failure)?, call.json),
-            Method::Build | Method::Check => {}
+            Method::Build => self.prepare(&request.outputs)?,
+            Method::Check => {}
         }
         let built = std::thread::scope(|scope| {
             let (over, ended) = std::sync::mpsc::channel::<()>();
@@ -176,23 +185,37 @@ impl Args {
                     }
                 });
             }
-            let built = crate::build::build(engine, request, &sink, &mut std::io::stdout());
+            let built = stdout(&engine.cancel).map(|mut out| crate::build::build(engine, request, &sink, &mut out));
             drop(over);
             built
         });
         let warnings = view.finish();
-        match built.map_err(failure)? {
+        match built?.map_err(failure)? {
             Some(built) => self.tell(&built).map(|()| ExitCode::SUCCESS),
             None => call::check(&warnings, call.json),
         }
     }
 
+    fn id_file(&self) -> Option<ResultFile<'_>> {
+        ResultFile::id(self.iidfile.as_deref())
+    }
+
+    fn metadata_to(&self) -> Option<ResultFile<'_>> {
+        ResultFile::metadata(self.metadata_file.as_deref())
+    }
+
+    /// Makes sure that what comes out can be told.
+    fn prepare(&self, outputs: &[Output]) -> Result<(), Failure> {
+        self.id_file().into_iter().chain(self.metadata_to()).try_for_each(|file| file.check(outputs))?;
+        self.id_file().map_or(Ok(()), |file| file.forget())
+    }
+
     fn tell(&self, built: &Built) -> Result<(), Failure> {
-        if let Some(path) = &self.iidfile {
-            record(path, "image ID", &built.image)?;
+        if let Some(file) = self.id_file() {
+            file.write(&built.image)?;
         }
-        if let Some(path) = &self.metadata_file {
-            record(path, "metadata", &format!("{:#}\n", metadata(built)))?;
+        if let Some(file) = self.metadata_to() {
+            file.write(&format!("{:#}\n", metadata(built)))?;
         }
         // Standard output may be an archive's.
         if self.quiet && !self.outputs()?.iter().any(Output::is_stdout) {
@@ -297,36 +320,6 @@ impl Args {
             allow: allow(&self.allow)?,
         })
     }
-}
-
-/// Writes a file that is whole or not there. A link is replaced and not followed, for it may be the context's; pipes and devices
-/// are written to.
-fn record(path: &Path, what: &str, text: &str) -> Result<(), Failure> {
-    let failed = |e: &dyn std::error::Error| Failure::caused(format!("cannot write the {what} file {}", path.display()), e).with_code(USAGE);
-    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        return std::fs::write(path, text).map_err(|e| failed(&e));
-    }
-    crate::base::fs::replace(path, text.as_bytes(), 0o644).map_err(|e| failed(&e))
-}
-
-/// As buildx has it, the fields that exist here: no history of builds is kept that `buildx.build.ref` could name.
-fn metadata(built: &Built) -> serde_json::Value {
-    let mut metadata = serde_json::json!({});
-    if !built.several {
-        metadata["containerimage.config.digest"] = serde_json::json!(built.image);
-    }
-    if let Some(manifest) = &built.manifest {
-        metadata["containerimage.digest"] = serde_json::json!(manifest.digest);
-        metadata["containerimage.descriptor"] = serde_json::json!(manifest);
-        if manifest.platform.is_some() {
-            metadata["containerimage.descriptor"]["annotations"]["config.digest"] = serde_json::json!(built.image);
-        }
-    }
-    if !built.names.is_empty() {
-        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
-        metadata["image.name"] = serde_json::json!(names.join(","));
-    }
-    metadata
 }
 
 /// Those without a value take that of the client's environment, or are not there.

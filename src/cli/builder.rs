@@ -6,7 +6,7 @@ use super::ps::filters;
 use super::{humanise, output, template};
 use crate::base::{ByteSize, Timestamp};
 use crate::engine::request::resources::parse_memory;
-use crate::engine::{CacheLimits, CacheUsage, cache_digits};
+use crate::engine::{CacheFilters, CacheLimits, CacheUsage, cache_digits};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -61,9 +61,9 @@ pub struct UsageArgs {
 }
 
 /// # Errors
-/// An unknown filter, or a removal fails.
+/// A filter that is not understood, or a removal fails.
 pub fn prune(args: PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let filters = filters(&args.filter)?;
+    let filters = CacheFilters::read(&filters(&args.filter)?)?;
     let bytes = |flag: &'static str, text: &Option<String>| -> Result<u64, Failure> {
         Ok(text.as_deref().map(|text| parse_memory(flag, text)).transpose()?.flatten().unwrap_or(0))
     };
@@ -85,9 +85,9 @@ pub fn prune(args: PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// # Errors
-/// The engine cannot be opened, an unknown filter, a malformed template.
+/// The engine cannot be opened, a filter that is not understood, a malformed template.
 pub fn usage(args: UsageArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let usage = context.engine()?.filtered_build_cache(&filters(&args.filter)?)?;
+    let usage = context.engine()?.filtered_build_cache(&CacheFilters::read(&filters(&args.filter)?)?)?;
     let rows = rows(&usage);
     if args.verbose && args.format.is_none() {
         for (usage, row) in usage.iter().zip(&rows) {

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::output;
 use super::ps::filters;
 use crate::base::ByteSize;
-use crate::engine::{CacheLimits, Pruned};
+use crate::engine::{CacheFilters, CacheLimits, Pruned};
 use std::process::ExitCode;
 
 /// Remove all stopped containers
@@ -94,7 +94,7 @@ pub fn system(args: SystemArgs, context: &Context) -> Result<ExitCode, Failure> 
     let of_cache: Vec<_> = filters.iter().filter(|(key, _)| key == "until").cloned().collect();
     // Labels are no property of the cache: who asks for some does not mean it.
     if of_cache.len() == filters.len() {
-        tell("Deleted build cache objects:", engine.prune_build_cache(args.all, &CacheLimits::default(), &of_cache)?)?;
+        tell("Deleted build cache objects:", engine.prune_build_cache(args.all, &CacheLimits::default(), &CacheFilters::read(&of_cache)?)?)?;
     }
     output::line(format_args!("Total reclaimed space: {}", ByteSize(reclaimed).decimal()))?;
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use super::output;
 use super::progress::Progress;
 use super::session::{self, DetachKeys, End, Session};
 use crate::base::Signal;
-use crate::engine::{AttachStreams, Condition, Engine};
+use crate::engine::{AttachStreams, Condition, Engine, Status};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -74,6 +74,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         stderr: streams.stderr,
         detach: detach_keys,
         proxy: args.sig_proxy.then_some(&forward as &dyn Fn(Signal)),
+        recorded: &recorded(&engine, &id),
     };
     let code = ended(&engine, &id, session.run()?).code(&name);
     if args.options.extras.rmi {
@@ -121,6 +122,15 @@ pub fn ended(engine: &Engine, id: &str, end: End) -> End {
         tracing::debug!("the detaching is not recorded: {error}");
     }
     end
+}
+
+/// How a container ended whose monitor does not say it (any more).
+pub fn recorded<'a>(engine: &'a Engine, id: &'a str) -> impl Fn() -> Result<i32, Failure> + 'a {
+    move || match engine.view(id) {
+        Ok(view) if view.status == Status::Exited && view.record.error.is_empty() => Ok(view.record.exit_code),
+        Ok(_) => Err(Failure::invalid("the container's monitor was killed").with_code(USAGE)),
+        Err(error) => Err(Failure::caused("the container has ended, and its exit code is not known", &error).with_code(USAGE)),
+    }
 }
 
 /// Sends a signal to a container; one that has just ended needs none.

@@ -15,7 +15,7 @@ pub use terminal::{size as terminal_size, stdin_is_tty, stdout_is_tty};
 
 use super::failure::Failure;
 use crate::base::Signal;
-use crate::monitor::{Client, Event, FailureKind};
+use crate::monitor::{Client, Error, Event, FailureKind};
 use crate::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, Write};
@@ -64,6 +64,8 @@ pub struct Session<'a> {
     pub detach: DetachKeys,
     /// Forwards a signal to the container's process; None: signals end this process.
     pub proxy: Option<&'a dyn Fn(Signal)>,
+    /// The exit code by the record, where the monitor has gone without telling it.
+    pub recorded: &'a dyn Fn() -> Result<i32, Failure>,
 }
 
 /// How a session ended.
@@ -120,7 +122,7 @@ impl Session<'_> {
     /// Relays until the end.
     ///
     /// # Errors
-    /// The monitor is lost (exit code 125), or it could not start the process.
+    /// The monitor was killed (exit code 125), or it could not start the process.
     pub fn run(self) -> Result<End, Failure> {
         let signals = SignalFd::block(&caught(self.proxy.is_some())).map_err(|e| Failure::caused("cannot catch signals", &e))?;
         let raw = if self.tty && self.stdin { RawMode::enter()? } else { None };
@@ -140,7 +142,7 @@ impl Session<'_> {
     }
 }
 
-/// The monitor does not answer any more.
+/// What the monitor says cannot be read.
 fn lost(error: &crate::monitor::Error) -> Failure {
     Failure::caused("lost the container's monitor", error).with_code(super::failure::USAGE)
 }
@@ -214,12 +216,22 @@ impl Relay<'_> {
 
     /// Handles every message that is here.
     fn drain(&mut self) -> Result<Option<End>, Failure> {
-        while let Some(event) = self.session.client.next(Some(Duration::ZERO)).map_err(|e| lost(&e))? {
+        loop {
+            let event = match self.session.client.next(Some(Duration::ZERO)) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(None),
+                Err(Error::Lost) => return self.untold(),
+                Err(error) => return Err(lost(&error)),
+            };
             if let Some(end) = self.take(event)? {
                 return Ok(Some(end));
             }
         }
-        Ok(None)
+    }
+
+    /// The monitor was killed, or it had told the end before this client came.
+    fn untold(&self) -> Result<Option<End>, Failure> {
+        (self.session.recorded)().map(|code| Some(End::Exited(code)))
     }
 
     fn take(&mut self, event: Event) -> Result<Option<End>, Failure> {
@@ -239,7 +251,7 @@ impl Relay<'_> {
                 };
                 return Err(Failure::invalid(message).with_code(code));
             }
-            Event::Gone => return Err(Failure::invalid("the container ended without an exit code").with_code(super::failure::USAGE)),
+            Event::Gone => return self.untold(),
             Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
             Event::Probed { .. } | Event::Resolving | Event::Held => Ok(()),
         };

@@ -5,11 +5,11 @@
 
 mod order;
 mod policy;
+mod select;
 
 use super::observe::{tree_usage, tree_usage_until};
 use super::*;
 use crate::base::{Cancel, fs, held};
-use crate::engine::filter;
 use crate::oci::Digest;
 use crate::state::build::{CacheKind, CacheRecord};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -18,6 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 pub use policy::{CacheLimits, CachePolicy};
+pub use select::CacheFilters;
 
 /// In the build area: files that were fetched, each with what is remembered of it, under the digits of its address.
 pub const DOWNLOADS: &str = "downloads";
@@ -25,7 +26,6 @@ pub const DOWNLOADS: &str = "downloads";
 pub const DIGESTS: &str = "digests";
 /// Before the name of a directory in that of a cache mount that is not yet what is mounted.
 pub const MAKING: &str = "making-";
-const KNOWN: &[&str] = &["until", "unused-for", "type", "id", "inuse", "shared"];
 
 /// A record of the cache and what it takes.
 #[derive(Debug, Clone)]
@@ -147,15 +147,10 @@ impl Engine {
     /// Those that fit the filters.
     ///
     /// # Errors
-    /// `Invalid` for a filter; the database.
-    pub fn filtered_build_cache(&self, filters: &Filters) -> Result<Vec<CacheUsage>> {
-        filter::require_known(filters, KNOWN)?;
-        let mut found = Vec::new();
-        for usage in self.build_cache()? {
-            if matches(&usage, filters)? {
-                found.push(usage);
-            }
-        }
+    /// The database.
+    pub fn filtered_build_cache(&self, filters: &CacheFilters) -> Result<Vec<CacheUsage>> {
+        let mut found = self.build_cache()?;
+        found.retain(|usage| filters.fits(usage));
         Ok(found)
     }
 
@@ -163,9 +158,8 @@ impl Engine {
     /// from, until what is left is within the limits; and what killed builds left. Without `all` those that images share stay, for they cost nothing.
     ///
     /// # Errors
-    /// `Invalid` for a filter; what cannot be removed.
-    pub fn prune_build_cache(&self, all: bool, limits: &CacheLimits, filters: &Filters) -> Result<Pruned> {
-        filter::require_known(filters, KNOWN)?;
+    /// What cannot be removed.
+    pub fn prune_build_cache(&self, all: bool, limits: &CacheLimits, filters: &CacheFilters) -> Result<Pruned> {
         let usage = self.build_cache()?;
         let total = own_size(&usage);
         let mut pruned = self.prune_to(usage, all, limits.keep(total, self.disk()?.1), filters)?;
@@ -187,7 +181,7 @@ impl Engine {
         let total = self.db.cache_size()?;
         match limits.keep(total, free) {
             Some(keep) if total > keep => {
-                let pruned = self.prune_to(self.cache_usage(false)?, false, Some(keep), &Vec::new())?;
+                let pruned = self.prune_to(self.cache_usage(false)?, false, Some(keep), &CacheFilters::default())?;
                 tracing::debug!("the build cache had {total} bytes, {keep} may stay: {} records are gone", pruned.deleted.len());
                 Ok(pruned)
             }
@@ -203,14 +197,14 @@ impl Engine {
         Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
-    fn prune_to(&self, mut usage: Vec<CacheUsage>, all: bool, keep: Option<u64>, filters: &Filters) -> Result<Pruned> {
+    fn prune_to(&self, mut usage: Vec<CacheUsage>, all: bool, keep: Option<u64>, filters: &CacheFilters) -> Result<Pruned> {
         let mut total = own_size(&usage);
         let mut records: HashMap<String, usize> = HashMap::new();
         usage.iter().filter_map(|usage| usage.record.chain_id.clone()).for_each(|chain| *records.entry(chain).or_default() += 1);
         order::leaves_first(&mut usage);
         let mut pruned = Pruned::default();
         for usage in usage {
-            if usage.in_use || (usage.shared && !all) || !matches(&usage, filters)? {
+            if usage.in_use || (usage.shared && !all) || !filters.fits(&usage) {
                 continue;
             }
             if keep.is_some_and(|keep| total <= keep) {
@@ -322,25 +316,4 @@ pub fn digits(key: &str) -> &str {
 fn is_locked(path: &Path) -> bool {
     let held = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     held.is_ok_and(|held| flock(&held, FlockOperation::NonBlockingLockExclusive).is_err())
-}
-
-fn matches(usage: &CacheUsage, filters: &Filters) -> Result<bool> {
-    let now = Timestamp::now();
-    for (key, value) in filters {
-        let fits = match key.as_str() {
-            "until" | "unused-for" => {
-                let before = filter::parse_time(value, now)
-                    .ok_or_else(|| Error::invalid(format!("invalid filter '{key}={value}': not a time or duration")))?;
-                usage.record.used < before
-            }
-            "type" => usage.record.kind.name() == value,
-            "id" => digits(&usage.record.key).starts_with(value.as_str()),
-            "inuse" => usage.in_use == (value != "false"),
-            _ => usage.shared == (value != "false"),
-        };
-        if !fits {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -5,6 +5,7 @@ mod attach;
 mod beneath;
 mod cdi;
 mod connect;
+mod contact;
 mod create;
 mod devices;
 mod duplicate;

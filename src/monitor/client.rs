@@ -18,7 +18,8 @@ pub(super) const BATCH: usize = 200;
 /// What the name of a monitor process starts with; `main` knows the stage by it.
 pub(super) const STAGE: &str = "rcon-monitor: ";
 
-/// A connection to a monitor.
+/// A connection to a monitor, which may end or be killed at any moment. A request that it does not take any more is no
+/// error: what it said before, and that it is gone, is for [`Client::next`] to tell.
 pub struct Client {
     socket: OwnedFd,
     decoder: Decoder,
@@ -66,8 +67,11 @@ impl Client {
 
     fn hand_over(&mut self, batch: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let frame = Request::Descriptors.encode();
-        let sent = rights::send(&self.socket, &frame, batch).map_err(Error::talk("hand descriptors to"))?;
-        self.send_bytes(&frame[sent..])
+        match rights::send(&self.socket, &frame, batch) {
+            Ok(sent) => self.send_bytes(&frame[sent..]).or_else(untaken),
+            Err(error) if has_left(error) => Ok(()),
+            Err(error) => Err(Error::talk("hand descriptors to")(error)),
+        }
     }
 
     /// Connects to a running container's monitor.
@@ -90,7 +94,7 @@ impl Client {
     /// Opens the gate. The monitor answers Started or Failed.
     ///
     /// # Errors
-    /// [`Error::Talk`]: the connection is broken (so for every request below).
+    /// [`Error::Talk`]: the kernel refuses (so for every request below).
     pub fn start(&mut self) -> Result<(), Error> {
         self.send(&Request::Start)
     }
@@ -120,19 +124,12 @@ impl Client {
     }
 
     /// Blocks while the container does not read and the buffers on the way are full; events that arrive
-    /// meanwhile are kept for [`Client::next`]. A monitor that has gone is not an error here: `next` tells
-    /// how it ended.
+    /// meanwhile are kept for [`Client::next`].
     ///
     /// # Errors
     /// As [`Client::start`].
     pub fn write_stdin(&mut self, data: &[u8]) -> Result<(), Error> {
-        for chunk in data.chunks(64 << 10) {
-            match self.send(&Request::Stdin(chunk.to_vec())) {
-                Err(Error::Lost) => return Ok(()),
-                other => other?,
-            }
-        }
-        Ok(())
+        data.chunks(64 << 10).try_for_each(|chunk| self.send(&Request::Stdin(chunk.to_vec())))
     }
 
     /// This client writes no more (closes the container's stdin if it is the first and `stdin_once`).
@@ -194,7 +191,7 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request) -> Result<(), Error> {
-        self.send_bytes(&request.encode())
+        self.send_bytes(&request.encode()).or_else(untaken)
     }
 
     /// Reads while it cannot write: the monitor may be waiting for us to take output before it takes more.
@@ -208,7 +205,7 @@ impl Client {
                         self.receive()?;
                     }
                 }
-                Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Err(Error::Lost),
+                Err(error) if has_left(error) => return Err(Error::Lost),
                 Err(error) => return Err(Error::talk("send a request to")(error)),
             }
         }
@@ -279,6 +276,16 @@ impl Client {
             }
         }
     }
+}
+
+/// See [`Client`].
+fn untaken(error: Error) -> Result<(), Error> {
+    if matches!(error, Error::Lost) { Ok(()) } else { Err(error) }
+}
+
+/// The socket has no other end any more.
+fn has_left(error: rustix::io::Errno) -> bool {
+    matches!(error, rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET)
 }
 
 /// The socket's address by way of a descriptor of its directory: `sun_path` holds 108 bytes only, and

@@ -11,7 +11,7 @@ use super::run::{Failure, Made, Maker, Run, Streams};
 use super::stdin::Stdin;
 use super::stop::Stop;
 use super::{Cause, Config, Event, Exit, FailureKind, Lifecycle, Live, live, log};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, failpoint};
 use crate::runtime::cgroup::OomWatch;
 use rustix::event::PollFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -34,7 +34,7 @@ pub(super) struct Monitor<'a> {
     pub(super) lock: File,
     pub(super) listener: OwnedFd,
     pub(super) log: Option<log::Writer>,
-    /// Sockets of published ports, until the very end.
+    /// Sockets of published ports, until the end is recorded.
     pub(super) held: Vec<OwnedFd>,
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     pub(super) make_resolver: &'a MakeResolver,
@@ -122,7 +122,7 @@ impl<'a> Monitor<'a> {
         self.serve(0, PollFlags::empty());
         self.tell(&Event::Created { pid: run.pid() });
         match self.await_gate(run.as_ref()) {
-            Gate::Start => {}
+            Gate::Start => drop(failpoint::hit("monitor.gate.open")),
             Gate::Abandon if self.kept => return self.never_ran(run.as_mut(), 0, None),
             Gate::Abandon => return self.tear_down(run.as_mut()),
             Gate::Lost => return self.never_ran(run.as_mut(), 128, Some("the command that was starting the container died")),
@@ -131,8 +131,9 @@ impl<'a> Monitor<'a> {
             self.tell(&Event::Failed { kind: failure.kind, message: failure.message.clone() });
             return if self.kept { self.never_ran(run.as_mut(), failure.exit_code(), Some(&failure.message)) } else { self.tear_down(run.as_mut()) };
         }
+        failpoint::hit("monitor.gate.opened").ok();
         let (exit, error) = self.live(run, make);
-        self.lifecycle.finished(&exit, error.as_deref());
+        self.record(&exit, error.as_deref());
         self.leave();
     }
 
@@ -398,12 +399,13 @@ impl<'a> Monitor<'a> {
         self.resolver = None;
         // Whoever connected up to now still gets an answer.
         self.turn(None, Some(Duration::ZERO));
+        // Those of a run that never started. Whoever finds no facts (or hears `Gone`) may publish the same ports.
+        self.held.clear();
         for error in live::remove(&self.config.live_dir) {
             tracing::warn!("{error}");
         }
+        failpoint::hit("monitor.leave.facts").ok();
         self.accept();
-        // Whoever hears `Gone` may publish the same ports.
-        self.held.clear();
         if let Err(error) = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock) {
             tracing::warn!("cannot free the lock of container {}: {error}", self.config.id.short());
         }
@@ -452,8 +454,14 @@ impl<'a> Monitor<'a> {
     /// The end of one whose program was never executed, and whose creator does not take back what it did.
     fn never_ran(mut self, run: &mut dyn Run, code: i32, error: Option<&str>) {
         self.clear(run);
-        self.lifecycle.finished(&Exit { code, oom_killed: false, at: Timestamp::now() }, error);
+        self.record(&Exit { code, oom_killed: false, at: Timestamp::now() }, error);
         self.leave();
+    }
+
+    /// Whoever reads that it has ended may publish the same ports at once: they are free before.
+    fn record(&mut self, exit: &Exit, error: Option<&str>) {
+        self.held.clear();
+        self.lifecycle.finished(exit, error);
     }
 
     fn tell(&mut self, event: &Event) {

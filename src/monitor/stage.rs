@@ -39,6 +39,7 @@ pub fn requested() -> Option<OwnedFd> {
 /// request has a plan for one.
 pub fn serve(socket: OwnedFd, lifecycle: &MakeLifecycle, resolver: &MakeResolver) -> ExitCode {
     let mut creator = Peer::new(socket, true);
+    crate::base::failpoint::hit("monitor.stage.begun").ok();
     match prepare(&mut creator) {
         Ok((config, held, make)) => {
             super::warnings::keep_in(&config.container_dir);

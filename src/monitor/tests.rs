@@ -583,3 +583,24 @@ fn configuration_and_descriptors_arrive_and_what_follows_is_kept() {
     });
     setup.finish(&[]);
 }
+
+/// What a monitor said before it left is heard, also by one that was still sending.
+#[test]
+fn a_request_that_is_not_taken_any_more_is_no_error() {
+    let setup = setup("true", Options { fails: true, ..Options::default() });
+    let null = std::fs::File::open("/dev/null").unwrap();
+    for held in [0, 450] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut monitor = Peer::new(theirs.into(), false);
+        let failed = Event::Failed { kind: FailureKind::Other, message: "no room".to_owned() };
+        monitor.tell(&failed);
+        drop(monitor);
+        let mut client = Client::configure(ours.into(), &setup.config, None, &vec![null.as_fd(); held]).unwrap();
+        client.attach(true, true, false).unwrap();
+        client.start().unwrap();
+        client.write_stdin(b"word").unwrap();
+        assert_eq!(client.next(PATIENCE).unwrap(), Some(failed));
+        assert!(matches!(client.next(PATIENCE), Err(Error::Lost)));
+    }
+    setup.finish(&[]);
+}

@@ -40,6 +40,8 @@ pub enum CacheKind {
 }
 
 impl CacheKind {
+    pub const ALL: [CacheKind; 4] = [CacheKind::Regular, CacheKind::Mount, CacheKind::Download, CacheKind::Digests];
+
     pub fn name(self) -> &'static str {
         match self {
             CacheKind::Regular => "regular",
@@ -50,7 +52,7 @@ impl CacheKind {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        [CacheKind::Regular, CacheKind::Mount, CacheKind::Download, CacheKind::Digests].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

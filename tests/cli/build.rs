@@ -222,8 +222,40 @@ fn results_go_where_they_are_wanted() {
         assert!(fs::read_to_string(at("kept")).unwrap() == "kept" && fs::read_to_string(at("way")).unwrap().contains(&id), "{flag} replaces a link");
         fs::remove_file(at("way")).unwrap();
     }
+    build(&["-o", "results", "--iidfile", "results/id", "--metadata-file", "results/meta.json"]).ok();
+    assert_eq!(fs::read_to_string(at("results/id")).unwrap(), id, "in a directory that the build makes");
     build(&["-o", "type=s3"]).fails(125, "type s3 is not supported");
     build(&["--push"]).fails(1, "--tag");
+}
+
+#[test]
+fn what_cannot_tell_the_result_is_refused_before_the_first_step() {
+    let lab = Lab::new("FROM busybox\nRUN false\n");
+    let at = |name: &str| lab.0.root.join(name);
+    fs::create_dir(at("taken")).unwrap();
+    fs::write(at("file"), "").unwrap();
+    for (flag, what) in [("--iidfile", "image ID"), ("--metadata-file", "metadata")] {
+        for (path, why) in [
+            ("missing/id", "No such file"),
+            ("taken", "Is a directory"),
+            ("file/id", "Not a directory"),
+            ("new/", "Is a directory"),
+            ("/proc/id", ""),
+        ] {
+            let done = lab.build(&[flag, path]).fails(125, &format!("cannot write the {what} file {path}"));
+            assert!(done.err.contains(why) && !done.err.contains("RUN"), "{path}: {}", done.err);
+        }
+    }
+    // A build that has failed leaves no id, neither its own nor one of before; what else there is stays.
+    fs::write(at("id"), "sha256:old").unwrap();
+    fs::write(at("meta.json"), "{}").unwrap();
+    lab.build(&["--iidfile", "missing/id", "--metadata-file", "meta.json"]).fails(125, "missing/id");
+    lab.build(&["--iidfile", "id", "--metadata-file", "missing/meta.json"]).fails(125, "missing/meta.json");
+    assert_eq!(fs::read_to_string(at("id")).unwrap(), "sha256:old", "nothing was begun");
+    lab.build(&["--iidfile", "id", "--metadata-file", "meta.json"]).fails(1, "false");
+    assert_eq!((at("id").exists(), fs::read_to_string(at("meta.json")).unwrap().as_str()), (false, "{}"));
+    lab.build(&["--iidfile", "/dev/null", "--metadata-file", "new.json"]).fails(1, "false");
+    assert!(!at("new.json").exists());
 }
 
 #[test]

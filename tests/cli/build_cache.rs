@@ -177,6 +177,48 @@ fn a_killed_build_leaves_a_cache_that_can_be_used() {
 }
 
 #[test]
+fn settings_that_cannot_be_used_are_told_before_anything_happens() {
+    let lab = Lab::new();
+    lab.write("Dockerfile", "FROM scratch\nCOPY file /\n");
+    for (line, words) in [
+        ("max_used_space = -1", "build.max_used_space"),
+        ("reserved_space = '5 bananas'", "build.reserved_space"),
+        ("min_free_space = '101%'", "build.min_free_space"),
+        ("max_used_spaec = 1", "did you mean max_used_space?"),
+    ] {
+        fs::write(lab.at("rcon.toml"), format!("[build]\n{line}\n")).unwrap();
+        let with = |arguments: &[&str]| lab.0.command(arguments).env("RCON_CONFIG_FILE", lab.at("rcon.toml")).output().unwrap();
+        let built = with(&["build", "--progress", "plain", "-t", "made", "context"]);
+        let said = String::from_utf8(built.stderr).unwrap();
+        assert!(!built.status.success() && said.contains(words) && said.contains("line 2"), "{line}: {said}");
+        assert!(!said.contains('#'), "nothing was begun: {said}");
+        let told = String::from_utf8(with(&["info"]).stderr).unwrap();
+        assert!(told.contains("WARNING: ") && told.contains(words), "{line}: {told}");
+    }
+    assert_eq!(lab.0.rcon(&["builder", "du", "--format", "{{.ID}}"]).ok(), "", "no step was made");
+}
+
+#[test]
+fn filters_of_the_cache_are_understood_or_refused() {
+    let lab = Lab::new();
+    lab.build(&[]).ok();
+    let ids = |filters: &[&str]| {
+        let filters: Vec<&str> = filters.iter().flat_map(|filter| ["--filter", *filter]).collect();
+        lab.0.rcon(&[&["builder", "du", "--format", "{{.ID}}"], &filters[..]].concat()).ok().lines().count()
+    };
+    let all = ids(&[]);
+    assert_eq!(ids(&["shared=true"]) + ids(&["shared=0"]), all);
+    assert_eq!((ids(&["inuse=F", "type=regular"]), ids(&["type=source.local"])), (all, 0));
+    for filter in ["shared=banana", "inuse=maybe", "type=layer", "until=yesterday", "unused-for=long", "id="] {
+        let words = format!("invalid filter \"{filter}\"");
+        lab.0.rcon(&["builder", "du", "--filter", filter]).fails(1, &words);
+        // Without -f it would ask first: a filter that is wrong is told before.
+        lab.0.rcon(&["builder", "prune", "-a", "--filter", filter]).fails(1, &words);
+    }
+    assert_eq!(ids(&[]), all, "nothing was removed");
+}
+
+#[test]
 fn what_a_failed_build_has_left_is_within_the_limits() {
     let lab = Lab::new();
     lab.write("Dockerfile", "FROM scratch\nCOPY file /\nCOPY missing /\n");

@@ -1,6 +1,7 @@
 //! `build` that is ended by a signal: what it says, how it exits, and that it leaves nothing.
 
 use crate::environment::Environment;
+use crate::outcome::eventually;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Stdio};
@@ -92,4 +93,41 @@ fn a_signal_cancels_the_output() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{all}");
     assert!(all.contains("CANCELED") && all.contains("error: the build was cancelled"), "{all}");
     assert!(rest.len() < 16 << 20 && !lab.root.join("later").exists(), "{} bytes", rest.len());
+}
+
+#[test]
+fn a_signal_cancels_an_output_that_nobody_reads() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let lab = Environment::new();
+    fs::create_dir_all(lab.root.join("context")).unwrap();
+    fs::write(lab.root.join("context/long"), vec![7; 16 << 20]).unwrap();
+    fs::write(lab.root.join("context/Dockerfile"), "FROM scratch\nCOPY long /\n").unwrap();
+    let fifo = lab.root.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    for (output, signal, code) in [
+        ("type=tar,dest=-", Signal::INT, 130),
+        ("type=oci,compression=uncompressed,dest=-", Signal::TERM, 143),
+        ("type=docker,compression=uncompressed,dest=-", Signal::INT, 130),
+        ("type=tar,dest=fifo", Signal::TERM, 143),
+    ] {
+        let mut command = lab.command(&["build", "--progress", "plain", "-o", output, "context"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (archive, mut progress) = (child.stdout.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));
+        let (mut line, mut all) = (String::new(), String::new());
+        while !line.contains("exporting the result") {
+            line.clear();
+            assert_ne!(progress.read_line(&mut line).unwrap(), 0, "{all}");
+            all.push_str(&line);
+        }
+        // What is in the pipe stays there: soon it is full.
+        let begun = || rustix::io::ioctl_fionread(&archive).unwrap() > 32 << 10;
+        eventually("the archive is begun", || output.contains("fifo") || begun());
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        eventually("the first signal ends it", || child.try_wait().unwrap().is_some());
+        progress.read_to_string(&mut all).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{output}: {all}");
+        assert!(all.contains("cancelling the build") && all.contains("error: the build was cancelled"), "{output}: {all}");
+    }
+    let left = fs::read_dir(lab.root.join("data/build/trees")).map(|entries| entries.count());
+    assert!(left.as_ref().is_ok_and(|count| *count == 0) || left.is_err(), "{left:?}");
 }

@@ -161,9 +161,12 @@ fn a_reload_signal_does_not_end_the_policy_and_a_terminating_one_does() {
 #[test]
 fn a_stop_that_cannot_work_does_not_sit_out_its_time() {
     let engine = Environment::new();
-    let begin = std::time::Instant::now();
+    // The time of a stop, on a machine that may be busy.
+    let full = std::time::Duration::from_secs(10);
     engine.rcon(&["run", "-d", "--name", "deaf", "busybox", "sleep", "1000"]).ok();
+    let begin = std::time::Instant::now();
     engine.rcon(&["stop", "deaf"]).fails(0, "does not handle SIGTERM, it is killed at once");
+    assert!(begin.elapsed() < full);
     engine.rcon(&["start", "deaf"]).ok();
     assert_eq!(engine.rcon(&["stop", "-s", "KILL", "deaf"]).err, "", "nothing handles SIGKILL");
     assert_eq!(engine.see("deaf", STATE), "exited 137");
@@ -171,9 +174,10 @@ fn a_stop_that_cannot_work_does_not_sit_out_its_time() {
     let script = "sh -c 'trap \"exit 5\" TERM; touch /up; while :; do sleep 0.02; done'; exit $?";
     engine.rcon(&["run", "-d", "--name", "behind", "busybox", "sh", "-c", script]).ok();
     eventually("the child runs", || engine.rcon(&["exec", "behind", "ls", "/up"]).code == 0);
+    let begin = std::time::Instant::now();
     engine.rcon(&["stop", "behind"]).fails(0, "its children got it too");
+    assert!(begin.elapsed() < full);
     assert_eq!(engine.see("behind", STATE), "exited 5");
-    assert!(begin.elapsed() < std::time::Duration::from_secs(9));
     // With its own reaper the program gets the signal itself.
     engine.rcon(&["run", "-d", "--name", "init", "--init", "busybox", "sleep", "1000"]).ok();
     let stopped = engine.rcon(&["stop", "init"]);
@@ -193,9 +197,8 @@ fn a_monitor_that_is_stopped_or_hangs_does_not_keep_rm() {
     let engine = Environment::new();
     engine.rcon(&["run", "-d", "--name", "web", "--restart", "always", "busybox", "sleep", "1000"]).ok();
     kill_process(monitor(&engine, "web"), Signal::STOP).unwrap();
-    let begin = std::time::Instant::now();
-    engine.rcon(&["rm", "-f", "web"]).ok();
-    assert!(begin.elapsed() < std::time::Duration::from_secs(3), "{:?}", begin.elapsed());
+    let removed = engine.rcon(&["rm", "-f", "web"]);
+    assert_eq!((removed.code, removed.err.as_str()), (0, ""), "it is woken, not waited for and killed");
     assert_eq!(engine.rcon(&["ps", "-aq"]).out, "");
 }
 

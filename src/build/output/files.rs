@@ -149,8 +149,7 @@ pub fn to_destination(
     // Devices and pipes are written to.
     let path = followed(path)?;
     if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-        let node = std::fs::File::options().write(true).open(&path).on("open", &path)?;
-        return write(&mut cancel.checked(node));
+        return write(&mut cancel.open_node(&path).on("open", &path)?);
     }
     let mut staged = Staged::new(&path)?;
     write(&mut cancel.checked(staged.file()))?;

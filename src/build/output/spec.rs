@@ -5,7 +5,7 @@ use crate::base::csv;
 use crate::engine::request::parse_bool;
 use crate::image::{CompressionFormat, CompressionSetting, Form};
 use crate::oci::Reference;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +108,15 @@ impl Output {
             Output::Tar { to, .. } => *to == Destination::Stdout,
             Output::Archive(archive) => archive.to == Destination::Stdout,
             _ => false,
+        }
+    }
+
+    /// The directory that it writes into, and makes if it is not there.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Output::Local(local) => Some(&local.directory),
+            Output::Archive(ArchiveOutput { tar: false, to: Destination::File(directory), .. }) => Some(directory),
+            _ => None,
         }
     }
 

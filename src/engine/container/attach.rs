@@ -1,7 +1,7 @@
 //! attach: a connection to the monitor of a running container, subscribed to its streams.
 
 use super::super::{AttachStreams, Attached, Engine, Error, Result, events};
-use super::stop::connect;
+use super::contact::connect;
 use super::view::running;
 
 impl Engine {

@@ -139,7 +139,7 @@ impl ExecEnd {
 }
 
 /// Init is dead: whatever else went wrong came of that.
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -1,11 +1,11 @@
 //! A start in two halves: what a container is set up for and waits at its gate (`init`), and the gate.
 
 use super::super::{AttachStreams, Attached, Engine, Error, Result, events};
+use super::contact::{self, awaits};
+use super::locks;
 use super::reconcile::{self, Decider};
 use super::remove::failpoint_at;
-use super::start::await_event;
-use super::{locks, stop};
-use crate::base::ContainerId;
+use crate::base::{ContainerId, ErrorKind};
 use crate::monitor::{self, Client, Event, Live};
 use crate::state::record::{Container, Phase};
 use std::time::Duration;
@@ -60,25 +60,31 @@ impl Engine {
     pub(super) fn open_gate(&self, record: &Container, attach: AttachStreams) -> Result<Attached> {
         let live_dir = self.privilege.roots.live(&record.id);
         let gone = || Error::conflict(format!("container {} has just ended", record.name));
-        let mut client = stop::connect(&live_dir)?.ok_or_else(gone)?;
+        let mut client = contact::connect(&live_dir)?.ok_or_else(gone)?;
         if attach != AttachStreams::default() {
             self.emit([events::of_container(record, "attach")]);
         }
-        if let Err(error) = open(&mut client, record, attach) {
+        let opened = open(&mut client, record, attach).and_then(|opened| if opened { Ok(()) } else { Err(gone()) });
+        if let Err(error) = opened {
             // Its monitor records why, and leaves.
-            stop::await_gone(&mut client, &live_dir, Some(PATIENCE))?;
+            contact::await_gone(&mut client, &live_dir, Some(PATIENCE))?;
             return Err(error);
         }
         Ok(Attached { id: record.id.clone(), client, tty: record.spec.process.tty })
     }
 }
 
-/// Opens the gate; the client was subscribed before.
-pub(super) fn open(client: &mut Client, record: &Container, attach: AttachStreams) -> Result<()> {
+/// The monitor was killed while it was told what to do: whoever starts the container is the only one that ends it in peace.
+pub(super) fn untold(operation: &str) -> Error {
+    Error::Failed { operation: operation.to_owned(), kind: ErrorKind::Unavailable, source: "its monitor was killed".into() }
+}
+
+/// Opens the gate; the client was subscribed before. False: the monitor has gone.
+pub(super) fn open(client: &mut Client, record: &Container, attach: AttachStreams) -> Result<bool> {
     if attach != AttachStreams::default() {
         client.attach(attach.stdout, attach.stderr, attach.stdin && record.spec.process.open_stdin)?;
     }
     client.start()?;
     failpoint_at("engine.start.gate")?;
-    await_event(client, &format!("start container \"{}\"", record.name), |event| matches!(event, Event::Started { .. }))
+    awaits(client, &format!("start container \"{}\"", record.name), |event| matches!(event, Event::Started { .. }))
 }

@@ -2,7 +2,8 @@
 
 use super::super::request::{CreateContainer, HealthRequest};
 use super::super::{Engine, Error, Result};
-use super::stop::{connect, stop_signal, stop_timeout};
+use super::contact::{await_death, connect};
+use super::stop::{stop_signal, stop_timeout};
 use super::view::running;
 use crate::base::ErrorKind;
 use crate::monitor::{Event, HealthPlan};
@@ -96,7 +97,8 @@ impl Engine {
         let Some(plan) = plan(&record.spec) else { return Err(Error::conflict(format!("container {name} has no defined healthcheck"))) };
         running(&self.privilege.roots, &record.id, name)?;
         let not_running = || Error::conflict(format!("container {name} is not running"));
-        let mut client = connect(&self.privilege.roots.live(&record.id))?.ok_or_else(not_running)?;
+        let live_dir = self.privilege.roots.live(&record.id);
+        let mut client = connect(&live_dir)?.ok_or_else(not_running)?;
         client.probe()?;
         let failed = |kind, text: String| Error::Failed { operation: format!("check the health of container \"{name}\""), kind, source: text.into() };
         loop {
@@ -106,9 +108,10 @@ impl Engine {
                 Ok(Some(Event::Gone)) => return Err(not_running()),
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(failed(ErrorKind::Unavailable, "its monitor does not answer".to_owned())),
-                Err(crate::monitor::Error::Lost) => {
-                    let text = "its monitor is gone, or was started by an earlier version of rcon that does not probe on demand";
-                    return Err(failed(ErrorKind::Unavailable, text.to_owned()));
+                Err(error @ crate::monitor::Error::Lost) => {
+                    let text = "its monitor was started by an earlier version of rcon that does not probe on demand";
+                    let dead = await_death(&client, &live_dir, error).is_ok();
+                    return Err(if dead { not_running() } else { failed(ErrorKind::Unavailable, text.to_owned()) });
                 }
                 Err(error) => return Err(error.into()),
             }

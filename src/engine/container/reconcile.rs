@@ -14,8 +14,11 @@ use std::time::Duration;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_EXIT: i32 = 255;
-/// Processes that outlive SIGKILL for longer hang in the kernel; the next command tries again.
+/// Processes that outlive SIGKILL for longer hang in the kernel; the next command tries again. One that only looks around is
+/// not kept for long.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for whoever wants just this container to end.
+const USER_KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Ends what dead monitors left (kills cgroups, frees leases, writes exit records, finishes removals), and starts again what
@@ -155,7 +158,7 @@ pub(super) enum Decider {
 /// Ends a started container without a monitor. The caller holds the operation lock. None: it was removed (`--rm`).
 pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container, decider: Decider) -> Result<Option<record::Container>> {
     let group = Group::at(&cgroup_path(&record));
-    group.kill_all(KILL_PATIENCE)?;
+    group.kill_all(if decider == Decider::User { USER_KILL_PATIENCE } else { KILL_PATIENCE })?;
     group.delete()?;
     release_network(roots, &record)?;
     let live_dir = roots.live(&record.id);

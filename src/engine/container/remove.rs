@@ -2,9 +2,10 @@
 //! go. Every step is idempotent; `reconcile` finishes what a crash interrupted.
 
 use super::super::{Engine, Error, Result, events};
+use super::contact::connect;
 use super::locks;
 use super::reconcile::Decider;
-use super::stop::{connect, kill_and_wait};
+use super::stop::kill_and_wait;
 use crate::base::{Roots, failpoint};
 use crate::monitor;
 use crate::runtime::cgroup::Group;

@@ -5,8 +5,10 @@ use super::super::network::{refresh_names as network_names, resolver_plan};
 use super::super::request::CreateContainer;
 use super::super::volume::memory;
 use super::super::{AttachStreams, Attached, Created, Engine, Error, Result, cni, events, pod};
+use super::contact::{self, Ended, await_gone, awaits};
 use super::create::{self, Prepared};
-use super::gate::{Aim, open};
+use super::exec::has_ended;
+use super::gate::{Aim, open, untold};
 use super::joined::removed;
 use super::locks::OperationLock;
 use super::oci_config::{self, Inputs};
@@ -14,12 +16,14 @@ use super::reconcile::Decider;
 use super::remove::{failpoint_at, unmount_shm};
 use super::reserve::{NetnsAhead, Reserve, spawn_netns};
 use super::resources::HostFacts;
+use super::view::init_pidfd;
 use super::{connect, devices, etc, health, lifecycle, locks, reconcile, remove, revive};
 use crate::base::fs::Context;
 use crate::base::{ContainerId, ErrorKind, Roots, Timestamp, Undo};
 use crate::image::Progress;
-use crate::monitor::{self, Client, Config, Event, FailureKind, Journal, Live, Notify};
+use crate::monitor::{self, Client, Config, Event, Journal, Live, Notify};
 use crate::network::{self, HeldPort, Netns};
+use crate::runtime::cgroup::Group;
 use crate::runtime::{Root, User};
 use crate::state::record::{Container, IdMap, IpcMode, Network, NetworkMode, Phase, PidMode, Readiness, UsernsMode};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,8 +32,8 @@ use std::time::{Duration, Instant};
 
 /// In the live directory: the `/dev/shm` that an `--ipc shareable` container shares.
 pub(super) const SHM: &str = "shm";
-/// How long a monitor may take for one step. Far beyond any sane disk: it only ends a wait for something dead.
-const STEP_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a monitor may take to take down what it has made.
+const ABANDON_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the monitor of an earlier run may take to finish.
 const OLD_MONITOR_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,6 +61,10 @@ impl Engine {
         let gone = || Error::no_such("container", id.as_str());
         let mut record = self.db.container(id)?.ok_or_else(gone)?;
         let live_dir = roots.live(id);
+        if record.phase == Phase::Started {
+            await_facts(&record, &live_dir)?;
+            record = self.db.container(id)?.ok_or_else(gone)?;
+        }
         match record.phase {
             Phase::Removing => return Err(Error::conflict(format!("container {} is being removed", record.name))),
             Phase::Started if Live::read(&live_dir).is_some_and(|l| l.waiting) => return self.open_gate(&record, attach),
@@ -68,14 +76,8 @@ impl Engine {
                     hint: Some("stop it first, or wait".to_owned()),
                 });
             }
-            Phase::Started => {
-                // Its run has ended, or the command that was starting it was killed: whoever starts it holds the lock.
-                await_last_monitor(&record, &live_dir)?;
-                record = self.db.container(id)?.ok_or_else(gone)?;
-                if record.phase == Phase::Started {
-                    record = reconcile::end_dead(&self.db, roots, record, Decider::User)?.ok_or_else(gone)?;
-                }
-            }
+            // Its monitor was killed, or could not record the end.
+            Phase::Started => record = reconcile::end_dead(&self.db, roots, record, Decider::User)?.ok_or_else(gone)?,
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
         record.revival = None;
@@ -191,16 +193,22 @@ impl Engine {
         Ok(Some(NetnsAhead::Made(made)))
     }
 
-    /// Lets the monitor tear down, and waits for it: after that the record is ours again.
+    /// Lets the monitor tear down, and waits for it: after that the record is ours again. Also one that does not hold its lock
+    /// yet: it would go on making the container until it sees that this process has left it.
     fn abandon(&self, mut client: Client, record: &Container) {
         let live_dir = self.privilege.roots.live(&record.id);
-        if monitor::is_alive(&live_dir) {
-            // A monitor that failed by itself is leaving already and does not listen any more.
-            drop(client.abandon());
-            match super::stop::await_gone(&mut client, &live_dir, Some(Duration::from_secs(10))) {
-                Ok(_) => {}
-                Err(error) => tracing::warn!("the monitor of {} did not say goodbye: {error}", record.name),
+        // A monitor that failed by itself is leaving already and does not listen any more.
+        let asked = client.abandon().map_err(Error::from);
+        match asked.and_then(|()| await_gone(&mut client, &live_dir, Some(ABANDON_PATIENCE))) {
+            Ok(Ended::Gone | Ended::Timeout) => {}
+            // It was killed, or has said so before.
+            Ok(Ended::Lost) => {
+                let group = Group::at(&reconcile::cgroup_path(record));
+                if let Err(error) = group.kill_all(ABANDON_PATIENCE).and_then(|()| group.delete()) {
+                    tracing::warn!("cannot end what the monitor of {} has left: {error}", record.name);
+                }
             }
+            Err(error) => tracing::warn!("the monitor of {} did not say goodbye: {error}", record.name),
         }
     }
 
@@ -278,14 +286,15 @@ impl Engine {
         network_names(&self.db, &self.privilege.roots, if of_pod.is_empty() { &networks } else { &of_pod })?;
         failpoint_at("engine.start.network")?;
         let operation = || format!("start container \"{}\"", record.name);
-        await_event(client, &operation(), |event| matches!(event, Event::Created { .. }))?;
+        let told = |told: bool| if told { Ok(()) } else { Err(untold(&operation())) };
+        awaits(client, &operation(), |event| matches!(event, Event::Created { .. })).and_then(told)?;
         failpoint_at("engine.start.created")?;
         if aim.hold {
             client.hold()?;
-            await_event(client, &operation(), |event| matches!(event, Event::Held))?;
+            awaits(client, &operation(), |event| matches!(event, Event::Held)).and_then(told)?;
             failpoint_at("engine.start.held")?;
         } else {
-            open(client, record, aim.attach)?;
+            open(client, record, aim.attach).and_then(told)?;
         }
         failpoint_at("engine.start.started")?;
         undo.commit();
@@ -502,11 +511,25 @@ impl Engine {
     }
 }
 
-/// Waits for the monitor of the last run, which has recorded the end (or lost its creator) and is about to leave: a matter of
-/// microseconds.
+/// Waits until it is known what becomes of a run whose record says that it goes on. A monitor without facts has lost the
+/// command that was starting it (which would hold the lock): it leaves, or opens the gate if it was told to just before. One
+/// whose container has ended leaves, or starts it again.
+fn await_facts(record: &Container, live_dir: &Path) -> Result<()> {
+    await_monitor(record, live_dir, || match Live::read(live_dir) {
+        Some(live) => live.pid.is_none() || init_pidfd(&live).is_some_and(|init| !has_ended(init.as_fd())),
+        None => false,
+    })
+}
+
+/// Waits for the monitor of the last run, which has recorded the end and is about to leave: a matter of microseconds.
 fn await_last_monitor(record: &Container, live_dir: &Path) -> Result<()> {
+    await_monitor(record, live_dir, || false)
+}
+
+/// Waits until it is gone, or `settled` holds.
+fn await_monitor(record: &Container, live_dir: &Path, settled: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + OLD_MONITOR_PATIENCE;
-    while monitor::is_alive(live_dir) {
+    while monitor::is_alive(live_dir) && !settled() {
         if Instant::now() > deadline {
             return Err(Error::conflict(format!("the last run of container {} does not end", record.name)));
         }
@@ -537,38 +560,11 @@ fn has_names(networks: &[Network]) -> bool {
 /// It does not answer, or cannot.
 pub(in crate::engine) fn follow_networks(roots: &Roots, record: &Container, networks: &[Network]) -> Result<()> {
     let plan = resolver_plan(roots, networks, &record.spec.host.dns);
-    let Some(mut client) = super::stop::connect(&roots.live(&record.id))? else { return Ok(()) };
+    let Some(mut client) = contact::connect(&roots.live(&record.id))? else { return Ok(()) };
     client.resolve(&plan)?;
-    await_event(&mut client, &format!("answer name queries of container \"{}\"", record.name), |event| matches!(event, Event::Resolving))
-}
-
-/// Waits for the event; a failure that the monitor reports carries its kind along.
-pub(super) fn await_event(client: &mut Client, operation: &str, wanted: impl Fn(&Event) -> bool) -> Result<()> {
-    loop {
-        match client.next(Some(STEP_PATIENCE))? {
-            Some(event) if wanted(&event) => return Ok(()),
-            Some(Event::Failed { kind, message }) => {
-                let kind = match kind {
-                    FailureKind::NotFound => ErrorKind::CommandNotFound,
-                    FailureKind::NotExecutable => ErrorKind::CommandNotExecutable,
-                    FailureKind::Invalid => ErrorKind::Invalid,
-                    FailureKind::Other => ErrorKind::Internal,
-                };
-                return Err(Error::Failed { operation: operation.to_owned(), kind, source: message.into() });
-            }
-            Some(Event::Gone) => {
-                return Err(Error::Failed { operation: operation.to_owned(), kind: ErrorKind::Internal, source: "its monitor ended".into() });
-            }
-            Some(_) => {}
-            None => {
-                return Err(Error::Failed {
-                    operation: operation.to_owned(),
-                    kind: ErrorKind::Unavailable,
-                    source: "its monitor does not answer".into(),
-                });
-            }
-        }
-    }
+    // One that has just ended asks for no name any more.
+    let operation = format!("answer name queries of container \"{}\"", record.name);
+    awaits(&mut client, &operation, |event| matches!(event, Event::Resolving)).map(drop)
 }
 
 /// The error with its causes on one line, for `State.Error`.

@@ -2,11 +2,12 @@
 //! The monitor is told first that the user wants the stop, so that the restart policy rests.
 
 use super::super::{AttachStreams, Engine, Error, Result, events};
+use super::contact::{Ended, await_gone, connect};
 use super::locks::{self, OperationLock};
 use super::reconcile::{self, Decider};
 use super::view::{init_pidfd, running};
 use crate::base::{ContainerId, ErrorKind, Signal};
-use crate::monitor::{self, Client, Event, Live};
+use crate::monitor::{self, Client, Live};
 use crate::state::record::{self, Phase, ProcessSpec};
 use crate::sys::proc_stat::ProcDir;
 use crate::sys::signal_state::is_dropped;
@@ -21,23 +22,11 @@ const DEFAULT_TIMEOUT_SECONDS: i64 = 10;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// When all processes of a container are gone, its monitor has only to write that down; one that does not is killed, and the
-/// record is settled without it.
-const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+/// record is settled without it. Then the exit code is lost, so that a busy machine is given its time.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is seen to that a monitor is not stopped.
 const AWAKE: Duration = Duration::from_millis(200);
-
-/// How long a monitor may live without its socket, which it makes second and removes last but one.
-const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What a wait on a monitor saw.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Everything is released and recorded.
-    Gone,
-    /// The deadline passed first.
-    Timeout,
-}
 
 impl Engine {
     /// Stops it: the stop signal, then SIGKILL after `timeout` seconds (-1: never). Stopping a stopped one is fine.
@@ -86,10 +75,21 @@ impl Engine {
                 self.tell_killed(record, signal);
                 ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), record.name.as_str())?
             })
-            && await_gone(&mut client, &live_dir, patience)? == Ended::Gone
         {
-            self.emit([events::of_container(record, "stop")]);
-            return Ok(());
+            match await_gone(&mut client, &live_dir, patience)? {
+                Ended::Gone => {
+                    self.emit([events::of_container(record, "stop")]);
+                    return Ok(());
+                }
+                Ended::Lost => {
+                    // Else its policy would take the death of the monitor for the end of the run.
+                    let lock = locks::lock(roots, &record.id)?;
+                    self.rest(&record.id, &lock)?;
+                    self.emit([events::of_container(record, "stop")]);
+                    return Ok(());
+                }
+                Ended::Timeout => {}
+            }
         }
         self.kill_for_user(record, &mut client, name)?;
         self.emit([events::of_container(record, "stop")]);
@@ -187,20 +187,6 @@ fn ends(signal: Signal, process: &ProcessSpec) -> bool {
     [Signal::KILL, Signal::TERM, Signal::INT, stop_signal(process)].contains(&signal)
 }
 
-/// Connects to the monitor; None when there is none (any more).
-pub(super) fn connect(live_dir: &Path) -> Result<Option<Client>> {
-    let deadline = Instant::now() + SOCKET_PATIENCE;
-    loop {
-        match Client::connect(live_dir) {
-            Ok(client) => return Ok(Some(client)),
-            Err(_) if !monitor::is_alive(live_dir) => return Ok(None),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            // It lives a little longer than its socket: it is beginning, or leaving.
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
 /// Sends the stop signal where it has an effect; false: it has none on any process, so that waiting would be for nothing.
 /// `hasty`: nobody named a time to wait. Who names one gets it: the process may be about to end by itself.
 fn ask_to_end(live: &Live, pidfd: &OwnedFd, signal: Signal, hasty: bool, name: &str) -> Result<bool> {
@@ -279,7 +265,8 @@ pub(super) fn kill_and_wait(client: &mut Client, live_dir: &Path, name: &str) ->
         live.cgroup.kill_all(KILL_PATIENCE)?;
     }
     match await_awake(client, live_dir, RECORD_PATIENCE)? {
-        Ended::Gone => Ok(()),
+        // What a dead one has left is the caller's.
+        Ended::Gone | Ended::Lost => Ok(()),
         Ended::Timeout => kill_monitor(client, live_dir, name),
     }
 }
@@ -310,27 +297,10 @@ fn await_awake(client: &mut Client, live_dir: &Path, patience: Duration) -> Resu
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if await_gone(client, live_dir, Some(left.min(AWAKE)))? == Ended::Gone {
-            return Ok(Ended::Gone);
-        }
-        if left.is_zero() {
-            return Ok(Ended::Timeout);
-        }
-        wake(client);
-    }
-}
-
-/// Waits until the monitor says that all is released and recorded.
-pub(super) fn await_gone(client: &mut Client, live_dir: &Path, patience: Option<Duration>) -> Result<Ended> {
-    let deadline = patience.map(|p| Instant::now() + p);
-    loop {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        match client.next(left) {
-            Ok(Some(Event::Gone)) => return Ok(Ended::Gone),
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(Ended::Timeout),
-            Err(_) if !monitor::is_alive(live_dir) => return Ok(Ended::Gone),
-            Err(error) => return Err(error.into()),
+        match await_gone(client, live_dir, Some(left.min(AWAKE)))? {
+            Ended::Timeout if left.is_zero() => return Ok(Ended::Timeout),
+            Ended::Timeout => wake(client),
+            ended => return Ok(ended),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `wait`: until a container has ended (restarts by policy included); gives its exit code.
 
 use super::super::{Engine, Error, Result, Status};
-use super::stop::connect;
+use super::contact::connect;
 use crate::base::ContainerId;
 use crate::monitor::{Client, Event};
 use crate::state::record::Phase;

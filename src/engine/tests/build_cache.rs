@@ -65,7 +65,7 @@ fn downloads_and_digests_are_counted_and_pruned() {
     assert_eq!(seen, [("internal", 4096, 0), ("source.http", 8192, 1)]);
     // A build looks at one: it stays, and so does what nobody has recorded yet.
     let held = crate::base::held::lock(&area.join(DOWNLOADS), FlockOperation::LockShared).unwrap();
-    let prune = || bed.engine.prune_build_cache(false, &CacheLimits::default(), &Vec::new()).unwrap();
+    let prune = || bed.engine.prune_build_cache(false, &CacheLimits::default(), &CacheFilters::default()).unwrap();
     assert_eq!(prune().deleted.len(), 1);
     assert!(!area.join(DIGESTS).exists() && std::fs::read_dir(area.join(DOWNLOADS)).unwrap().count() == 3);
     drop(held);
@@ -82,7 +82,7 @@ fn what_killed_builds_left_is_removed_and_what_living_ones_hold_stays() {
     let dirs = [area.join("trees/dead"), area.join("trees/living"), mounts.join("dead"), mounts.join("living"), recorded.join("making-dead")];
     dirs.iter().for_each(|dir| std::fs::create_dir_all(dir).unwrap());
     let _held: Vec<_> = [1, 3].map(|at| crate::base::held::lock(&dirs[at], FlockOperation::LockExclusive).unwrap()).into();
-    let filters = vec![("type".to_owned(), "regular".to_owned())];
+    let filters = CacheFilters::read(&[("type".to_owned(), "regular".to_owned())]).unwrap();
     bed.engine.prune_build_cache(false, &CacheLimits::default(), &filters).unwrap();
     assert_eq!(dirs.map(|dir| dir.exists()), [false, true, false, true, false]);
     assert!(recorded.join("data/file").exists(), "the filter does not mean it");
