@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub enum IdError {
     #[error("invalid container id \"{0}\": expected 64 lower-case hexadecimal digits")]
     ContainerId(String),
-    #[error("invalid {what} name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two characters at least")]
+    #[error("invalid {what} name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two characters at least and 255 at most")]
     Name { what: &'static str, name: String },
 }
 

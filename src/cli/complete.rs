@@ -24,7 +24,12 @@ enum Kind {
     Images,
     Volumes,
     Pods,
-    /// Containers, images and volumes.
+    /// Those that have names of their own, and the default one.
+    Networks,
+    /// What `--network` takes: also the ways to have none.
+    Modes,
+    Secrets,
+    /// Containers, images, volumes, networks and pods.
     Objects,
     /// Containers with a colon behind, and files.
     Paths,
@@ -149,7 +154,7 @@ fn value_kind(flag: &Arg) -> Kind {
     match flag.get_long().unwrap_or_default() {
         "volumes-from" => Kind::Containers,
         "pod" => Kind::Pods,
-        "network" => Kind::Words(NETWORKS),
+        "network" => Kind::Modes,
         "restart" => Kind::Words(&["no", "on-failure", "always", "unless-stopped"]),
         "pull" => Kind::Words(&["always", "missing", "never"]),
         "log-driver" => Kind::Words(LOG_DRIVERS),
@@ -160,7 +165,7 @@ fn value_kind(flag: &Arg) -> Kind {
         "ipc" => Kind::Words(&["none", "private", "shareable", "host"]),
         "pid" | "uts" | "userns" => Kind::Words(&["host"]),
         "cgroupns" => Kind::Words(&["private", "host"]),
-        "type" => Kind::Words(&["container", "image", "volume"]),
+        "type" => Kind::Words(&["container", "image", "network", "volume", "pod", "secret"]),
         "security-opt" => Kind::Begun(&["seccomp=", "apparmor=", "label=", "no-new-privileges", "systempaths=unconfined"]),
         "mount" => Kind::Begun(&["type=bind,", "type=volume,", "type=tmpfs,"]),
         "volume" => Kind::Volumes,
@@ -186,7 +191,18 @@ fn positional_kind(path: &str, verb: &Verb, place: usize) -> Kind {
         ("container", "load" | "import") => Kind::Files,
         ("container" | "image", "pull" | "push" | "rmi" | "rm" | "save" | "history" | "tag" | "inspect" | "exists") => Kind::Images,
         ("image", "load" | "import") => Kind::Files,
-        ("volume", "rm" | "inspect") => Kind::Volumes,
+        ("volume", "rm" | "inspect" | "exists" | "mount" | "unmount") => Kind::Volumes,
+        ("volume", "export" | "import" | "rename") if place == 0 => Kind::Volumes,
+        ("volume", "import") => Kind::Files,
+        ("network", "connect" | "disconnect") if place > 0 => {
+            if place == 1 {
+                Kind::Containers
+            } else {
+                Kind::Nothing
+            }
+        }
+        ("network", "rm" | "inspect" | "exists" | "connect" | "disconnect") => Kind::Networks,
+        ("secret", "rm" | "inspect" | "exists") => Kind::Secrets,
         ("pod", "create" | "ps" | "prune") => Kind::Nothing,
         ("pod", "top") => first(Kind::Pods),
         ("pod", _) => Kind::Pods,
@@ -236,7 +252,14 @@ fn of_kind(kind: Kind, context: &Context) -> (Candidates, &'static str) {
         Kind::Images => (images(context), "none"),
         Kind::Volumes => (volumes(context), "files"),
         Kind::Pods => (pods(context), "none"),
-        Kind::Objects => ([containers(context, true), images(context), volumes(context)].concat(), "none"),
+        Kind::Networks => (networks(context), "none"),
+        Kind::Modes => {
+            let mut found = networks(context);
+            found.extend(plain(NETWORKS).into_iter().filter(|(name, _)| found.iter().all(|(other, _)| other != name)).collect::<Vec<_>>());
+            (found, "none")
+        }
+        Kind::Secrets => (secrets(context), "none"),
+        Kind::Objects => ([containers(context, true), images(context), volumes(context), networks(context), pods(context)].concat(), "none"),
         Kind::Paths => (containers(context, true).into_iter().map(|(name, what)| (name + ":", what)).collect(), "more"),
     }
 }
@@ -276,6 +299,16 @@ fn volumes(context: &Context) -> Candidates {
     list.into_iter().map(|volume| (volume.name.as_str().to_owned(), "volume".to_owned())).collect()
 }
 
+fn networks(context: &Context) -> Candidates {
+    let list = engine(context).and_then(|engine| engine.networks(&[]).ok()).unwrap_or_default();
+    list.into_iter().map(|network| (network.name, "network".to_owned())).collect()
+}
+
+fn secrets(context: &Context) -> Candidates {
+    let list = engine(context).and_then(|engine| engine.secrets(&[]).ok()).unwrap_or_default();
+    list.into_iter().map(|secret| (secret.name, "secret".to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,6 +343,14 @@ mod tests {
             ("rm -f ", value(Kind::Containers)),
             ("cp ", value(Kind::Paths)),
             ("volume rm ", value(Kind::Volumes)),
+            ("volume export ", value(Kind::Volumes)),
+            ("run --network ", value(Kind::Modes)),
+            ("network rm ", value(Kind::Networks)),
+            ("network connect ", value(Kind::Networks)),
+            ("network connect --ip 10.0.0.9 net ", value(Kind::Containers)),
+            ("network connect net web ", value(Kind::Nothing)),
+            ("network create ", value(Kind::Nothing)),
+            ("secret rm ", value(Kind::Secrets)),
             ("image rm ", value(Kind::Images)),
             ("inspect ", value(Kind::Objects)),
             ("bogus ", value(Kind::Nothing)),

@@ -45,6 +45,11 @@ pub struct Args {
     pub containers: Vec<String>,
 }
 
+/// What scripts pass empty is as if it were not given.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
 /// A `--since` or `--until`.
 ///
 /// # Errors
@@ -60,8 +65,8 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let now = Timestamp::now();
     let time = |text: Option<&str>| text.map(|text| time(text, now)).transpose();
     let query = LogQuery {
-        since: time(args.since.as_deref())?,
-        until: time(args.until.as_deref())?,
+        since: time(given(&args.since))?,
+        until: time(given(&args.until))?,
         // Negative or not a number means all.
         tail: args.tail.parse().ok(),
         follow: args.follow,

@@ -58,7 +58,7 @@ pub(super) use names::generate as generate_name;
 pub(super) use oci_config::{NOTIFY_INSIDE, PodInputs};
 pub(super) use paths::{masked_everywhere, read_only};
 pub(super) use remove::failpoint_at;
-pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of};
+pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of, publishes};
 pub(super) use resources::{HostFacts, section as resources_section};
 pub use revive::Revived;
 pub(super) use start::describe;

@@ -248,7 +248,7 @@ fn check_name(name: &str) -> Result<()> {
         });
     }
     if name.is_empty() || name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
-        return Err(Error::invalid(format!("invalid network name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")));
+        return Err(Error::invalid(format!("invalid network name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed, 255 characters at most")));
     }
     Ok(())
 }
@@ -258,6 +258,9 @@ fn asked_pools(request: &CreateNetwork) -> Result<Vec<Pool>> {
     let mut pools: Vec<Pool> = Vec::new();
     for subnet in &request.subnets {
         let pool = Pool { subnet: subnet.address, prefix: subnet.prefix, gateway: None, range: None, auxiliary: BTreeMap::new() };
+        if subnet.address.is_multicast() || subnet.address.is_loopback() {
+            return Err(Error::invalid(format!("--subnet: addresses of {}/{} cannot be those of containers", pool.subnet, pool.prefix)));
+        }
         if let Some(other) = pools.iter().find(|other| other.overlaps(&pool)) {
             let text = format!("subnets {}/{} and {}/{} overlap", other.subnet, other.prefix, pool.subnet, pool.prefix);
             return Err(Error::invalid(format!("--subnet: {text}")));
@@ -287,6 +290,9 @@ fn asked_pools(request: &CreateNetwork) -> Result<Vec<Pool>> {
         others.push((of("--aux-address", *address)?, (name.clone(), *address)));
     }
     for (index, gateway) in gateways {
+        if pools[index].is_nobodys(gateway) {
+            return Err(Error::invalid(format!("--gateway: {gateway} is the subnet's own address or its broadcast address")));
+        }
         if pools[index].gateway.replace(gateway).is_some() {
             return Err(Error::invalid(format!("--gateway: cannot configure multiple gateways ({gateway}) on the same subnet")));
         }
@@ -300,6 +306,9 @@ fn asked_pools(request: &CreateNetwork) -> Result<Vec<Pool>> {
         }
     }
     for (index, (name, address)) in others {
+        if pools[index].gateway == Some(address) {
+            return Err(Error::invalid(format!("--aux-address: {address} of {name} is the gateway")));
+        }
         pools[index].auxiliary.insert(name, address);
     }
     Ok(pools)
@@ -328,7 +337,14 @@ fn add_pools(network: &mut Network, request: &CreateNetwork, others: &[Network])
         }
         if pool.gateway.is_none() && (bridged || !request.internal) && pool.prefix <= largest {
             let range = pool.range.map_or(pool.subnet, |(first, _)| if first == pool.subnet { pool.subnet } else { first });
-            pool.gateway = Some(after(if bridged { pool.subnet } else { range }));
+            let mut gateway = after(if bridged { pool.subnet } else { range });
+            while pool.auxiliary.values().any(|others| *others == gateway) {
+                gateway = after(gateway);
+            }
+            if !pool.contains(gateway) || pool.is_nobodys(gateway) {
+                return Err(Error::invalid(format!("--aux-address: {}/{} has no address left for a gateway", pool.subnet, pool.prefix)));
+            }
+            pool.gateway = Some(gateway);
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ fn what_the_process_gets() {
     let engine = Environment::new();
     let sh = |flags: &[&str], script: &str| engine.rcon(&[&["run", "--rm"], flags, &["busybox", "sh", "-c", script]].concat()).ok();
     assert_eq!(sh(&["--umask", "077"], "umask"), "0077");
+    assert_eq!(sh(&["--hostname", "", "--name", "web"], "hostname").len(), 12, "the id's first digits, as without the flag");
     assert_eq!(sh(&["--tz", "Asia/Tokyo"], "date +%Z"), "JST");
     assert_eq!(sh(&["--entrypoint", "[\"echo\",\"a b\"]"], "ignored"), "a b sh -c ignored");
     assert_eq!(sh(&["--unsetenv", "PATH", "-e", "A=1"], "env | grep -c '^A=1'"), "1");

@@ -167,6 +167,8 @@ fn a_stop_that_cannot_work_does_not_sit_out_its_time() {
     let begin = std::time::Instant::now();
     engine.rcon(&["stop", "deaf"]).fails(0, "does not handle SIGTERM, it is killed at once");
     assert!(begin.elapsed() < full);
+    engine.rcon(&["start", "deaf"]).ok();
+    assert_eq!(engine.rcon(&["stop", "-s", "KILL", "deaf"]).err, "", "nothing handles SIGKILL");
     assert_eq!(engine.see("deaf", STATE), "exited 137");
     // Behind a shell: the program gets the signal and ends in order.
     let script = "sh -c 'trap \"exit 5\" TERM; touch /up; while :; do sleep 0.02; done'; exit $?";

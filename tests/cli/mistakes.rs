@@ -69,3 +69,41 @@ fn flags_at_the_wrong_place_and_fields_that_are_none_are_told() {
     assert!(done.code == 0 && done.err.contains("nothing was done (-f does it without asking)"), "{done:?}");
     engine.rcon(&["rm", "-f", "web"]).ok();
 }
+
+#[test]
+fn addresses_and_networks_that_no_container_can_have_are_refused_by_name() {
+    let engine = Environment::new();
+    engine.rcon(&["network", "create", "--subnet", "10.123.0.0/24", "--ipv6=false", "net"]).ok();
+    for address in ["10.123.0.0", "10.123.0.255"] {
+        let said = format!("{address} is the network's own address or its broadcast address");
+        engine.rcon(&["run", "--rm", "--network", "net", "--ip", address, "busybox", "true"]).fails(125, &said);
+    }
+    engine.rcon(&["create", "--name", "web", "--network", "net", "--ip", "10.123.0.254", "busybox"]).ok();
+    for (line, said) in [
+        (&["connect", "host", "web"][..], "when it is created (--network)"),
+        (&["connect", "none", "web"], "when it is created (--network)"),
+        (&["disconnect", "host", "web"], "when it is created (--network)"),
+        (&["create", "--subnet", "10.124.0.0/24", "--gateway", "10.124.0.9", "--aux-address", "router=10.124.0.9", "far"], "router is the gateway"),
+        (&["create", "--subnet", "10.124.0.0/30", "--aux-address", "a=10.124.0.1", "--aux-address", "b=10.124.0.2", "far"], "no address left"),
+        (&["create", "--subnet", "224.0.0.0/24", "far"], "224.0.0.0/24 cannot be those of containers"),
+        (&["create", "--subnet", "10.124.0.0/24", "--gateway", "10.124.0.255", "far"], "10.124.0.255 is the subnet's own address"),
+    ] {
+        let done = engine.rcon(&[&["network"], line].concat()).fails(1, said);
+        assert!(!done.err.contains("did you mean"), "{done:?}");
+    }
+    engine.rcon(&["rm", "web"]).ok();
+    // What is another's on the wire is neither the gateway's nor a container's.
+    engine.rcon(&["network", "create", "--subnet", "10.125.0.0/24", "--aux-address", "router=10.125.0.1", "--ipv6=false", "wire"]).ok();
+    assert_eq!(engine.rcon(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "wire"]).ok(), "10.125.0.2");
+    engine.rcon(&["run", "--rm", "--network", "wire", "--ip", "10.125.0.1", "busybox", "true"]).fails(125, "10.125.0.1 belongs to router");
+    engine.rcon(&["network", "rm", "wire"]).ok();
+    // One that began without a network has no ports before its next start.
+    engine.rcon(&["create", "--name", "web", "--network", "net", "-p", "8080:80", "busybox", "sleep", "1000"]).ok();
+    engine.rcon(&["network", "disconnect", "net", "web"]).ok();
+    engine.rcon(&["start", "web"]).ok();
+    engine.rcon(&["network", "connect", "net", "web"]).fails(0, "its ports are published when it is restarted (rcon restart web)");
+    engine.rcon(&["restart", "-t", "0", "web"]).ok();
+    assert_eq!(engine.rcon(&["port", "web"]).ok().lines().next(), Some("80/tcp -> 0.0.0.0:8080"));
+    engine.rcon(&["rm", "-f", "web"]).ok();
+    engine.rcon(&["network", "rm", "net"]).ok();
+}

@@ -90,6 +90,26 @@ fn waiting_for_a_state() {
 }
 
 #[test]
+fn waiting_tells_the_code_of_the_run_that_ended() {
+    let engine = Environment::new();
+    let script = "mkfifo /go; read line < /go; exit 7";
+    // By its policy it lives on at once, by --rm there is nothing left: between two looks at the record the code is gone.
+    for (condition, kept) in [("next-exit", "--restart=always"), ("removed", "--rm")] {
+        engine.rcon(&["run", "-d", "--name", "web", kept, "busybox", "sh", "-c", script]).ok();
+        let mut wait = engine.command(&["wait", "--condition", condition, "-i", "2s", "web"]);
+        let wait = wait.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let open = |fd: std::io::Result<std::fs::DirEntry>| std::fs::read_link(fd.unwrap().path()).unwrap_or_default();
+        eventually("it listens to the monitor", || {
+            let mut fds = std::fs::read_dir(format!("/proc/{}/fd", wait.id())).unwrap().map(open);
+            fds.any(|link| link.to_string_lossy().starts_with("socket:"))
+        });
+        engine.rcon(&["exec", "-d", "web", "sh", "-c", "echo go > /go"]).ok();
+        assert_eq!(String::from_utf8(wait.wait_with_output().unwrap().stdout).unwrap(), "7\n", "{condition}");
+        engine.rcon(&["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
 fn lists_and_columns() {
     let engine = Environment::new();
     engine.rcon(&["run", "-d", "--name", "bb", "-p", "8081:80", "--restart", "always", "-u", "1000", "busybox", "sleep", "61"]).ok();

@@ -16,6 +16,24 @@ fn binds_are_created_by_v_and_refused_by_mount() {
 }
 
 #[test]
+fn a_directory_that_is_gone_is_in_the_way_of_relative_sources_only() {
+    let engine = Environment::new();
+    let gone = engine.root.join("gone");
+    std::fs::create_dir(&gone).unwrap();
+    let from_there = |source: &str| {
+        let volume = format!("{source}:/v");
+        let command = engine.command(&["run", "--rm", "-v", &volume, "busybox", "echo", "ran"]);
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg("mkdir -p \"$0\" && cd \"$0\" && rmdir \"$0\" && exec \"$@\"").arg(&gone).arg(command.get_program());
+        shell.args(command.get_args()).output().unwrap()
+    };
+    assert_eq!(from_there("named").stdout, b"ran\n");
+    assert_eq!(from_there(engine.root.to_str().unwrap()).stdout, b"ran\n");
+    let refused = from_there("./here");
+    assert!(refused.status.code() == Some(125) && String::from_utf8_lossy(&refused.stderr).contains("current directory"), "{refused:?}");
+}
+
+#[test]
 fn a_named_volume_keeps_data_and_starts_with_the_images() {
     let engine = Environment::new();
     assert_eq!(engine.rcon(&["run", "--rm", "-v", "home:/home", "busybox", "stat", "-c", "%u", "/home/example"]).ok(), "1000");

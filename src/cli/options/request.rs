@@ -20,9 +20,15 @@ pub(in crate::cli) fn all<T>(values: &[String], parse: impl Fn(&str) -> Result<T
     values.iter().map(|value| parse(value)).collect()
 }
 
-/// What relative paths and `~` in the values of `-v` and `--mount` start from.
-pub(in crate::cli) fn volume_base() -> Result<volume::Base, Failure> {
-    let cwd = std::env::current_dir().map_err(|e| Failure::caused("cannot find the current directory", &e).with_code(USAGE))?;
+/// What relative paths and `~` in these values of `-v` and `--mount` start from. Who names none that is relative may stand in a
+/// directory that is gone.
+pub(in crate::cli) fn volume_base<'a>(mut values: impl Iterator<Item = &'a String>) -> Result<volume::Base, Failure> {
+    let cwd = match std::env::current_dir() {
+        Err(error) if values.any(|value| value.starts_with('.') || value.contains("=.")) => {
+            return Err(Failure::caused("cannot find the current directory", &error).with_code(USAGE));
+        }
+        found => found.unwrap_or_else(|_| PathBuf::from("/")),
+    };
     Ok(volume::Base { cwd, home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) })
 }
 
@@ -138,7 +144,7 @@ impl Options {
         if self.volume.is_empty() && self.mount.is_empty() {
             return Ok(Vec::new());
         }
-        let base = volume_base()?;
+        let base = volume_base(self.volume.iter().chain(&self.mount))?;
         let mut volumes: Vec<String> = Vec::new();
         for text in &self.volume {
             if !volumes.contains(text) {
@@ -313,7 +319,8 @@ impl LiveLimits {
     /// A malformed limit.
     pub fn parse(&self) -> Result<UpdateRequest, Failure> {
         let size = |flag, text: &Option<String>| text.as_deref().map_or(Ok(None), |text| resources::parse_memory(flag, text));
-        let list = |flag, text: &Option<String>| text.as_deref().map(|text| resources::parse_cpuset(flag, text)).transpose();
+        let list =
+            |flag, text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| resources::parse_cpuset(flag, text)).transpose();
         Ok(UpdateRequest {
             memory: size("--memory", &self.memory)?,
             memory_swap: self.memory_swap.as_deref().map_or(Ok(None), resources::parse_swap)?,

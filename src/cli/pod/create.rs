@@ -187,7 +187,7 @@ impl Args {
         if self.volume.is_empty() {
             return Ok(Vec::new());
         }
-        let base = volume_base()?;
+        let base = volume_base(self.volume.iter())?;
         Ok(all(&self.volume, |text| volume::parse(text, &base))?)
     }
 

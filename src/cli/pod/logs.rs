@@ -55,8 +55,8 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         })
     };
     let query = LogQuery {
-        since: args.since.as_deref().map(time).transpose()?,
-        until: args.until.as_deref().map(time).transpose()?,
+        since: args.since.as_deref().filter(|text| !text.is_empty()).map(time).transpose()?,
+        until: args.until.as_deref().filter(|text| !text.is_empty()).map(time).transpose()?,
         // Negative or not a number means all.
         tail: args.tail.parse().ok(),
         follow: args.follow,

@@ -369,10 +369,10 @@ fn new_record(
     host.binds = request.mounts.iter().filter_map(|m| m.bind_text.clone()).collect();
     host.volumes_from = request.volumes_from.iter().map(|f| f.text.clone()).collect();
     let hostname = match (&request.hostname, &host.network) {
-        (Some(name), _) => name.clone(),
+        (Some(name), _) if !name.is_empty() => name.clone(),
         // The host's name and the joined container's name are known at the start only.
-        (None, NetworkMode::Host | NetworkMode::Container(_)) => String::new(),
-        (None, _) => id.short().to_owned(),
+        (_, NetworkMode::Host | NetworkMode::Container(_)) => String::new(),
+        _ => id.short().to_owned(),
     };
     let healthcheck = health::merge(&request.health, defaults, warnings)?;
     let probed = healthcheck.as_ref().is_some_and(|check| check.command(defaults.shell.as_deref().unwrap_or_default()).is_some());

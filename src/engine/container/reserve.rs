@@ -240,6 +240,11 @@ pub(super) fn spawn_netns(record: &Container) -> Option<NetnsAhead> {
     ours.then(|| NetnsAhead::Making(std::thread::spawn(network::create_netns)))
 }
 
+/// Whether it asks for host ports, where it has a network of its own.
+pub(in crate::engine) fn publishes(spec: &crate::state::record::ContainerSpec) -> bool {
+    spec.host.is_networked() && (!spec.host.ports.is_empty() || (spec.host.publish_all && !spec.exposed.is_empty()))
+}
+
 /// Takes the host ports: `-p`, and with `-P` each exposed port that `-p` does not name.
 fn hold(record: &Container, first: impl Fn() -> Result<Option<Network>>) -> Result<Vec<HeldPort>> {
     let host = &record.spec.host;

@@ -73,7 +73,7 @@ impl Engine {
             // One that waits at its gate has no program yet that could take a signal: its monitor takes it down.
             && (live.waiting || {
                 self.tell_killed(record, signal);
-                ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), name)?
+                ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), record.name.as_str())?
             })
         {
             match await_gone(&mut client, &live_dir, patience)? {
@@ -205,7 +205,10 @@ fn ask_to_end(live: &Live, pidfd: &OwnedFd, signal: Signal, hasty: bool, name: &
         } else {
             ", its children got it too"
         };
-        tracing::warn!("the first process of container \"{name}\" does not handle {signal}{follows} (see --init)");
+        // Nothing can handle SIGKILL: who asked for it needs no --init.
+        if signal != Signal::KILL {
+            tracing::warn!("the first process of container \"{name}\" does not handle {signal}{follows} (see --init)");
+        }
     }
     if live.cgroup.is_frozen() {
         live.cgroup.thaw()?;

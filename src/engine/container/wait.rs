@@ -5,7 +5,7 @@ use super::contact::connect;
 use crate::base::ContainerId;
 use crate::monitor::{Client, Event};
 use crate::state::record::Phase;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between looks at the database where no monitor can tell (waiting for a start or a removal by others).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -58,24 +58,34 @@ impl Engine {
         if conditions == [Condition::NotRunning] {
             return self.wait(name);
         }
-        let first = self.view(name)?;
-        let id = first.record.id.clone();
-        let before = first.record.finished;
+        let id = self.find(name)?.id;
+        // The monitor is listened to before the first look: a policy may begin the next run, and with it forget the code of
+        // this one, before anybody looks at the record again; a container with --rm leaves no record at all.
+        let mut monitor = connect(&self.privilege.roots.live(&id))?;
+        let before = self.view(id.as_str())?.record.finished;
         let mut code = -1;
+        let mut ended = false;
         loop {
+            if monitor.is_none() {
+                monitor = connect(&self.privilege.roots.live(&id))?;
+            }
             let view = match self.view(id.as_str()) {
                 Ok(view) => view,
                 // Whatever was waited for, it cannot come any more.
-                Err(Error::NoSuch { .. }) => return Ok(code),
+                Err(Error::NoSuch { .. }) => {
+                    let last = monitor.and_then(follow);
+                    return Ok(last.unwrap_or(code));
+                }
                 Err(error) => return Err(error),
             };
             let stopped = matches!(view.status, Status::Created | Status::Exited | Status::Dead);
-            if stopped || view.status == Status::Restarting {
+            if stopped || (view.status == Status::Restarting && !ended) {
                 code = view.record.exit_code;
             }
             let met = |condition: &Condition| match condition {
                 Condition::NotRunning => stopped,
-                Condition::NextExit => view.record.finished != before,
+                // A monitor that is there has yet to tell the code.
+                Condition::NextExit => ended || (monitor.is_none() && view.record.finished != before),
                 Condition::Removed => false,
                 Condition::Is(status) => view.status == *status,
                 Condition::Health(word) => {
@@ -85,9 +95,17 @@ impl Engine {
             };
             if conditions.iter().any(met) {
                 let tells_code = stopped || conditions.contains(&Condition::NextExit);
-                return Ok(if tells_code { view.record.exit_code } else { -1 });
+                return Ok(match (tells_code, ended) {
+                    (true, true) => code,
+                    (true, false) => view.record.exit_code,
+                    (false, _) => -1,
+                });
             }
-            std::thread::sleep(interval);
+            match listen(monitor.as_mut(), interval) {
+                Heard::Exit(exit) => (code, ended) = (exit, true),
+                Heard::Nothing => {}
+                Heard::End => monitor = None,
+            }
         }
     }
 
@@ -130,6 +148,31 @@ fn follow(mut client: Client) -> Option<i32> {
             Ok(Some(Event::Exited { exit, .. })) => code = Some(exit.code),
             Ok(Some(Event::Gone)) | Err(_) => return code,
             Ok(_) => {}
+        }
+    }
+}
+
+enum Heard {
+    /// A run has ended with this code.
+    Exit(i32),
+    Nothing,
+    /// The monitor has nothing more to say.
+    End,
+}
+
+/// Listens to a monitor for at most this time; without one the time passes.
+fn listen(monitor: Option<&mut Client>, time: Duration) -> Heard {
+    let Some(client) = monitor else {
+        std::thread::sleep(time);
+        return Heard::Nothing;
+    };
+    let end = Instant::now() + time;
+    loop {
+        match client.next(Some(end.saturating_duration_since(Instant::now()))) {
+            Ok(Some(Event::Exited { exit, .. })) => return Heard::Exit(exit.code),
+            Ok(None) => return Heard::Nothing,
+            Ok(Some(Event::Gone)) | Err(_) => return Heard::End,
+            Ok(Some(_)) => {}
         }
     }
 }

@@ -17,6 +17,7 @@ impl Engine {
     /// `NoSuch`; `Conflict` if it is there already or shares the network of something else; what the kernel refuses (then it is as
     /// before).
     pub fn connect_network(&self, network: &str, name: &str, attachment: &Attachment) -> Result<()> {
+        check_kind(network, "container can only be connected to host network and to none when it is created (--network)")?;
         let network = self.find_network(network)?;
         let id = self.find(name)?.id;
         let _lock = container::lock(&self.privilege.roots, &id)?;
@@ -71,6 +72,11 @@ impl Engine {
         undo.commit();
         self.tell_of_networks(&before, &record, &all)?;
         self.emit([events::of_network(&record.id, network, "connect")]);
+        // The monitor holds ports from its start on.
+        if before.endpoints.is_empty() && record.published.is_empty() && container::publishes(&record.spec) {
+            let name = &record.name;
+            tracing::warn!("container \"{name}\" began without a network: its ports are published when it is restarted (rcon restart {name})");
+        }
         Ok(())
     }
 
@@ -80,6 +86,7 @@ impl Engine {
     /// # Errors
     /// `NoSuch`; `Conflict` if it is not there; what the kernel refuses.
     pub fn disconnect_network(&self, network: &str, name: &str, force: bool) -> Result<()> {
+        check_kind(network, "container cannot be disconnected from host network and from none: these are chosen when it is created (--network)")?;
         let network = match self.find_network(network) {
             Err(gone @ Error::NoSuch { .. }) => return self.forget_network(network, name, gone),
             other => other?,
@@ -217,6 +224,11 @@ fn of_pod(record: &Container) -> Error {
     }
 }
 
+/// `host` and `none` are networks to who lists and inspects them, but nothing is joined to them later.
+fn check_kind(network: &str, refusal: &str) -> Result<()> {
+    if matches!(network, "host" | "none") { Err(Error::conflict(refusal)) } else { Ok(()) }
+}
+
 fn check_connectable(record: &Container, network: &Network, attachment: &Attachment) -> Result<()> {
     match &record.spec.host.network {
         NetworkMode::Pod => return Err(of_pod(record)),
@@ -253,6 +265,14 @@ pub(in crate::engine) fn check_attachment(network: &Network, attachment: &Attach
         if network.driver != Driver::Cni && network.pool_of(address).is_none() {
             let message = format!("invalid config for network {}: no configured subnet contains IP address {address}", network.name);
             return Err(Error::invalid(message));
+        }
+        if network.pool_of(address).is_some_and(|pool| pool.is_nobodys(address)) {
+            let message = format!("invalid config for network {}: {address} is the network's own address or its broadcast address", network.name);
+            return Err(Error::invalid(message));
+        }
+        let others = network.pool_of(address).and_then(|pool| pool.auxiliary.iter().find(|(_, held)| **held == address));
+        if let Some((owner, _)) = others {
+            return Err(Error::conflict(format!("invalid config for network {}: {address} belongs to {owner} (--aux-address)", network.name)));
         }
     }
     if let Some(name) = attachment.options.get(INTERFACE_NAME)

@@ -22,8 +22,7 @@ pub fn parse_publish(text: &str) -> Result<Vec<PortMapping>, FlagError> {
     let (address, protocol) = split_protocol(text).map_err(wrong)?;
     let (ip, host, container) = split_address(address).map_err(wrong)?;
     let container = parse_range(container).map_err(wrong)?;
-    let host = if host.is_empty() { None } else { Some(parse_range(host).map_err(wrong)?) };
-    expand(ip, host, container, protocol).map_err(wrong)
+    expand(ip, parse_host(host).map_err(wrong)?, container, protocol).map_err(wrong)
 }
 
 /// The exposed ports (`80/tcp`) of one `--expose` value.
@@ -48,7 +47,7 @@ fn parse_long(text: &str) -> Result<Vec<PortMapping>, String> {
         let (key, value) = field.split_once('=').ok_or_else(|| format!("\"{field}\" is not key=value"))?;
         match key {
             "target" => target = Some(parse_range(value)?),
-            "published" => published = Some(parse_range(value)?),
+            "published" => published = parse_host(value)?,
             "protocol" => protocol = parse_protocol(value)?,
             "host_ip" | "host-ip" | "ip" => ip = Some(parse_ip(value)?),
             // Without a swarm every publication is on this host.
@@ -103,6 +102,11 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
     text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| format!("\"{text}\" is not an IP address"))
 }
 
+/// The ports of the host; None: any free one, which 0 asks for as nothing does.
+fn parse_host(text: &str) -> Result<Option<(u16, u16)>, String> {
+    if text.is_empty() || text == "0" { Ok(None) } else { parse_range(text).map(Some) }
+}
+
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| match text.parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
@@ -133,6 +137,9 @@ mod tests {
             ("80", "* ? 80/tcp"),
             ("8080:80", "* 8080 80/tcp"),
             (":80", "* ? 80/tcp"),
+            ("0:80", "* ? 80/tcp"),
+            ("127.0.0.1:0:80/udp", "127.0.0.1 ? 80/udp"),
+            ("target=80,published=0", "* ? 80/tcp"),
             ("8080:80/udp", "* 8080 80/udp"),
             ("127.0.0.1:8080:80", "127.0.0.1 8080 80/tcp"),
             ("127.0.0.1::80", "127.0.0.1 ? 80/tcp"),
@@ -151,7 +158,8 @@ mod tests {
         for bad in [
             "",
             "x",
-            "0:80",
+            "80:0",
+            "0-1:80-81",
             "80:",
             "70000:80",
             "1:2:3:4",

@@ -3,7 +3,7 @@
 //! Invariant: options are stored as Docker names them; the readers here give their meaning, and [`Network::check_options`]
 //! refuses at create what no reader understands.
 
-use crate::base::address::masked;
+use crate::base::address::{mask4, mask6, masked};
 use crate::base::{Timestamp, random_hex};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -78,6 +78,15 @@ impl Pool {
 
     pub fn overlaps(&self, other: &Pool) -> bool {
         self.contains(other.subnet) || other.contains(self.subnet)
+    }
+
+    /// The network address and, for IPv4, the broadcast address: no device can have them, where there are others.
+    pub fn is_nobodys(&self, address: IpAddr) -> bool {
+        let (host, all) = match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits() & !mask4(self.prefix)), u128::from(!mask4(self.prefix))),
+            IpAddr::V6(address) => (address.to_bits() & !mask6(self.prefix), !mask6(self.prefix)),
+        };
+        all > 1 && (host == 0 || (self.is_ipv4() && host == all))
     }
 }
 
@@ -407,6 +416,23 @@ mod tests {
 
     fn with(driver: Driver, option: &str, value: &str) -> Network {
         Network::new("n", driver, BTreeMap::from([(option.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn the_first_and_the_last_address_of_a_subnet_are_nobodys() {
+        for (subnet, prefix, address, nobodys) in [
+            ("10.1.0.0", 24, "10.1.0.0", true),
+            ("10.1.0.0", 24, "10.1.0.255", true),
+            ("10.1.0.0", 24, "10.1.0.254", false),
+            ("10.1.0.0", 16, "10.1.0.255", false),
+            ("10.1.0.0", 31, "10.1.0.0", false),
+            ("10.1.0.0", 32, "10.1.0.0", false),
+            ("fd00::", 64, "fd00::", true),
+            ("fd00::", 64, "fd00::ffff:ffff:ffff:ffff", false),
+        ] {
+            let pool = Pool { subnet: subnet.parse().unwrap(), prefix, gateway: None, range: None, auxiliary: BTreeMap::new() };
+            assert_eq!(pool.is_nobodys(address.parse().unwrap()), nobodys, "{address} of {subnet}/{prefix}");
+        }
     }
 
     #[test]
