@@ -85,7 +85,9 @@ fn ensure_tables<K: Kept>(wanted: &Network, kept: &K) -> Result<bool, K::Error> 
 
 fn ensure_table<K: Kept>(fd: BorrowedFd<'_>, family: Family, wanted: &Network, kept: &K) -> Result<bool, K::Error> {
     for attempt in 0..RACES {
-        firewall::step_back(attempt);
+        firewall::step_back(attempt.saturating_sub(1));
+        // Asked for when it is needed: a table that stands needs one look.
+        let generation = (attempt > 0).then(|| firewall::generation(fd)).transpose().on("read the generation of", "nftables")?;
         let stale = match firewall::standing(fd, family, wanted).on("read", "nftables table rcon")? {
             Standing::Current => return Ok(false),
             Standing::Lacking => {
@@ -95,11 +97,14 @@ fn ensure_table<K: Kept>(fd: BorrowedFd<'_>, family: Family, wanted: &Network, k
             Standing::Missing => None,
             Standing::Stale { handle } => Some(handle),
         };
+        let Some(generation) = generation else { continue };
         let all = kept.networks()?;
         let others = all.iter().filter(|network| network.id != wanted.id && rules::concerns(family, network));
         let elements: Vec<_> = others.chain([wanted]).flat_map(|network| rules::of_network(family, network)).collect();
-        match firewall::make(fd, family, stale, &elements) {
-            Err(error) if matches!(error.errno(), Some(Errno::EXIST | Errno::NOENT)) => tracing::debug!("firewall table changed meanwhile: {error}"),
+        match firewall::make(fd, family, generation, stale, &elements) {
+            Err(error) if matches!(error.errno(), Some(Errno::RESTART | Errno::EXIST | Errno::NOENT)) => {
+                tracing::debug!("firewall table changed meanwhile: {error}")
+            }
             Err(source) => return Err(Error::Netlink { operation: "create", object: "nftables table rcon".to_owned(), source }.into()),
             Ok(()) => {
                 let elements: Vec<_> = kept.published()?.iter().flat_map(|(targets, port)| port::elements(*targets, port, family)).collect();

@@ -81,11 +81,21 @@ pub(super) fn standing(fd: BorrowedFd<'_>, family: Family, network: &Network) ->
     Err(NetlinkError::Interrupted)
 }
 
-/// Makes the table in one transaction, in place of the stale one if there is one.
+/// Counts the changes that anybody makes to any table.
+pub(super) fn generation(fd: BorrowedFd<'_>) -> Result<u32, NetlinkError> {
+    let replies = message::request(fd, nftables::kind(nftables::GET_GENERATION), &Family::V4.header(), |_| ())?;
+    let number = |reply: &Vec<u8>| attributes(reply, nftables::NFGENMSG).find_network_number(nftables::GENERATION);
+    replies.iter().find_map(number).ok_or(NetlinkError::Malformed)
+}
+
+/// Makes the table in one transaction, in place of the stale one if there is one. `generation`: of before the look that found none,
+/// or that one.
 ///
-/// EEXIST or ENOENT mean that another process was faster: look again.
-pub(super) fn make(fd: BorrowedFd<'_>, family: Family, stale: Option<[u8; 8]>, elements: &[Element]) -> Result<(), NetlinkError> {
-    let mut transaction = Transaction::new(family, NAME);
+/// ERESTART means that another process was faster: look again. It is refused before its rules are read: a transaction that fails
+/// behind them (since the table stands by now) leaves them where those who count the rules at that moment see them, and take a
+/// table that was just made for a stale one.
+pub(super) fn make(fd: BorrowedFd<'_>, family: Family, generation: u32, stale: Option<[u8; 8]>, elements: &[Element]) -> Result<(), NetlinkError> {
+    let mut transaction = Transaction::of_generation(family, NAME, generation);
     if let Some(handle) = stale {
         transaction.message(nftables::DELETE_TABLE, 0, |a| a.put(nftables::TABLE_HANDLE, &handle));
     }

@@ -19,6 +19,7 @@ const NEW_SET: u16 = 9;
 pub(super) const NEW_ELEMENT: u16 = 12;
 pub(super) const GET_ELEMENT: u16 = 13;
 pub(super) const DELETE_ELEMENT: u16 = 14;
+pub(super) const GET_GENERATION: u16 = 16;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -40,6 +41,10 @@ pub(super) const ELEMENT_FLAGS: u16 = 3;
 /// `NFT_SET_ELEM_INTERVAL_END`: the key is the first behind an interval.
 pub(super) const INTERVAL_END: u32 = 1;
 pub(super) const VALUE: u16 = 1;
+/// In the answer to `GET_GENERATION`.
+pub(super) const GENERATION: u16 = 1;
+/// In the message that begins a batch (`NFNL_BATCH_GENID`).
+const BATCH_GENERATION: u16 = 1;
 const VERDICT: u16 = 2;
 
 /// The 16-byte registers 1 and 2; the 4-byte register 9 is the second quarter of register 1, 10 its third, and so on.
@@ -168,9 +173,19 @@ pub(super) struct Transaction {
 
 impl Transaction {
     pub(super) fn new(family: Family, table: &'static str) -> Self {
+        Self::begin(family, table, |_| ())
+    }
+
+    /// One that is refused as a whole, and before anything of it is looked at, once anybody has changed any rules since that
+    /// generation (ERESTART).
+    pub(super) fn of_generation(family: Family, table: &'static str, generation: u32) -> Self {
+        Self::begin(family, table, |a| a.network_number(BATCH_GENERATION, generation))
+    }
+
+    fn begin(family: Family, table: &'static str, body: impl FnOnce(&mut Attributes<'_>)) -> Self {
         let mut batch = Batch::new();
         // The family header's last two bytes name the subsystem in network order.
-        batch.message(BATCH_BEGIN, 0, &[0, 0, 0, 10], |_| ());
+        batch.message(BATCH_BEGIN, 0, &[0, 0, 0, 10], body);
         Transaction { batch, family, table }
     }
 
