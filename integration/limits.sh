@@ -20,7 +20,8 @@ rcon rm hog > /dev/null
 rcon run --rm --network none --memory 64m busybox dd if=/dev/zero of=/dev/null bs=20M count=1 2> /dev/null
 expect "20 MB fit" 0 $?
 
-# Percent of one core that a busy loop of four seconds gets. On a machine that does much else it may be less: then again.
+# Percent of one core that a busy loop of four seconds gets. On a machine that does much else it may be less,
+# on one whose clock is emulated also more: then again.
 busy='
     now() { read -r up _ < /proc/uptime; up=${up%.*}${up#*.}; }
     now; begin=$up
@@ -32,7 +33,7 @@ busy='
     echo $(((${12} + ${13}) * 100 / (up - begin)))'
 for try in 1 2 3; do
     share=$(rcon run --rm --network none --cpus 0.5 busybox sh -c "$busy")
-    [ "${share:-0}" -lt 45 ] || break
+    [ "${share:-0}" -lt 45 ] || [ "$share" -gt 55 ] || break
 done
 [ "${share:-0}" -ge 45 ] && [ "${share:-0}" -le 55 ]
 expect "--cpus 0.5 holds a busy loop to 45..55 % of a core (measured $share %)" 0 $?
@@ -73,7 +74,7 @@ for try in 1 2 3; do
     theirs=$(rcon logs busy)
     rcon rm busy > /dev/null
     share=$((${mine:-0} + ${theirs:-0}))
-    [ "$share" -lt 40 ] || break
+    [ "$share" -lt 40 ] || [ "$share" -gt 60 ] || break
 done
 [ "$share" -ge 40 ] && [ "$share" -le 60 ]
 expect "two busy members of a pod with --cpus 0.5 get half a core together (measured $mine + $theirs %)" 0 $?

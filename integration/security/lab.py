@@ -5,6 +5,7 @@ Each test performs a published trick and says whether it was held off; beside it
 the protection is absent (another program, or a container that was given the right), to prove that it can work at all.
 """
 import ctypes
+import errno
 import hashlib
 import io
 import json
@@ -84,10 +85,21 @@ class Result:
         return f"code {self.code}: {self.all.strip()}"
 
 
+def executed(words, **more):
+    """A program that somebody opens for writing cannot be executed at that moment, also where the open is refused at its end
+    (execve(2), ETXTBSY): a container that traces a runtime can do that to the next one for microseconds, not more."""
+    for left in reversed(range(200)):
+        try:
+            return subprocess.run(words, **more)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or not left:
+                raise
+
+
 def command(*words, data=None, env=None, cwd=None, limit=LIMIT):
     try:
-        done = subprocess.run(words, input=data, capture_output=True, timeout=limit, env=env, cwd=cwd,
-                              **({} if data is not None else {"stdin": subprocess.DEVNULL}) if data is None else {})
+        done = executed(words, input=data, capture_output=True, timeout=limit, env=env, cwd=cwd,
+                        **({} if data is not None else {"stdin": subprocess.DEVNULL}) if data is None else {})
     except subprocess.TimeoutExpired as end:
         return Result(-1, (end.stdout or b"").decode(errors="replace"), f"no end within {limit} s")
     return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
