@@ -1,5 +1,9 @@
 //! A read-only view of our own binary for stages to run from, so that no container can write it through
 //! `/proc/PID/exe` (CVE-2019-5736).
+//!
+//! Known limit: a container that traces a stage can open the view for writing again and again. Each open is refused (EROFS), but the
+//! kernel counts a writer until it is, so that somebody's exec of the binary may fail in that microsecond (ETXTBSY). A view that is
+//! mapped to no owner would refuse earlier (EACCES), for the price of a user namespace per exec.
 
 use super::error::{At, Error, Failure};
 use super::root::clone_tree;
