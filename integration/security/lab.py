@@ -98,8 +98,8 @@ def executed(words, **more):
 
 def command(*words, data=None, env=None, cwd=None, limit=LIMIT):
     try:
-        done = executed(words, input=data, capture_output=True, timeout=limit, env=env, cwd=cwd,
-                        **({} if data is not None else {"stdin": subprocess.DEVNULL}) if data is None else {})
+        stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+        done = executed(words, capture_output=True, timeout=limit, env=env, cwd=cwd, **stdin)
     except subprocess.TimeoutExpired as end:
         return Result(-1, (end.stdout or b"").decode(errors="replace"), f"no end within {limit} s")
     return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -172,18 +172,23 @@ pub struct Reader {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut fds = [PollFd::new(&self.file, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                other => drop(other?),
-            }
-            if !fds[1].revents().is_empty() {
-                return Err(io::Error::other("it was cancelled"));
-            }
-            if !fds[0].revents().is_empty() {
-                return self.file.read(buffer);
-            }
+        if ready(&self.file, PollFlags::IN, &self.ended)? { self.file.read(buffer) } else { Err(io::Error::other("it was cancelled")) }
+    }
+}
+
+/// Waits until the file can be read or written; false: it was cancelled before.
+fn ready(file: &File, way: PollFlags, ended: &OwnedFd) -> io::Result<bool> {
+    loop {
+        let mut fds = [PollFd::new(file, way), PollFd::new(ended, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            other => drop(other?),
+        }
+        if !fds[1].revents().is_empty() {
+            return Ok(false);
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(true);
         }
     }
 }
@@ -201,22 +206,13 @@ pub struct Writer {
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.piece)];
-        loop {
-            let mut fds = [PollFd::new(&self.file, PollFlags::OUT), PollFd::new(&self.ended, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                other => drop(other?),
-            }
-            if !fds[1].revents().is_empty() {
-                return Err(Errno::CANCELED.into());
-            }
-            if !fds[0].revents().is_empty() {
-                match self.file.write(piece) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    written => return written,
-                }
+        while ready(&self.file, PollFlags::OUT, &self.ended)? {
+            match self.file.write(piece) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
             }
         }
+        Err(Errno::CANCELED.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -192,16 +192,11 @@ fn positional_kind(path: &str, verb: &Verb, place: usize) -> Kind {
         ("container" | "image", "pull" | "push" | "rmi" | "rm" | "save" | "history" | "tag" | "inspect" | "exists") => Kind::Images,
         ("image", "load" | "import") => Kind::Files,
         ("volume", "rm" | "inspect" | "exists" | "mount" | "unmount") => Kind::Volumes,
-        ("volume", "export" | "import" | "rename") if place == 0 => Kind::Volumes,
+        ("volume", "export" | "import" | "clone" | "rename") if place == 0 => Kind::Volumes,
         ("volume", "import") => Kind::Files,
-        ("network", "connect" | "disconnect") if place > 0 => {
-            if place == 1 {
-                Kind::Containers
-            } else {
-                Kind::Nothing
-            }
-        }
-        ("network", "rm" | "inspect" | "exists" | "connect" | "disconnect") => Kind::Networks,
+        ("network", "connect" | "disconnect") if place == 0 => Kind::Networks,
+        ("network", "connect" | "disconnect") if place == 1 => Kind::Containers,
+        ("network", "rm" | "inspect" | "exists") => Kind::Networks,
         ("secret", "rm" | "inspect" | "exists") => Kind::Secrets,
         ("pod", "create" | "ps" | "prune") => Kind::Nothing,
         ("pod", "top") => first(Kind::Pods),
@@ -254,9 +249,8 @@ fn of_kind(kind: Kind, context: &Context) -> (Candidates, &'static str) {
         Kind::Pods => (pods(context), "none"),
         Kind::Networks => (networks(context), "none"),
         Kind::Modes => {
-            let mut found = networks(context);
-            found.extend(plain(NETWORKS).into_iter().filter(|(name, _)| found.iter().all(|(other, _)| other != name)).collect::<Vec<_>>());
-            (found, "none")
+            let own = networks(context).into_iter().filter(|(name, _)| !NETWORKS.contains(&name.as_str()));
+            (own.chain(plain(NETWORKS)).collect(), "none")
         }
         Kind::Secrets => (secrets(context), "none"),
         Kind::Objects => ([containers(context, true), images(context), volumes(context), networks(context), pods(context)].concat(), "none"),
@@ -344,6 +338,8 @@ mod tests {
             ("cp ", value(Kind::Paths)),
             ("volume rm ", value(Kind::Volumes)),
             ("volume export ", value(Kind::Volumes)),
+            ("volume clone ", value(Kind::Volumes)),
+            ("volume clone from ", value(Kind::Nothing)),
             ("run --network ", value(Kind::Modes)),
             ("network rm ", value(Kind::Networks)),
             ("network connect ", value(Kind::Networks)),

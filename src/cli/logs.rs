@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::failure::{self, Failure};
+use super::options::request::given;
 use super::{humanise, output};
 use crate::base::Timestamp;
 use crate::monitor::{Gap, LogLine, LogQuery};
@@ -43,11 +44,6 @@ pub struct Args {
     pub color: bool,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
-}
-
-/// What scripts pass empty is as if it were not given.
-fn given(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
 }
 
 /// A `--since` or `--until`.

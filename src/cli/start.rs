@@ -68,8 +68,8 @@ pub fn run(mut args: Args, context: &Context) -> Result<ExitCode, Failure> {
         stdout: true,
         stderr: true,
         detach,
-        // With a terminal ctrl-c travels as a byte, and other signals are meant for this process.
         recorded: &run::recorded(&engine, view.record.id.as_str()),
+        // With a terminal ctrl-c travels as a byte, and other signals are meant for this process.
         proxy: (!attached.tty).then_some(&forward as &dyn Fn(Signal)),
     };
     Ok(run::ended(&engine, view.record.id.as_str(), session.run()?).code(name))

@@ -102,9 +102,7 @@ fn ensure_table<K: Kept>(fd: BorrowedFd<'_>, family: Family, wanted: &Network, k
         let others = all.iter().filter(|network| network.id != wanted.id && rules::concerns(family, network));
         let elements: Vec<_> = others.chain([wanted]).flat_map(|network| rules::of_network(family, network)).collect();
         match firewall::make(fd, family, generation, stale, &elements) {
-            Err(error) if matches!(error.errno(), Some(Errno::RESTART | Errno::EXIST | Errno::NOENT)) => {
-                tracing::debug!("firewall table changed meanwhile: {error}")
-            }
+            Err(error) if error.errno() == Some(Errno::RESTART) => tracing::debug!("firewall table changed meanwhile: {error}"),
             Err(source) => return Err(Error::Netlink { operation: "create", object: "nftables table rcon".to_owned(), source }.into()),
             Ok(()) => {
                 let elements: Vec<_> = kept.published()?.iter().flat_map(|(targets, port)| port::elements(*targets, port, family)).collect();

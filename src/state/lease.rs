@@ -186,19 +186,11 @@ impl Db {
             .collect()
     }
 
-    /// Who has an endpoint of the network.
+    /// Who has an endpoint of the network: containers, pods and steps of builds.
     ///
     /// # Errors
     /// As [`Db::container`].
     pub fn network_members(&self, network: &str) -> Result<Vec<ContainerId>, Error> {
-        members(self, network)
-    }
-
-    /// Containers, pods and steps of builds that have an address of the network, by id.
-    ///
-    /// # Errors
-    /// As [`Db::container`].
-    pub fn members_of(&self, network: &str) -> Result<Vec<ContainerId>, Error> {
         members(self, network)
     }
 

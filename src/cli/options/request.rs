@@ -20,6 +20,11 @@ pub(in crate::cli) fn all<T>(values: &[String], parse: impl Fn(&str) -> Result<T
     values.iter().map(|value| parse(value)).collect()
 }
 
+/// What scripts pass empty is as if it were not given.
+pub(in crate::cli) fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
 /// What relative paths and `~` in these values of `-v` and `--mount` start from. Who names none that is relative may stand in a
 /// directory that is gone.
 pub(in crate::cli) fn volume_base<'a>(mut values: impl Iterator<Item = &'a String>) -> Result<volume::Base, Failure> {
@@ -319,8 +324,7 @@ impl LiveLimits {
     /// A malformed limit.
     pub fn parse(&self) -> Result<UpdateRequest, Failure> {
         let size = |flag, text: &Option<String>| text.as_deref().map_or(Ok(None), |text| resources::parse_memory(flag, text));
-        let list =
-            |flag, text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| resources::parse_cpuset(flag, text)).transpose();
+        let list = |flag, text: &Option<String>| given(text).map(|text| resources::parse_cpuset(flag, text)).transpose();
         Ok(UpdateRequest {
             memory: size("--memory", &self.memory)?,
             memory_swap: self.memory_swap.as_deref().map_or(Ok(None), resources::parse_swap)?,

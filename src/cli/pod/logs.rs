@@ -4,6 +4,7 @@ use crate::base::Timestamp;
 use crate::cli::context::Context;
 use crate::cli::failure::{self, Failure, USAGE};
 use crate::cli::logs::describe;
+use crate::cli::options::request::given;
 use crate::cli::{humanise, output};
 use crate::monitor::{LogLine, LogQuery};
 use std::io::{self, BufWriter, Write};
@@ -55,8 +56,8 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
         })
     };
     let query = LogQuery {
-        since: args.since.as_deref().filter(|text| !text.is_empty()).map(time).transpose()?,
-        until: args.until.as_deref().filter(|text| !text.is_empty()).map(time).transpose()?,
+        since: given(&args.since).map(time).transpose()?,
+        until: given(&args.until).map(time).transpose()?,
         // Negative or not a number means all.
         tail: args.tail.parse().ok(),
         follow: args.follow,

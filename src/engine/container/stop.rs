@@ -76,19 +76,15 @@ impl Engine {
                 ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), record.name.as_str())?
             })
         {
-            match await_gone(&mut client, &live_dir, patience)? {
-                Ended::Gone => {
-                    self.emit([events::of_container(record, "stop")]);
-                    return Ok(());
-                }
-                Ended::Lost => {
-                    // Else its policy would take the death of the monitor for the end of the run.
-                    let lock = locks::lock(roots, &record.id)?;
-                    self.rest(&record.id, &lock)?;
-                    self.emit([events::of_container(record, "stop")]);
-                    return Ok(());
-                }
-                Ended::Timeout => {}
+            let ended = await_gone(&mut client, &live_dir, patience)?;
+            if ended == Ended::Lost {
+                // Else its policy would take the death of the monitor for the end of the run.
+                let lock = locks::lock(roots, &record.id)?;
+                self.rest(&record.id, &lock)?;
+            }
+            if ended != Ended::Timeout {
+                self.emit([events::of_container(record, "stop")]);
+                return Ok(());
             }
         }
         self.kill_for_user(record, &mut client, name)?;

@@ -60,7 +60,7 @@ impl Engine {
         }
         // A step of a build has no record, only its leases.
         for network in &owned.networks {
-            owned.endpoints.extend(self.db.members_of(&network.name)?.into_iter().map(|id| (id, network.id.clone())));
+            owned.endpoints.extend(self.db.network_members(&network.name)?.into_iter().map(|id| (id, network.id.clone())));
         }
         let publications = self.db.published()?.into_iter();
         owned.published = publications.map(|publication| (publication.target, publication.port)).collect();
