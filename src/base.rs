@@ -21,6 +21,7 @@ pub mod chown_tree;
 mod clock;
 pub mod copy_tree;
 pub mod csv;
+mod detach_keys;
 mod duration;
 mod error;
 pub mod failpoint;
@@ -42,6 +43,7 @@ pub mod xattr;
 
 pub use cancel::{Cancel, Watch, Writer};
 pub use clock::Timestamp;
+pub use detach_keys::DetachKeys;
 pub use duration::go_duration;
 pub use error::ErrorKind;
 pub use id::{ContainerId, ContainerName, IdError, PodId, PodName, VolumeName, random_hex};

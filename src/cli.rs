@@ -79,6 +79,7 @@ mod run;
 mod save;
 mod search;
 mod secret;
+mod serve;
 mod session;
 mod start;
 mod stats;

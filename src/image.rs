@@ -272,6 +272,14 @@ pub fn login(registry: &RegistryConfig, server: &str, user: &str, password: &str
     registry::login(registry, server, user, password)
 }
 
+/// Asks a registry whether it takes these credentials; nothing is kept.
+///
+/// # Errors
+/// The registry refuses them or cannot be reached.
+pub fn verify_login(registry: &RegistryConfig, server: &str, user: &str, password: &str) -> Result<(), Error> {
+    registry::verify_login(registry, server, user, password)
+}
+
 /// Name and password that are kept for a registry; none for an anonymous user or an identity token.
 ///
 /// # Errors

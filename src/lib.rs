@@ -20,6 +20,8 @@ mod network;
 mod oci;
 /// Row 2: OCI config → plan → init: namespaces, mounts, cgroups, capabilities, seccomp.
 mod runtime;
+/// Row 7: `rcon serve`: the Docker Engine API on a Unix socket.
+mod server;
 /// Row 2: durable records, leases and locks, in one SQLite database.
 mod state;
 /// Row 0: raw system calls and kernel file parsers; the only `unsafe`.

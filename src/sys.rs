@@ -19,6 +19,7 @@
 //!   instead of 0.62. Pulls are as fast (1.85 s for the 600 MB Debian image with both). glibc stays supported: nothing but the
 //!   heap's settings asks which it is.
 
+pub mod activation;
 pub mod bpf;
 pub mod clone;
 pub mod dependent;

@@ -98,6 +98,15 @@ impl Cancel {
         true
     }
 
+    /// Something to poll beside what is waited for: it is readable, or hung up, once this is cancelled.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn ended(&self) -> io::Result<Ended> {
+        let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Ended { ended, _watch: self.watch(move || drop(end)) })
+    }
+
     /// Reads from a file that may stay silent (a pipe, a terminal); fails once it is cancelled.
     ///
     /// # Errors
@@ -142,6 +151,19 @@ impl Cancel {
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
         self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Cancel::ended`].
+#[derive(Debug)]
+pub struct Ended {
+    ended: OwnedFd,
+    _watch: Watch,
+}
+
+impl std::os::fd::AsFd for Ended {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.ended.as_fd()
     }
 }
 

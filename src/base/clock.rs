@@ -10,6 +10,14 @@ use std::fmt;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// RFC 3339 in UTC with nine digits of fraction, as `logs -t` prints it.
+    pub fn fixed(self) -> String {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.nanos())) {
+            Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
+            Err(_) => self.to_string(),
+        }
+    }
+
     /// "Never": prints as Docker's zero time.
     pub const NEVER: Timestamp = Timestamp(0);
 

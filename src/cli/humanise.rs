@@ -1,77 +1,14 @@
 //! Times as people read them, in Docker's words.
 
 use crate::base::Timestamp;
-use crate::engine::{Status, View};
-use crate::monitor::HealthStatus;
-use std::time::Duration;
 
-/// `About an hour`, `3 minutes`, `5 days`.
-pub fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let minutes = seconds / 60;
-    // Hours are rounded to the nearest, everything else is cut.
-    let hours = (seconds + 1800) / 3600;
-    match () {
-        () if seconds < 1 => "Less than a second".to_owned(),
-        () if seconds == 1 => "1 second".to_owned(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".to_owned(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".to_owned(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        () => format!("{} years", seconds / 3600 / 24 / 365),
-    }
-}
-
-/// `3 minutes ago`; `N/A` for a time that never was.
-pub fn ago(at: Timestamp, now: Timestamp) -> String {
-    if at.is_never() { "N/A".to_owned() } else { format!("{} ago", duration(now.since(at))) }
-}
+pub use crate::engine::status_text::{ago, status};
 
 /// `2026-01-02 15:04:05 +0100 CET`, in the zone of this host.
 pub fn local(at: Timestamp) -> String {
     match jiff::Timestamp::from_nanosecond(i128::from(at.nanos())) {
         Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
         Err(_) => at.to_string(),
-    }
-}
-
-/// RFC 3339 in UTC with nine digits of fraction, as `logs -t` prints it.
-pub fn fixed(at: Timestamp) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(at.nanos())) {
-        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
-        Err(_) => at.to_string(),
-    }
-}
-
-/// `Up 3 minutes (Paused)`, `Exited (4) 2 hours ago`, and what the OOM killer did: `Up 3 minutes (2 OOM kills)`.
-pub fn status(view: &View, now: Timestamp) -> String {
-    let record = &view.record;
-    let killed = match record.oom_kills {
-        0 => String::new(),
-        1 => " (1 OOM kill)".to_owned(),
-        kills => format!(" ({kills} OOM kills)"),
-    };
-    plain_status(view, now) + &killed
-}
-
-fn plain_status(view: &View, now: Timestamp) -> String {
-    let record = &view.record;
-    match view.status {
-        Status::Created => "Created".to_owned(),
-        Status::Running => match &view.health {
-            None => format!("Up {}", duration(now.since(view.started))),
-            Some(health) if health.status == HealthStatus::Starting => format!("Up {} (health: starting)", duration(now.since(view.started))),
-            Some(health) => format!("Up {} ({})", duration(now.since(view.started)), health.status.as_str()),
-        },
-        Status::Paused => format!("Up {} (Paused)", duration(now.since(view.started))),
-        Status::Restarting => format!("Restarting ({}) {}", record.exit_code, ago(record.finished, now)),
-        Status::Exited => format!("Exited ({}) {}", record.exit_code, ago(record.finished, now)),
-        Status::Removing => "Removal In Progress".to_owned(),
-        Status::Dead => "Dead".to_owned(),
     }
 }
 
@@ -85,37 +22,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_dockers() {
-        const HOUR: u64 = 3600;
-        const DAY: u64 = 24 * HOUR;
-        for (seconds, text) in [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (119, "About a minute"),
-            (120, "2 minutes"),
-            (3599, "59 minutes"),
-            (HOUR, "About an hour"),
-            (HOUR + 1799, "About an hour"),
-            (HOUR + 1800, "2 hours"),
-            (47 * HOUR, "47 hours"),
-            (2 * DAY, "2 days"),
-            (13 * DAY, "13 days"),
-            (14 * DAY, "2 weeks"),
-            (59 * DAY, "8 weeks"),
-            (60 * DAY, "2 months"),
-            (729 * DAY, "24 months"),
-            (730 * DAY, "2 years"),
-        ] {
-            assert_eq!(duration(Duration::from_secs(seconds)), text, "{seconds}");
-        }
-        assert_eq!(ago(Timestamp::NEVER, Timestamp::now()), "N/A");
-    }
-
-    #[test]
     fn fixed_width_and_cut_texts() {
-        assert_eq!(fixed(Timestamp::from_nanos(1_700_000_000_120_000_000)), "2023-11-14T22:13:20.120000000Z");
+        assert_eq!(Timestamp::from_nanos(1_700_000_000_120_000_000).fixed(), "2023-11-14T22:13:20.120000000Z");
         assert_eq!(ellipsis("abcdef", 4), "abc…");
         assert_eq!(ellipsis("äbcd", 4), "äbcd");
     }

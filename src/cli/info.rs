@@ -4,7 +4,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::{output, template, version};
 use crate::base::ByteSize;
-use crate::engine::{Host, Status};
+use crate::engine::{Engine, Host, Status};
 use crate::image::RegistryConfig;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ pub struct Args {
 /// # Errors
 /// The engine cannot be opened, or a malformed template.
 pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
-    let document = document(context)?;
+    let document = document(&context.engine()?, &Facts::of(context)?)?;
     match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(format) => output::raw(&template::one(format, &document)?)?,
         None => {
@@ -33,14 +33,40 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the document needs besides the engine.
+pub struct Facts {
+    config: RegistryConfig,
+    logging: String,
+    roots: crate::base::Roots,
+    rootful: bool,
+    debug: bool,
+    files: Vec<std::path::PathBuf>,
+}
+
+impl Facts {
+    /// # Errors
+    /// A variable of the environment is not valid.
+    pub fn of(context: &Context) -> Result<Self, Failure> {
+        Ok(Facts {
+            config: context.registry()?,
+            logging: context.settings().defaults.log.driver.clone(),
+            roots: context.privilege.roots.clone(),
+            rootful: context.privilege.rootful,
+            debug: context.debug,
+            files: context.settings().files.clone(),
+        })
+    }
+}
+
 /// Docker's document, and what is rcon's own: `RunRoot`, `Rootless`, `TrustPolicy`, `SettingsFiles`.
-fn document(context: &Context) -> Result<Value, Failure> {
-    let engine = context.engine()?;
-    let config = context.registry()?;
+///
+/// # Errors
+/// The database cannot be read.
+pub fn document(engine: &Engine, facts: &Facts) -> Result<Value, crate::engine::Error> {
+    let config = &facts.config;
     let host = engine.host();
     let views = engine.list(true, &[])?;
     let count = |wanted: &[Status]| views.iter().filter(|view| wanted.contains(&view.status)).count();
-    let roots = &context.privilege.roots;
     let mut warnings: Vec<String> = host.missing.iter().map(|limit| format!("WARNING: No {limit} support")).collect();
     warnings.extend(config.broken.iter().map(|error| format!("WARNING: {error}")));
     let mut document = capabilities(&host);
@@ -51,11 +77,11 @@ fn document(context: &Context) -> Result<Value, Failure> {
         "ContainersStopped": count(&[Status::Created, Status::Exited, Status::Dead, Status::Removing]),
         "Images": engine.images(&[])?.len(),
         "Driver": "overlayfs",
-        "LoggingDriver": context.settings().defaults.log.driver,
+        "LoggingDriver": facts.logging,
         "CgroupDriver": "cgroupfs",
-        "DockerRootDir": roots.data.display().to_string(),
-        "RunRoot": roots.run.display().to_string(),
-        "Rootless": !context.privilege.rootful,
+        "DockerRootDir": facts.roots.data.display().to_string(),
+        "RunRoot": facts.roots.run.display().to_string(),
+        "Rootless": !facts.rootful,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Debug": false,
         "ExperimentalBuild": false,
@@ -65,15 +91,15 @@ fn document(context: &Context) -> Result<Value, Failure> {
         "Runtimes": {"rcon": {"path": std::env::current_exe().unwrap_or_default().display().to_string()}},
         "DefaultRuntime": "rcon",
         "InitBinary": "rcon",
-        "RegistryConfig": registries(&config),
+        "RegistryConfig": registries(config),
         "IndexServerAddress": "https://index.docker.io/v1/",
         "HttpProxy": variable(&["HTTP_PROXY", "http_proxy"]),
         "HttpsProxy": variable(&["HTTPS_PROXY", "https_proxy"]),
         "NoProxy": variable(&["NO_PROXY", "no_proxy"]),
-        "TrustPolicy": trust(&config),
-        "SettingsFiles": context.settings().files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+        "TrustPolicy": trust(config),
+        "SettingsFiles": facts.files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "Warnings": warnings,
-        "ClientInfo": {"Version": env!("CARGO_PKG_VERSION"), "Os": "linux", "Arch": version::architecture(), "Context": "default", "Debug": context.debug, "Plugins": []},
+        "ClientInfo": {"Version": env!("CARGO_PKG_VERSION"), "Os": "linux", "Arch": version::architecture(), "Context": "default", "Debug": facts.debug, "Plugins": []},
     });
     if let (Value::Object(all), Value::Object(own)) = (&mut document, own) {
         all.extend(own);

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::failure::{self, Failure};
 use super::options::request::given;
-use super::{humanise, output};
+use super::output;
 use crate::base::Timestamp;
 use crate::monitor::{Gap, LogLine, LogQuery};
 use std::io::{self, BufWriter, Write};
@@ -153,7 +153,7 @@ impl Printer {
                 text.extend_from_slice(format!("{} ", self.prefix).as_bytes());
             }
             if self.timestamps {
-                text.extend_from_slice(format!("{} ", humanise::fixed(line.at)).as_bytes());
+                text.extend_from_slice(format!("{} ", line.at.fixed()).as_bytes());
             }
             if !line.details.is_empty() {
                 let details: Vec<String> = line.details.iter().map(|(key, value)| format!("{key}={value}")).collect();

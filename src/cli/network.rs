@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::output;
 use super::ps::{filters, labels};
 use super::template::{self, LABELS};
-use crate::engine::{builtin_id, request};
+use crate::engine::{builtin_id, builtin_matches, request};
 use crate::state::record::Attachment;
 use request::network;
 use serde_json::{Value, json};
@@ -154,20 +154,6 @@ pub fn list(args: ListArgs, context: &Context) -> Result<ExitCode, Failure> {
     let format = args.format.as_deref().or_else(|| context.setting("networksFormat"));
     output::raw(&template::list(format, TABLE, TITLES, &rows)?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether `host` or `none`, which have no record, are among what the filters leave.
-fn builtin_matches(filters: &[(String, String)], name: &str, driver: &str) -> bool {
-    let fits = |key: &str, value: &str| match key {
-        "driver" => value == driver,
-        "name" => name.contains(value),
-        "id" => builtin_id(name).contains(value),
-        "scope" => value == "local",
-        "type" => value == "builtin",
-        _ => false,
-    };
-    // The same key repeated is OR, different keys are AND.
-    filters.iter().all(|(key, _)| filters.iter().any(|(other, value)| other == key && fits(key, value)))
 }
 
 /// # Errors

@@ -3,12 +3,11 @@
 //!
 //! One single-threaded poll loop; no reactor. The terminal's modes are restored on every way out.
 
-mod detach;
 mod exec;
 mod holder;
 mod terminal;
 
-pub use detach::DetachKeys;
+pub use crate::base::DetachKeys;
 pub use exec::{ExecIo, relay as relay_exec, relay_signals};
 pub use holder::hold;
 pub use terminal::{size as terminal_size, stdin_is_tty, stdout_is_tty};

@@ -5,7 +5,7 @@ use super::failure::{Class, Failure};
 use super::{
     artifact, attach, boot, build, builder, check, clone, commit, completion, copy, create, diff, disk_usage, endpoints, events, exec, exists,
     export, flags, health, history, images, import, info, initialise, inspect, kill, login, logout, logs, manifest, mount, network, pause, pod, port,
-    prune, ps, pull, push, remove, rename, rmi, run, save, search, secret, start, stats, stop, system, tag, top, update, version, volume, wait,
+    prune, ps, pull, push, remove, rename, rmi, run, save, search, secret, serve, start, stats, stop, system, tag, top, update, version, volume, wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -83,6 +83,7 @@ pub const VERBS: &[Verb] = &[
     verb!(["search"], search::Args, search::run),
     verb!(["login"], login::Args, login::run),
     verb!(["logout"], logout::Args, logout::run),
+    verb!(["serve"], serve::Args, serve::run),
     verb!(["version"], version::Args, version::run),
     verb!(["info"], info::Args, info::run),
     verb!(["completion"], completion::Args, completion::run),

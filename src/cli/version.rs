@@ -89,6 +89,13 @@ fn document() -> Value {
     json!({"Client": client, "Server": server})
 }
 
+/// The server's part as the API's `/version` has it.
+pub fn server() -> Value {
+    let mut document = document()["Server"].take();
+    document["GoVersion"] = json!("");
+    document
+}
+
 fn text(document: &Value) -> String {
     let lines = |part: &Value, indent: &str| {
         let word = |key: &str| part[key].as_str().unwrap_or_default().to_owned();

@@ -6,6 +6,7 @@
 mod export;
 mod layer;
 mod pack;
+mod stat;
 mod tree;
 mod unpack;
 mod volumes;
@@ -17,6 +18,7 @@ use crate::sys::file_owner::FileOwner;
 use pack::{Packer, lossy};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+pub use stat::PathStat;
 use std::io::{BufReader, BufWriter};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -6,6 +6,7 @@ use crate::state::events::{self, Event, Kind, Reader};
 use crate::state::pod::Pod;
 use crate::state::record::{Container, Image, MountKind, Network, Volume};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The types that can be asked for. Some belong to a cluster: nothing here is of them.
@@ -40,7 +41,14 @@ impl Engine {
         events::emit(&self.privilege.roots, events);
     }
 
-    /// Hands events to `each`, oldest first, until it returns false, `until` has passed, or (without `follow`) all are read.
+    /// # Errors
+    /// As [`Engine::events`], before anything is read.
+    pub fn check_events(&self, query: &EventQuery) -> Result<()> {
+        check(&query.filters)
+    }
+
+    /// Hands events to `each`, oldest first, until it returns false, `until` has passed, the engine is cancelled, or (without `follow`) all
+    /// are read.
     ///
     /// # Errors
     /// `Invalid` names an unknown filter; the journal cannot be read.
@@ -54,6 +62,11 @@ impl Engine {
         let mut reader = Reader::open(&self.privilege.roots, begin)?;
         let mut over = false;
         let mut lost = false;
+        let ended = self.cancel.ended().map_err(|source| Error::Failed {
+            operation: "wait for events".to_owned(),
+            kind: crate::base::ErrorKind::Internal,
+            source: Box::new(source),
+        })?;
         loop {
             let now = Timestamp::now();
             let wanted = reader.read(&mut |event| {
@@ -64,11 +77,11 @@ impl Engine {
                 tracing::warn!("events were removed before they could be read");
             }
             // `now` was taken before the reading: what was written up to it has been seen.
-            if !wanted || over || !query.follow || query.until.is_some_and(|until| now > until) {
+            if !wanted || over || !query.follow || self.cancel.is_cancelled() || query.until.is_some_and(|until| now > until) {
                 return Ok(());
             }
             let patience = query.until.map(|until| until.since(now) + Duration::from_millis(1));
-            reader.wait(patience)?;
+            reader.wait(patience, ended.as_fd())?;
         }
     }
 }

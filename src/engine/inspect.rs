@@ -6,7 +6,7 @@ mod builtin;
 mod host_config;
 mod network;
 
-pub use builtin::builtin_id;
+pub use builtin::{builtin_id, builtin_matches};
 
 use super::container::lost_lines;
 use super::*;

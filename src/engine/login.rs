@@ -27,4 +27,19 @@ impl Engine {
     pub fn logout(&self, server: &str) -> Result<bool> {
         Ok(crate::image::logout(&self.registry, server)?)
     }
+
+    /// Asks a registry whether it takes these credentials; nothing is kept.
+    ///
+    /// # Errors
+    /// The registry refuses them or cannot be reached.
+    pub fn verify_login(&self, server: &str, user: &str, password: &str) -> Result<()> {
+        Ok(crate::image::verify_login(&self.registry, server, user, password)?)
+    }
+
+    /// One that knows only these credentials: the text of a docker config file.
+    #[must_use]
+    pub fn with_docker_config(mut self, text: String) -> Self {
+        self.registry.docker_config = Some(text);
+        self
+    }
 }

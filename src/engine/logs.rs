@@ -13,27 +13,38 @@ const DEFAULT_TAG: &str = "{{.ID}}";
 
 impl Engine {
     /// Hands the lines of a container's log to `each` until it returns false, or the log ends (with `follow`: the
-    /// container ends and all was read).
+    /// container ends and all was read, or the engine is cancelled).
     ///
     /// # Errors
     /// `Unsupported` for a log driver that keeps nothing to read.
     pub fn logs(&self, name: &str, query: &LogQuery, each: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
-        let record = self.view(name)?.record;
+        let record = self.readable(name)?;
         let log = &record.spec.host.log;
-        if let Some(reason) = crate::monitor::unreadable_log(log) {
-            return Err(Error::Failed {
-                operation: format!("read the log of container \"{name}\""),
-                kind: ErrorKind::Unsupported,
-                source: reason.into(),
-            });
-        }
         let live_dir = self.privilege.roots.live(&record.id);
-        let alive = || crate::monitor::is_alive(&live_dir);
+        let alive = || crate::monitor::is_alive(&live_dir) && !self.cancel.is_cancelled();
         if log.driver == "journald" {
             return Ok(crate::monitor::read_journal(record.id.as_str(), query, &alive, each)?);
         }
         let path = crate::monitor::log_path(&self.privilege.roots.container(&record.id), &log.driver);
         Ok(crate::monitor::read_log(&path, query, &alive, each)?)
+    }
+
+    /// # Errors
+    /// As [`Engine::logs`], before anything is read.
+    pub fn check_logs(&self, name: &str) -> Result<()> {
+        self.readable(name).map(drop)
+    }
+
+    fn readable(&self, name: &str) -> Result<Container> {
+        let record = self.view(name)?.record;
+        match crate::monitor::unreadable_log(&record.spec.host.log) {
+            None => Ok(record),
+            Some(reason) => Err(Error::Failed {
+                operation: format!("read the log of container \"{name}\""),
+                kind: ErrorKind::Unsupported,
+                source: reason.into(),
+            }),
+        }
     }
 
     /// Short id and name of a container, for lines of several.

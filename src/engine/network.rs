@@ -30,6 +30,24 @@ pub struct Subnet {
     pub prefix: u8,
 }
 
+impl Subnet {
+    /// `10.1.0.0/16`. With `whole` the address is that of the network: what is behind the prefix is no address of anybody.
+    ///
+    /// # Errors
+    /// It is no address with a prefix; with `whole` the address is one in the network.
+    pub fn parse(text: &str, whole: bool) -> std::result::Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(address, prefix)| Some((address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?)));
+        let Some((address, prefix)) = parsed.filter(|(address, prefix)| *prefix <= if address.is_ipv4() { 32 } else { 128 }) else {
+            return Err(format!("\"{text}\" is not address/prefix"));
+        };
+        let network = crate::base::address::masked(address, prefix);
+        if whole && network != address {
+            return Err(format!("invalid subnet {text}: it should be {network}/{prefix}"));
+        }
+        Ok(Subnet { address: network, prefix })
+    }
+}
+
 /// What `network create` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct CreateNetwork {
@@ -453,6 +471,21 @@ mod tests {
         }
         for bad in ["", "host", "bridge", "-a", "a b", "a/b", "ä"] {
             assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subnets_are_networks() {
+        assert_eq!(Subnet::parse("10.1.0.0/16", true).unwrap(), Subnet { address: "10.1.0.0".parse().unwrap(), prefix: 16 });
+        assert_eq!(Subnet::parse("10.1.7.9/24", false).unwrap().address, "10.1.7.0".parse::<IpAddr>().unwrap());
+        assert_eq!(Subnet::parse("fd00:1::/64", true).unwrap().prefix, 64);
+        for (bad, part) in [
+            ("10.1.0.1/16", "it should be 10.1.0.0/16"),
+            ("10.1.0.0", "address/prefix"),
+            ("10.1.0.0/33", "address/prefix"),
+            ("::/129", "address/prefix"),
+        ] {
+            assert!(Subnet::parse(bad, true).unwrap_err().contains(part), "{bad}");
         }
     }
 }

@@ -23,7 +23,7 @@ mod upload;
 pub use credentials::Kept;
 pub use endpoint::Endpoint;
 pub use listing::{Found, Referrers, fallback_tag, search};
-pub use login::{login, logout, stored};
+pub use login::{login, logout, stored, verify_login};
 pub use transfer::Fetched;
 pub use upload::{Grown, Mount, Outgoing};
 

@@ -1,6 +1,5 @@
 //! `network create`.
 
-use crate::base::address::masked;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, USAGE};
 use crate::cli::output;
@@ -93,9 +92,9 @@ pub fn create(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let request = CreateNetwork {
         name: args.name,
         driver: Some(driver),
-        subnets: args.subnet.iter().map(|text| subnet("--subnet", text, true).map_err(usage)).collect::<Result<_, _>>()?,
+        subnets: args.subnet.iter().map(|text| Subnet::parse(text, true).map_err(|why| usage(format!("--subnet: {why}")))).collect::<Result<_, _>>()?,
         gateways: args.gateway.iter().map(|text| address("--gateway", text)).collect::<Result<_, _>>()?,
-        ranges: args.ip_range.iter().map(|text| subnet("--ip-range", text, false).map_err(usage)).collect::<Result<_, _>>()?,
+        ranges: args.ip_range.iter().map(|text| Subnet::parse(text, false).map_err(|why| usage(format!("--ip-range: {why}")))).collect::<Result<_, _>>()?,
         auxiliary,
         internal: args.internal,
         no_ipv4: args.ipv4 == Some(false),
@@ -112,37 +111,4 @@ pub fn create(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     };
     output::line(network.id)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// `10.1.0.0/16`. With `whole` the address is that of the network: what is behind the prefix is no address of anybody.
-fn subnet(flag: &str, text: &str, whole: bool) -> Result<Subnet, String> {
-    let parsed = text.split_once('/').and_then(|(address, prefix)| Some((address.parse::<IpAddr>().ok()?, prefix.parse::<u8>().ok()?)));
-    let Some((address, prefix)) = parsed.filter(|(address, prefix)| *prefix <= if address.is_ipv4() { 32 } else { 128 }) else {
-        return Err(format!("{flag}: \"{text}\" is not address/prefix"));
-    };
-    let network = masked(address, prefix);
-    if whole && network != address {
-        return Err(format!("{flag}: invalid subnet {text}: it should be {network}/{prefix}"));
-    }
-    Ok(Subnet { address: network, prefix })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subnets_are_networks() {
-        assert_eq!(subnet("--subnet", "10.1.0.0/16", true).unwrap(), Subnet { address: "10.1.0.0".parse().unwrap(), prefix: 16 });
-        assert_eq!(subnet("--ip-range", "10.1.7.9/24", false).unwrap().address, "10.1.7.0".parse::<IpAddr>().unwrap());
-        assert_eq!(subnet("--subnet", "fd00:1::/64", true).unwrap().prefix, 64);
-        for (bad, part) in [
-            ("10.1.0.1/16", "it should be 10.1.0.0/16"),
-            ("10.1.0.0", "address/prefix"),
-            ("10.1.0.0/33", "address/prefix"),
-            ("::/129", "address/prefix"),
-        ] {
-            assert!(subnet("--subnet", bad, true).unwrap_err().contains(part), "{bad}");
-        }
-    }
 }

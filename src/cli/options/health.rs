@@ -41,6 +41,7 @@ impl Health {
         let request = HealthRequest {
             disable: self.no_healthcheck,
             command: self.health_cmd.clone().filter(|text| !text.is_empty()),
+            words: None,
             interval: time("--health-interval", &self.health_interval)?,
             timeout: time("--health-timeout", &self.health_timeout)?,
             start_period: time("--health-start-period", &self.health_start_period)?,

@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{self, Failure, USAGE};
 use crate::cli::logs::describe;
 use crate::cli::options::request::given;
-use crate::cli::{humanise, output};
+use crate::cli::output;
 use crate::monitor::{LogLine, LogQuery};
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -78,7 +78,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
             output::talk(format_args!("warning: {name}: {}", describe(gap)));
             return true;
         }
-        let stamp = if args.timestamps { format!("{} ", humanise::fixed(line.at)) } else { String::new() };
+        let stamp = if args.timestamps { format!("{} ", line.at.fixed()) } else { String::new() };
         written = write_line(&mut out, &mut error, &line, &format!("{who} {stamp}"), args.follow);
         written.is_ok()
     };

@@ -34,6 +34,9 @@ pub(super) fn merge(request: &HealthRequest, image: &ImageDefaults, warnings: &m
         if let Some(text) = &request.command {
             check.test = vec!["CMD-SHELL".to_owned(), text.clone()];
         }
+        if let Some(words) = &request.words {
+            check.test = ["CMD".to_owned()].into_iter().chain(words.iter().cloned()).collect();
+        }
         for (given, field) in [
             (request.interval, &mut check.interval),
             (request.timeout, &mut check.timeout),

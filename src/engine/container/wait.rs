@@ -2,10 +2,15 @@
 
 use super::super::{Engine, Error, Result, Status};
 use super::contact::connect;
-use crate::base::ContainerId;
+use crate::base::{ContainerId, Timestamp};
 use crate::monitor::{Client, Event};
-use crate::state::record::Phase;
+use crate::state::events::{Kind, Reader};
+use crate::state::record::{Container, Phase};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+
+/// How often it is looked whether a monitor lives that says nothing.
+const LIVENESS: Duration = Duration::from_secs(1);
 
 /// Between looks at the database where no monitor can tell (waiting for a start or a removal by others).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -48,7 +53,85 @@ impl std::str::FromStr for Condition {
     }
 }
 
+/// The ends of one container from the moment on when this was made; those of runs that are over and gone before anybody looks, too.
+pub struct Ends {
+    id: ContainerId,
+    journal: Reader,
+    /// As it was when this was made.
+    finished: Timestamp,
+    /// Of the last run that ended.
+    code: Option<i32>,
+    removed: bool,
+}
+
+impl Ends {
+    fn read(&mut self) -> Result<()> {
+        let Ends { id, journal, code, removed, .. } = self;
+        journal.read(&mut |event| {
+            if event.kind == Kind::Container && event.id == id.as_str() {
+                match event.action.as_str() {
+                    "die" => *code = event.attributes.get("exitCode").and_then(|code| code.parse().ok()).or(*code),
+                    "destroy" => *removed = true,
+                    _ => {}
+                }
+            }
+            true
+        })?;
+        Ok(())
+    }
+}
+
 impl Engine {
+    /// Begins to listen to the ends of a container.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn ends_of(&self, record: &Container) -> Result<Ends> {
+        let journal = Reader::open(&self.privilege.roots, Timestamp::now())?;
+        Ok(Ends { id: record.id.clone(), journal, finished: record.finished, code: None, removed: false })
+    }
+
+    /// Waits for one of `NotRunning`, `NextExit` and `Removed`; the exit code, or None if the engine is cancelled before.
+    ///
+    /// # Errors
+    /// State or journal cannot be read.
+    pub fn await_end(&self, mut ends: Ends, condition: Condition) -> Result<Option<i32>> {
+        let ended = self.cancel.ended().map_err(|source| Error::Failed {
+            operation: "wait for a container".to_owned(),
+            kind: crate::base::ErrorKind::Internal,
+            source: Box::new(source),
+        })?;
+        let mut last = 0;
+        loop {
+            ends.read()?;
+            if let (Condition::NextExit, Some(code)) = (condition, ends.code) {
+                return Ok(Some(code));
+            }
+            // Also what the journal has missed (its disk is full, a monitor was killed) is seen here.
+            match self.view(ends.id.as_str()) {
+                Err(Error::NoSuch { .. }) => {
+                    ends.read()?;
+                    return Ok(Some(ends.code.unwrap_or(last)));
+                }
+                Err(error) => return Err(error),
+                Ok(_) if ends.removed => return Ok(Some(ends.code.unwrap_or(last))),
+                Ok(view) => {
+                    last = view.record.exit_code;
+                    let stopped = matches!(view.status, Status::Created | Status::Exited | Status::Dead);
+                    match condition {
+                        Condition::NextExit if view.record.finished != ends.finished => return Ok(Some(last)),
+                        Condition::NotRunning if stopped => return Ok(Some(last)),
+                        _ => {}
+                    }
+                }
+            }
+            if self.cancel.is_cancelled() {
+                return Ok(None);
+            }
+            ends.journal.wait(Some(LIVENESS), ended.as_fd())?;
+        }
+    }
+
     /// Waits until one of the conditions holds, looking every `interval` at what no monitor reports. The exit code, or -1 where
     /// the container has none to tell.
     ///

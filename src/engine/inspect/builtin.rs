@@ -49,6 +49,20 @@ pub fn builtin_id(name: &str) -> String {
     Digest::of(format!("network {name}").as_bytes()).hex().to_owned()
 }
 
+/// Whether `host` or `none`, which have no record, are among what the filters leave.
+pub fn builtin_matches(filters: &[(String, String)], name: &str, driver: &str) -> bool {
+    let fits = |key: &str, value: &str| match key {
+        "driver" => value == driver,
+        "name" => name.contains(value),
+        "id" => builtin_id(name).contains(value),
+        "scope" => value == "local",
+        "type" => value == "builtin",
+        _ => false,
+    };
+    // The same key repeated is OR, different keys are AND.
+    filters.iter().all(|(key, _)| filters.iter().any(|(other, value)| other == key && fits(key, value)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

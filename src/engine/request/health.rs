@@ -11,6 +11,8 @@ pub struct HealthRequest {
     pub disable: bool,
     /// Run by the shell.
     pub command: Option<String>,
+    /// Run as they are, without a shell; then there is no `command`.
+    pub words: Option<Vec<String>>,
     /// Nanoseconds.
     pub interval: Option<i64>,
     pub timeout: Option<i64>,
@@ -24,7 +26,7 @@ impl HealthRequest {
     /// True if a field of the health check itself is given.
     pub fn is_given(&self) -> bool {
         let numbers = [self.interval, self.timeout, self.start_period, self.start_interval, self.retries];
-        self.command.is_some() || numbers.iter().any(Option::is_some)
+        self.command.is_some() || self.words.is_some() || numbers.iter().any(Option::is_some)
     }
 }
 

@@ -23,17 +23,31 @@ fn registry_of(server: &str) -> &str {
 /// # Errors
 /// The registry refuses the credentials or cannot be reached; they cannot be kept.
 pub fn login(config: &RegistryConfig, server: &str, user: &str, password: &str) -> Result<Kept, Error> {
-    // The second caller in one process finds it installed, which is what we want.
-    drop(rustls::crypto::ring::default_provider().install_default());
     let registry = registry_of(server);
     // Nothing is asked of the registry that could not be kept afterwards.
     let stores = Stores::new(config);
+    let refresh = sign_in(config, registry, user, password)?;
+    stores.keep(registry, user, password, refresh.as_deref())
+}
+
+/// Asks a registry whether it takes these credentials, and keeps nothing.
+///
+/// # Errors
+/// The registry refuses the credentials or cannot be reached.
+pub fn verify_login(config: &RegistryConfig, server: &str, user: &str, password: &str) -> Result<(), Error> {
+    sign_in(config, registry_of(server), user, password).map(drop)
+}
+
+/// The token that stands for the credentials from now on, if the registry gave one.
+fn sign_in(config: &RegistryConfig, registry: &str, user: &str, password: &str) -> Result<Option<String>, Error> {
+    // The second caller in one process finds it installed, which is what we want.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Start { what: "the network reactor", source: Box::new(e) })?;
     let endpoint = endpoint::own(config, registry, Some(STALL))?;
     let authority = Authority::signing_in(config, &endpoint, Credentials::basic(user, password))?;
     runtime.block_on(verify(&authority, &endpoint, user))?;
-    stores.keep(registry, user, password, authority.refresh_token().as_deref())
+    Ok(authority.refresh_token())
 }
 
 /// Asks the registry's root with the credentials (distribution-spec, "Determining support").

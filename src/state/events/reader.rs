@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,13 +99,13 @@ impl Reader {
         }
     }
 
-    /// Waits until the journal grows, at most `timeout`.
+    /// Waits until the journal grows, at most `timeout`, or until `ended` says something.
     ///
     /// # Errors
     /// The wait itself failed.
-    pub fn wait(&self, timeout: Option<Duration>) -> Result<(), Error> {
+    pub fn wait(&self, timeout: Option<Duration>, ended: BorrowedFd<'_>) -> Result<(), Error> {
         let timeout = timeout.map(|t| Timespec { tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(t.subsec_nanos()) });
-        match poll(&mut [PollFd::new(&self.watch, PollFlags::IN)], timeout.as_ref()) {
+        match poll(&mut [PollFd::new(&self.watch, PollFlags::IN), PollFd::from_borrowed_fd(ended, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Err::<(), _>(error).on("watch", &self.dir).expect_err("invariant: made from an error").into()),
         }

@@ -1,0 +1,348 @@
+//! Exec: made in one request, started in another. The process is a child of this server, as that of `rcon exec` is of it.
+
+use super::attached::{content_type, frame};
+use super::reply::{Answer, Refusal, Reply};
+use super::wire::{ExecBody, ExecStart};
+use super::{Call, locked};
+use crate::base::{ContainerId, DetachKeys, random_hex};
+use crate::engine::request::{ExecRequest, ExecStdio};
+use crate::engine::{Engine, Execution, Status};
+use crate::runtime::Running;
+use hyper::StatusCode;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+
+/// Bytes moved at once.
+const CHUNK: usize = 32 << 10;
+/// What a pipe that poll(2) calls writable takes without waiting (pipe(7): PIPE_BUF).
+const PIECE: usize = 4096;
+/// Ended ones that can still be asked for; the oldest are forgotten first.
+const KEPT: usize = 512;
+
+/// One exec, from its making on.
+struct Exec {
+    container: ContainerId,
+    body: ExecBody,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    started: bool,
+    pid: i32,
+    code: Option<i32>,
+    console: Option<OwnedFd>,
+}
+
+/// Those of this server, in the order of their making.
+#[derive(Default)]
+pub struct Execs(Mutex<(Vec<String>, HashMap<String, Arc<Exec>>)>);
+
+impl Execs {
+    fn add(&self, exec: Exec) -> String {
+        let id = random_hex(64);
+        let mut all = locked(&self.0);
+        all.0.push(id.clone());
+        all.1.insert(id.clone(), Arc::new(exec));
+        if all.0.len() > KEPT {
+            let over = |id: &String, map: &HashMap<String, Arc<Exec>>| map.get(id).is_none_or(|exec| locked(&exec.state).code.is_some());
+            let (order, map) = &mut *all;
+            if let Some(at) = order.iter().position(|id| over(id, map)) {
+                map.remove(&order.remove(at));
+            }
+        }
+        id
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Exec>, Refusal> {
+        let all = locked(&self.0);
+        let known = || Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}"));
+        if let Some(exec) = all.1.get(id) {
+            return Ok(Arc::clone(exec));
+        }
+        let mut matching = all.1.iter().filter(|(full, _)| id.len() >= 12 && full.starts_with(id));
+        match (matching.next(), matching.next()) {
+            (Some((_, exec)), None) => Ok(Arc::clone(exec)),
+            _ => Err(known()),
+        }
+    }
+}
+
+pub fn create(mut call: Call, name: &str) -> Answer {
+    let body: ExecBody = call.body.json()?;
+    if body.cmd.as_ref().is_none_or(Vec::is_empty) {
+        return Err(Refusal::invalid("No exec command specified"));
+    }
+    if !body.detach_keys.is_empty() {
+        DetachKeys::parse(&body.detach_keys).map_err(|error| Refusal::invalid(format!("invalid detach keys: {error}")))?;
+    }
+    let view = call.engine(|engine| Ok(engine.view(name)?))?;
+    match view.status {
+        Status::Running => {}
+        Status::Paused => {
+            return Err(Refusal::new(StatusCode::CONFLICT, format!("container {name} is paused, unpause the container before exec")));
+        }
+        _ => return Err(Refusal::new(StatusCode::CONFLICT, format!("container {name} is not running"))),
+    }
+    let id = call.api.execs.add(Exec { container: view.record.id, body, state: Mutex::default() });
+    Ok(Reply::created(json!({"Id": id})))
+}
+
+pub fn inspect(call: Call, id: &str) -> Answer {
+    let exec = call.api.execs.find(id)?;
+    let state = locked(&exec.state);
+    let words = exec.body.cmd.clone().unwrap_or_default();
+    let process = json!({
+        "tty": exec.body.tty, "entrypoint": words.first(), "arguments": words.get(1..).unwrap_or_default(),
+        "privileged": exec.body.privileged, "user": exec.body.user,
+    });
+    Ok(Reply::ok(json!({
+        "ID": id, "Running": state.started && state.code.is_none(), "ExitCode": state.code, "ProcessConfig": process,
+        "OpenStdin": exec.body.attach_stdin, "OpenStdout": exec.body.attach_stdout, "OpenStderr": exec.body.attach_stderr,
+        "CanRemove": state.code.is_some(), "ContainerID": exec.container.as_str(), "DetachKeys": exec.body.detach_keys, "Pid": state.pid,
+    })))
+}
+
+pub fn resize(call: Call, id: &str) -> Answer {
+    let exec = call.api.execs.find(id)?;
+    let (columns, rows) = call.query.size()?;
+    let state = locked(&exec.state);
+    let Some(console) = &state.console else {
+        return Err(Refusal::invalid(format!("exec {id} has no terminal, or does not run")));
+    };
+    let size = rustix::termios::Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    // The console may just have hung up; then its size matters to nobody.
+    rustix::termios::tcsetwinsize(console, size).ok();
+    Ok(Reply::Empty(StatusCode::OK))
+}
+
+pub fn start(mut call: Call, id: &str) -> Answer {
+    let exec = call.api.execs.find(id)?;
+    let given: ExecStart = call.body.json()?;
+    if std::mem::replace(&mut locked(&exec.state).started, true) {
+        return Err(Refusal::new(StatusCode::CONFLICT, format!("exec {id} has already run")));
+    }
+    let engine = call.own_engine()?;
+    let size = given.console_size.or(exec.body.console_size);
+    let begun = begin(&engine, &exec, given.detach, size).inspect_err(|_| locked(&exec.state).code = Some(126));
+    let (execution, io) = begun?;
+    let reply = |serve| Reply::Hijack { content_type: content_type(exec.body.tty, call.version), serve };
+    if given.detach {
+        let exec = Arc::clone(&exec);
+        std::thread::spawn(move || finish(&exec, execution, io, None));
+        return Ok(Reply::Empty(StatusCode::OK));
+    }
+    let exec = Arc::clone(&exec);
+    let serve = move |stream: UnixStream, read: bytes::Bytes| finish(&exec, execution, io, Some((stream, read.to_vec())));
+    Ok(reply(Box::new(serve)))
+}
+
+/// Our ends of the process's streams.
+struct Io {
+    stdin: Option<OwnedFd>,
+    /// stdout (or the console) and stderr.
+    outputs: [Option<OwnedFd>; 2],
+}
+
+fn begin(engine: &Engine, exec: &Exec, detach: bool, size: Option<[u16; 2]>) -> Result<(Execution, Io), Refusal> {
+    let body = &exec.body;
+    let (mut io, stdio) = if body.tty { (Io { stdin: None, outputs: [None, None] }, ExecStdio::Terminal) } else { pipes(body, detach)? };
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let request = ExecRequest {
+        command: body.cmd.clone().unwrap_or_default(),
+        env: body.env.clone(),
+        user: given(&body.user),
+        workdir: given(&body.working_dir),
+        tty: body.tty,
+        privileged: body.privileged,
+        console: size.map_or((0, 0), |[rows, columns]| (columns, rows)),
+        stdio,
+    };
+    let started = engine.exec(exec.container.as_str(), &request);
+    // The child's ends must not stay open here, or the ends of its streams are never seen.
+    drop(request);
+    let mut execution = started?;
+    let mut state = locked(&exec.state);
+    state.pid = execution.running.pid;
+    if let Some(console) = execution.running.console.take() {
+        state.console = Some(console.try_clone()?);
+        if body.attach_stdin && !detach {
+            io.stdin = Some(console.try_clone()?);
+        }
+        io.outputs[0] = Some(console);
+    }
+    Ok((execution, io))
+}
+
+fn pipes(body: &ExecBody, detach: bool) -> Result<(Io, ExecStdio), Refusal> {
+    let make = || pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
+    let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let (child_in, stdin) = if body.attach_stdin && !detach {
+        let (read, write) = make()?;
+        (read, Some(write))
+    } else {
+        (null()?, None)
+    };
+    let output = |wanted: bool| -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        if !wanted || detach {
+            return Ok((null()?, None));
+        }
+        let (read, write) = make()?;
+        Ok((write, Some(read)))
+    };
+    let ((child_out, out), (child_err, err)) = (output(body.attach_stdout)?, output(body.attach_stderr)?);
+    Ok((Io { stdin, outputs: [out, err] }, ExecStdio::Pipes(Arc::new([child_in, child_out, child_err]))))
+}
+
+/// Relays until the process has ended, then writes down how.
+fn finish(exec: &Exec, execution: Execution, io: Io, client: Option<(UnixStream, Vec<u8>)>) {
+    let Execution { running, ended } = execution;
+    let (stream, pending) = client.map_or((None, Vec::new()), |(stream, read)| (Some(stream), read));
+    let keys = DetachKeys::parse(&exec.body.detach_keys).unwrap_or_default();
+    let mut relay = Relay { stream, io, tty: exec.body.tty, keys, pending, reading: true };
+    relay.run(&running);
+    let code = await_code(&running);
+    {
+        let mut state = locked(&exec.state);
+        state.code = Some(code);
+        state.console = None;
+    }
+    ended.tell(code);
+    // Only now the client sees the end: what it asks next is answered right.
+    drop(relay);
+}
+
+fn await_code(running: &Running) -> i32 {
+    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)) {
+        Ok(Some(status)) => status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)),
+        Ok(None) | Err(_) => 255,
+    }
+}
+
+struct Relay {
+    /// None: nobody listens (any more).
+    stream: Option<UnixStream>,
+    io: Io,
+    tty: bool,
+    keys: DetachKeys,
+    /// The client's input that the process has not taken yet.
+    pending: Vec<u8>,
+    reading: bool,
+}
+
+impl Relay {
+    /// Until the process has ended and what it wrote is sent.
+    fn run(&mut self, running: &Running) {
+        loop {
+            if self.stream.is_none() {
+                self.reading = false;
+            }
+            if !self.reading && self.pending.is_empty() && !self.tty {
+                self.io.stdin = None;
+            }
+            let mut ready = [false; 4];
+            {
+                let mut fds = vec![(0, PollFd::new(&running.pidfd, PollFlags::IN))];
+                for (at, output) in self.io.outputs.iter().enumerate() {
+                    fds.extend(output.as_ref().map(|fd| (1 + at, PollFd::new(fd, PollFlags::IN))));
+                }
+                match (&self.io.stdin, &self.stream) {
+                    (Some(sink), _) if !self.pending.is_empty() => fds.push((3, PollFd::new(sink, PollFlags::OUT))),
+                    (_, Some(stream)) if self.reading => fds.push((3, PollFd::new(stream, PollFlags::IN))),
+                    _ => {}
+                }
+                let (slots, mut polled): (Vec<usize>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
+                match poll(&mut polled, None) {
+                    Ok(_) => {}
+                    Err(Errno::INTR) => continue,
+                    Err(_) => return,
+                }
+                for (slot, fd) in slots.into_iter().zip(&polled) {
+                    ready[slot] = !fd.revents().is_empty();
+                }
+            }
+            for at in 0..2 {
+                if ready[1 + at] {
+                    self.forward(at);
+                }
+            }
+            if ready[0] && !ready[1] && !ready[2] {
+                return;
+            }
+            if ready[3] && self.pump() {
+                // The client has left the process to itself; its console stays open until it ends.
+                self.stream = None;
+            }
+        }
+    }
+
+    /// Moves a chunk from the process to the client; an end closes it.
+    fn forward(&mut self, at: usize) {
+        let Some(fd) = &self.io.outputs[at] else { return };
+        let mut buffer = vec![0u8; CHUNK];
+        match rustix::io::read(fd, &mut buffer) {
+            // EIO: the last holder of the terminal's other side is gone.
+            Ok(0) | Err(Errno::IO) => self.io.outputs[at] = None,
+            Ok(count) => {
+                if let Some(stream) = &mut self.stream
+                    && send(stream, self.tty, at, &buffer[..count]).is_err()
+                {
+                    self.stream = None;
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => self.io.outputs[at] = None,
+        }
+    }
+
+    /// Moves input by one step: reads a chunk, or writes what is left of it. True: the detach keys were typed.
+    fn pump(&mut self) -> bool {
+        if !self.pending.is_empty() {
+            let Some(sink) = &self.io.stdin else { return false };
+            let part = self.pending.len().min(PIECE);
+            match rustix::io::write(sink, &self.pending[..part]) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                // Nobody reads there any more.
+                Err(_) => {
+                    self.pending.clear();
+                    self.io.stdin = None;
+                }
+            }
+            return false;
+        }
+        let Some(stream) = &mut self.stream else { return false };
+        let mut buffer = vec![0u8; CHUNK];
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => {
+                if self.io.stdin.is_none() {
+                    return false;
+                }
+                let (bytes, detached) = if self.tty { self.keys.feed(&buffer[..count]) } else { (buffer[..count].to_vec(), false) };
+                self.pending = bytes;
+                return detached;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => {
+                self.reading = false;
+                self.pending.extend(self.keys.flush());
+            }
+        }
+        false
+    }
+}
+
+fn send(stream: &mut UnixStream, tty: bool, at: usize, data: &[u8]) -> io::Result<()> {
+    if !tty {
+        stream.write_all(&frame(if at == 0 { 1 } else { 2 }, data.len()))?;
+    }
+    stream.write_all(data)
+}
