@@ -71,7 +71,7 @@ cat "$beside"
 echo "== seconds"
 sort -rn "$times" | head -n 20
 exec >&3 3>&-
-for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
+for _ in $(seq 600); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 for cgroup in /sys/fs/cgroup/*/rcon /sys/fs/cgroup/rcon; do
