@@ -366,9 +366,11 @@ def holding(text, *tops):
     """Files below that have the text in them; what goes away meanwhile has not."""
     found = []
     for path in (os.path.join(place, name) for top in tops for place, _, names in os.walk(top) for name in names):
+        if not os.path.isfile(path):
+            continue
         try:
             with open(path, "rb") as file:
-                found += [path] if os.path.isfile(path) and text.encode() in file.read() else []
+                found += [path] if text.encode() in file.read() else []
         except FileNotFoundError:
             pass
     return found
