@@ -246,7 +246,14 @@ for name in ("../../../../../../etc/passwd", "../" * 12 + NEW.lstrip("/"), "a/b"
     result = build(f"FROM busybox\nRUN --mount=type=secret,id=\"{name}\" cat /etc/passwd | grep -c {KEY[:-1]}[{KEY[-1]}]; true\n", "--secret", f'"id={name}",src={WORK}/key')
     held("CVE-2019-13509", f"the id of a secret is {name[:24]!r}", ended(result) and closed(result) and KEY not in result.all, result)
 agent = subprocess.Popen(["python3", "-c", f"import socket\ns=socket.socket(socket.AF_UNIX)\ns.bind('{WORK}/agent')\ns.listen()\nwhile True:\n c=s.accept()[0]; c.sendall(b'agent speaks'); c.close()"])
-wait_for(lambda: socket.socket(socket.AF_UNIX).connect_ex(WORK + "/agent") == 0)
+
+
+def agent_speaks():
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(WORK + "/agent") == 0 and probe.recv(100) == b"agent speaks"
+
+
+wait_for(agent_speaks)
 result = build("FROM busybox\nRUN --mount=type=ssh,required=true ls -l $SSH_AUTH_SOCK\nRUN env; ls -lR /run; true\n", "--ssh", f"default={WORK}/agent", "-t", "agent", "--no-cache")
 second = result.all.split("RUN env")[-1]
 held("CVE-2019-13509", "the agent's socket stays for the next step and in the image", result.code == 0 and "ssh_agent" not in second and "SSH_AUTH_SOCK" not in second and "ssh_agent" not in run("agent", "ls", "-lR", "/run").out, result)
