@@ -83,10 +83,24 @@ use std::sync::Arc;
 /// # Errors
 /// The first thing that fails; everything else is ended then. What was finished is found by the next build.
 pub fn build(engine: &Engine, request: &BuildRequest, sink: Sink<'_>, out: &mut (dyn std::io::Write + Send)) -> Result<Option<Built>, Error> {
+    build_from(engine, request, sink, &mut standard_input(engine)?, out)
+}
+
+/// [`build`] whose standard input (a context or Dockerfile that is `-`) is another stream.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_from(
+    engine: &Engine,
+    request: &BuildRequest,
+    sink: Sink<'_>,
+    input: &mut dyn std::io::Read,
+    out: &mut (dyn std::io::Write + Send),
+) -> Result<Option<Built>, Error> {
     // Told before anything happens; the cache stays as it is, for nobody knows what it may take.
     engine.registry.usable()?;
     let began = Timestamp::now();
-    let built = build_since(began, engine, request, sink, out);
+    let built = build_since(began, engine, request, sink, (input, out));
     // What a failed build has left counts too. Who has cancelled it does not want to wait: the next build does it.
     if !built.as_ref().is_err_and(Error::is_cancelled)
         && let Err(error) = engine.collect_build_cache(began)
@@ -102,13 +116,13 @@ fn build_since(
     engine: &Engine,
     request: &BuildRequest,
     sink: Sink<'_>,
-    out: &mut (dyn std::io::Write + Send),
+    (input, out): (&mut dyn std::io::Read, &mut (dyn std::io::Write + Send)),
 ) -> Result<Option<Built>, Error> {
     let cancel = &engine.cancel;
     let numbers = Numbers::default();
     engine.sweep_trees();
     let begun = Begun::new(sink, &numbers, cancel, "[internal] load build definition".to_owned());
-    let loaded = load(engine, request, &begun);
+    let loaded = load(engine, request, input, &begun);
     let (file, context, text) = begun.conclude(loaded)?;
     let target = solve::target(&file, request.target.as_deref())?;
     let platforms = platform::wanted(request)?;
@@ -164,11 +178,17 @@ fn area(engine: &Engine) -> PathBuf {
     engine.build_area()
 }
 
+/// Ours, until the engine is cancelled.
+fn standard_input(engine: &Engine) -> Result<impl std::io::Read, Error> {
+    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(std::io::Error::from);
+    Ok(stdin.and_then(|stdin| engine.cancel.reader(stdin.into())).on("read", Path::new("standard input"))?)
+}
+
 /// What a build begins with.
 type Loaded = (dockerfile::Dockerfile, Arc<context::Context>, context::Dockerfile);
 
 /// The Dockerfile, read, and the context.
-fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Loaded, Error> {
+fn load(engine: &Engine, request: &BuildRequest, input: &mut dyn std::io::Read, begun: &Begun<'_>) -> Result<Loaded, Error> {
     let area = area(engine);
     let argument = |name: &str| request.arguments.get(name).filter(|value| !value.is_empty());
     if let Some(name) = argument("BUILDKIT_BUILD_NAME") {
@@ -177,9 +197,7 @@ fn load(engine: &Engine, request: &BuildRequest, begun: &Begun<'_>) -> Result<Lo
     let keep_git_dir = argument("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let (spec, file) = (request.context.as_str(), request.dockerfile.as_deref());
     let wanted = context::Request { spec, file, area: &area, keep_git_dir, limits: engine.registry.limits, cancel: &engine.cancel };
-    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(std::io::Error::from);
-    let stdin = stdin.and_then(|stdin| engine.cancel.reader(stdin.into())).on("read", Path::new("standard input"));
-    let (context, text) = context::Context::open(&wanted, &mut stdin?)?;
+    let (context, text) = context::Context::open(&wanted, input)?;
     begun.say(&format!("read {} ({} bytes)", text.name, text.text.len()));
     context.commit().into_iter().for_each(|commit| begun.say(&format!("commit {commit}")));
     let mut file = dockerfile::parse(&text.text, &text.name)?;

@@ -114,7 +114,7 @@ pub use build_cache::{CacheFilters, CacheLimits, CachePolicy, CacheUsage, DIGEST
 pub use cni::CniSettings;
 pub use commit::CommitOptions;
 pub use container::Revived;
-pub use container::{CloneContainer, Condition, Sandbox, Step as BuildStep, StepMount, StepSource};
+pub use container::{Apart, CloneContainer, Condition, Sandbox, Step as BuildStep, StepMount, StepSource};
 pub use copy::{PathStat, pack_trees, unpack_archive};
 pub use defaults::Defaults;
 pub use diff::ChangeKind;
@@ -138,6 +138,7 @@ type Result<T> = std::result::Result<T, Error>;
 pub fn stage() -> Option<std::process::ExitCode> {
     container::monitor_stage()
         .or_else(container::step_stage)
+        .or_else(container::exec_stage)
         .or_else(pod::pause_stage)
         .or_else(crate::runtime::stand_in_stage)
         .or_else(crate::image::sync_stage)

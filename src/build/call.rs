@@ -5,7 +5,7 @@ use super::error::Result;
 use super::progress::{Begun, Numbers, Sink};
 use super::request::BuildRequest;
 use super::solve::{self, Solver};
-use super::{load, platform, shared};
+use super::{load, platform, shared, standard_input};
 use crate::engine::Engine;
 use std::collections::BTreeMap;
 
@@ -75,7 +75,7 @@ fn lines(file: &Dockerfile, span: Span) -> Lines {
 /// The context or the Dockerfile cannot be read; there is no such target.
 pub fn targets(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Result<Targets> {
     let begun = Begun::new(sink, &Numbers::default(), &engine.cancel, "[internal] load build definition".to_owned());
-    let loaded = load(engine, request, &begun);
+    let loaded = standard_input(engine).and_then(|mut input| load(engine, request, &mut input, &begun));
     let (file, _, text) = begun.conclude(loaded)?;
     let default = solve::target(&file, request.target.as_deref())?;
     let target = |(index, stage): (usize, &Stage)| Target {
@@ -96,7 +96,7 @@ pub fn targets(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Resul
 pub fn outline(engine: &Engine, request: &BuildRequest, sink: Sink<'_>) -> Result<Outline> {
     let numbers = Numbers::default();
     let begun = Begun::new(sink, &numbers, &engine.cancel, "[internal] load build definition".to_owned());
-    let loaded = load(engine, request, &begun);
+    let loaded = standard_input(engine).and_then(|mut input| load(engine, request, &mut input, &begun));
     let (file, context, text) = begun.conclude(loaded)?;
     let target = solve::target(&file, request.target.as_deref())?;
     let shared = shared::Shared::new(engine, false);

@@ -12,6 +12,7 @@ mod duplicate;
 mod etc;
 mod exec;
 mod gate;
+mod handover;
 mod health;
 mod host_mount;
 mod id_pool;
@@ -50,6 +51,8 @@ pub(super) use connect::{
     Joining, attach as attach_endpoint, connect as connect_endpoints, detach, detach_all, ensure as ensure_network, publish, route_by, unpublish,
 };
 pub use duplicate::{CloneContainer, Moved};
+pub use exec::Apart;
+pub(super) use exec::exec_stage;
 pub(super) use etc::{check as check_hosts, follow as follow_in_etc, write_all as write_etc};
 pub use lifecycle::monitor_stage;
 pub(super) use locks::{OperationLock, lock, try_lock, try_lock_at};

@@ -4,6 +4,7 @@ mod archive;
 mod attach;
 mod attached;
 mod body;
+mod build;
 mod containers;
 mod create;
 mod exec;

@@ -1,5 +1,10 @@
 //! exec: another process in a running container, with the container's environment, user and limits as defaults.
 
+mod apart;
+
+pub(in crate::engine) use apart::stage as exec_stage;
+pub use apart::Apart;
+
 use super::super::request::{ExecRequest, ExecStdio};
 use super::super::{Engine, Error, ExecEnd, Execution, Result, Status, events};
 use super::oci_config;
@@ -14,12 +19,69 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// Everything that an exec needs but its streams.
+struct Plan {
+    record: Container,
+    live: Live,
+    pidfd: OwnedFd,
+    spec: Spec,
+    process: Process,
+    user: User,
+    state: runtime::hooks::State,
+}
+
 impl Engine {
-    /// Runs a process in a running container; the caller is its parent and relays its streams.
+    /// Runs a process in a running container; the caller, which has no other thread, is its parent and relays its streams.
     ///
     /// # Errors
     /// The container is not running or paused, or the command cannot be executed (kinds as of [`runtime::exec`]).
     pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Execution> {
+        let plan = self.plan_exec(name, request)?;
+        let stdio = streams(request)?;
+        let (begun, ended) = self.exec_events(&plan, request)?;
+        let running = runtime::exec(Exec {
+            init_pidfd: plan.pidfd.as_fd(),
+            process: &plan.process,
+            user: Some(&plan.user),
+            keyring: Some(plan.record.id.as_str()),
+            spec: &plan.spec,
+            stdio,
+            cgroup: &plan.live.cgroup,
+            resctrl: None,
+            preserve_fds: 0,
+            state: Some(&plan.state),
+        });
+        let running = running.map_err(|error| if has_ended(plan.pidfd.as_fd()) { ended_meanwhile(name) } else { error.into() })?;
+        self.emit([begun]);
+        Ok(Execution { running, ended })
+    }
+
+    /// [`Engine::exec`] for a caller with threads: the parent of the process is another one.
+    ///
+    /// # Errors
+    /// As [`Engine::exec`].
+    pub fn exec_apart(&self, name: &str, request: &ExecRequest) -> Result<Apart> {
+        let plan = self.plan_exec(name, request)?;
+        let stdio = streams(request)?;
+        let (begun, ended) = self.exec_events(&plan, request)?;
+        let apart = apart::run(&plan, stdio, ended);
+        let apart = apart.map_err(|error| if has_ended(plan.pidfd.as_fd()) { ended_meanwhile(name) } else { error })?;
+        self.emit([begun]);
+        Ok(apart)
+    }
+
+    /// Tells that the exec is made; the event of its start, and that of its end.
+    fn exec_events(&self, plan: &Plan, request: &ExecRequest) -> Result<(crate::state::events::Event, ExecEnd)> {
+        let id = crate::base::random_hex(64);
+        let event = |action: &str| events::of_container(&plan.record, action).with("execID", &id);
+        let command = request.command.join(" ");
+        self.emit([event(&format!("exec_create: {command}"))]);
+        failpoint_at("engine.exec.ready")?;
+        let ended = ExecEnd { roots: self.privilege.roots.clone(), event: event("exec_die") };
+        Ok((event(&format!("exec_start: {command}")), ended))
+    }
+
+    fn plan_exec(&self, name: &str, request: &ExecRequest) -> Result<Plan> {
         let record = self.find(name)?;
         if request.command.is_empty() {
             return Err(Error::invalid("no exec command specified"));
@@ -45,39 +107,7 @@ impl Engine {
             bundle: self.privilege.roots.container(&record.id),
             annotations: spec.annotations().clone().unwrap_or_default(),
         };
-        let stdio = match &request.stdio {
-            ExecStdio::Terminal => Stdio::Terminal { columns: request.console.0, rows: request.console.1 },
-            ExecStdio::Pipes(ends) => {
-                let end = |i: usize| {
-                    ends[i].try_clone().map_err(|source| Error::Failed {
-                        operation: "hand over the streams".to_owned(),
-                        kind: ErrorKind::Internal,
-                        source: Box::new(source),
-                    })
-                };
-                Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
-            }
-        };
-        let id = crate::base::random_hex(64);
-        let event = |action: &str| events::of_container(&record, action).with("execID", &id);
-        let command = request.command.join(" ");
-        self.emit([event(&format!("exec_create: {command}"))]);
-        failpoint_at("engine.exec.ready")?;
-        let running = runtime::exec(Exec {
-            init_pidfd: pidfd.as_fd(),
-            process: &process,
-            user: Some(&user),
-            keyring: Some(record.id.as_str()),
-            spec: &spec,
-            stdio,
-            cgroup: &live.cgroup,
-            resctrl: None,
-            preserve_fds: 0,
-            state: Some(&state),
-        });
-        let running = running.map_err(|error| if has_ended(pidfd.as_fd()) { ended_meanwhile(name) } else { error.into() })?;
-        self.emit([event(&format!("exec_start: {command}"))]);
-        Ok(Execution { running, ended: ExecEnd { roots: self.privilege.roots.clone(), event: event("exec_die") } })
+        Ok(Plan { record, live, pidfd, spec, process, user, state })
     }
 
     /// Live facts and init of a container that runs.
@@ -136,6 +166,22 @@ impl ExecEnd {
     pub fn tell(self, code: i32) {
         crate::state::events::emit(&self.roots, [self.event.with("exitCode", code)]);
     }
+}
+
+fn streams(request: &ExecRequest) -> Result<Stdio> {
+    Ok(match &request.stdio {
+        ExecStdio::Terminal => Stdio::Terminal { columns: request.console.0, rows: request.console.1 },
+        ExecStdio::Pipes(ends) => {
+            let end = |i: usize| {
+                ends[i].try_clone().map_err(|source| Error::Failed {
+                    operation: "hand over the streams".to_owned(),
+                    kind: ErrorKind::Internal,
+                    source: Box::new(source),
+                })
+            };
+            Stdio::Pipes { stdin: end(0)?, stdout: end(1)?, stderr: end(2)? }
+        }
+    })
 }
 
 /// Init is dead: whatever else went wrong came of that.

@@ -1,22 +1,20 @@
-//! Exec: made in one request, started in another. The process is a child of this server, as that of `rcon exec` is of it.
+//! Exec: made in one request, started in another. The process outlives this server.
 
 use super::attached::{content_type, frame};
 use super::reply::{Answer, Refusal, Reply};
 use super::wire::{ExecBody, ExecStart};
 use super::{Call, locked};
-use crate::base::{ContainerId, DetachKeys, random_hex};
+use crate::base::{ContainerId, DetachKeys, ErrorKind, random_hex};
 use crate::engine::request::{ExecRequest, ExecStdio};
-use crate::engine::{Engine, Execution, Status};
-use crate::runtime::Running;
+use crate::engine::{Apart, Engine, Status};
 use hyper::StatusCode;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
@@ -132,17 +130,18 @@ pub fn start(mut call: Call, id: &str) -> Answer {
     }
     let engine = call.own_engine()?;
     let size = given.console_size.or(exec.body.console_size);
-    let begun = begin(&engine, &exec, given.detach, size).inspect_err(|_| locked(&exec.state).code = Some(126));
-    let (execution, io) = begun?;
-    let reply = |serve| Reply::Hijack { content_type: content_type(exec.body.tty, call.version), serve };
     if given.detach {
-        let exec = Arc::clone(&exec);
-        std::thread::spawn(move || finish(&exec, execution, io, None));
+        let (apart, io) = begin(&engine, &exec, true, size)?;
+        std::thread::spawn(move || finish(&exec, apart, io, None));
         return Ok(Reply::Empty(StatusCode::OK));
     }
-    let exec = Arc::clone(&exec);
-    let serve = move |stream: UnixStream, read: bytes::Bytes| finish(&exec, execution, io, Some((stream, read.to_vec())));
-    Ok(reply(Box::new(serve)))
+    let content_type = content_type(exec.body.tty, call.version);
+    // Clients expect the connection first; what goes wrong then is told on it.
+    let serve = move |mut stream: UnixStream, read: bytes::Bytes| match begin(&engine, &exec, false, size) {
+        Ok((apart, io)) => finish(&exec, apart, io, Some((stream, read.to_vec()))),
+        Err(refusal) => drop(send(&mut stream, exec.body.tty, 0, format!("{}\r\n", refusal.message).as_bytes())),
+    };
+    Ok(Reply::Hijack { content_type, serve: Box::new(serve) })
 }
 
 /// Our ends of the process's streams.
@@ -152,7 +151,7 @@ struct Io {
     outputs: [Option<OwnedFd>; 2],
 }
 
-fn begin(engine: &Engine, exec: &Exec, detach: bool, size: Option<[u16; 2]>) -> Result<(Execution, Io), Refusal> {
+fn begin(engine: &Engine, exec: &Exec, detach: bool, size: Option<[u16; 2]>) -> Result<(Apart, Io), Refusal> {
     let body = &exec.body;
     let (mut io, stdio) = if body.tty { (Io { stdin: None, outputs: [None, None] }, ExecStdio::Terminal) } else { pipes(body, detach)? };
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
@@ -166,20 +165,22 @@ fn begin(engine: &Engine, exec: &Exec, detach: bool, size: Option<[u16; 2]>) -> 
         console: size.map_or((0, 0), |[rows, columns]| (columns, rows)),
         stdio,
     };
-    let started = engine.exec(exec.container.as_str(), &request);
+    let started = engine.exec_apart(exec.container.as_str(), &request);
     // The child's ends must not stay open here, or the ends of its streams are never seen.
     drop(request);
-    let mut execution = started?;
     let mut state = locked(&exec.state);
-    state.pid = execution.running.pid;
-    if let Some(console) = execution.running.console.take() {
+    let mut apart = started.inspect_err(|error| {
+        state.code = Some(if error.kind() == ErrorKind::CommandNotFound { 127 } else { 126 });
+    })?;
+    state.pid = apart.pid;
+    if let Some(console) = apart.console.take() {
         state.console = Some(console.try_clone()?);
         if body.attach_stdin && !detach {
             io.stdin = Some(console.try_clone()?);
         }
         io.outputs[0] = Some(console);
     }
-    Ok((execution, io))
+    Ok((apart, io))
 }
 
 fn pipes(body: &ExecBody, detach: bool) -> Result<(Io, ExecStdio), Refusal> {
@@ -203,28 +204,19 @@ fn pipes(body: &ExecBody, detach: bool) -> Result<(Io, ExecStdio), Refusal> {
 }
 
 /// Relays until the process has ended, then writes down how.
-fn finish(exec: &Exec, execution: Execution, io: Io, client: Option<(UnixStream, Vec<u8>)>) {
-    let Execution { running, ended } = execution;
+fn finish(exec: &Exec, apart: Apart, io: Io, client: Option<(UnixStream, Vec<u8>)>) {
     let (stream, pending) = client.map_or((None, Vec::new()), |(stream, read)| (Some(stream), read));
     let keys = DetachKeys::parse(&exec.body.detach_keys).unwrap_or_default();
     let mut relay = Relay { stream, io, tty: exec.body.tty, keys, pending, reading: true };
-    relay.run(&running);
-    let code = await_code(&running);
+    relay.run(&apart);
+    let code = apart.wait();
     {
         let mut state = locked(&exec.state);
         state.code = Some(code);
         state.console = None;
     }
-    ended.tell(code);
     // Only now the client sees the end: what it asks next is answered right.
     drop(relay);
-}
-
-fn await_code(running: &Running) -> i32 {
-    match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED)) {
-        Ok(Some(status)) => status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)),
-        Ok(None) | Err(_) => 255,
-    }
 }
 
 struct Relay {
@@ -240,7 +232,7 @@ struct Relay {
 
 impl Relay {
     /// Until the process has ended and what it wrote is sent.
-    fn run(&mut self, running: &Running) {
+    fn run(&mut self, apart: &Apart) {
         loop {
             if self.stream.is_none() {
                 self.reading = false;
@@ -250,7 +242,7 @@ impl Relay {
             }
             let mut ready = [false; 4];
             {
-                let mut fds = vec![(0, PollFd::new(&running.pidfd, PollFlags::IN))];
+                let mut fds = vec![(0, PollFd::from_borrowed_fd(apart.fd(), PollFlags::IN))];
                 for (at, output) in self.io.outputs.iter().enumerate() {
                     fds.extend(output.as_ref().map(|fd| (1 + at, PollFd::new(fd, PollFlags::IN))));
                 }

@@ -2,7 +2,7 @@
 
 use super::query::decode;
 use super::reply::{Answer, Refusal, Reply};
-use super::{Call, OLDEST, VERSION, archive, attach, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes};
+use super::{Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes};
 use hyper::{Method, StatusCode};
 
 /// The parts of a path behind its version, decoded, and the version.
@@ -134,6 +134,8 @@ fn rest(call: Call, method: &Method, parts: &[&str]) -> Answer {
         (&Method::GET, ["system", "df"]) => system::usage(call),
         (&Method::POST, ["auth"]) => system::auth(call),
         (&Method::POST, ["commit"]) => containers::commit(call),
+        (&Method::POST, ["build"]) => build::build(call),
+        (&Method::POST, ["build", "prune"]) => build::prune(call),
         (&Method::GET, ["distribution", name @ .., "json"]) => images::distribution(call, &name.join("/")),
         (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -148,7 +150,7 @@ fn rest(call: Call, method: &Method, parts: &[&str]) -> Answer {
 fn unknown(call: &Call, parts: &[&str]) -> Answer {
     let asked = format!("{} /{}", call.method, parts.join("/"));
     match parts.first() {
-        Some(&("build" | "session" | "grpc" | "plugins" | "checkpoints")) => {
+        Some(&("session" | "grpc" | "plugins" | "checkpoints")) => {
             Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("{asked} is not supported by rcon serve")))
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, format!("page not found: {asked}"))),

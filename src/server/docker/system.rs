@@ -2,14 +2,14 @@
 
 use super::reply::{Answer, Refusal, Reply};
 use super::{Call, OLDEST, VERSION};
-use crate::engine::{Event, EventQuery};
+use crate::engine::{CacheUsage, Event, EventQuery, cache_digits};
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub fn ping(call: &Call) -> Answer {
-    let headers = [("cache-control", "no-cache, no-store, must-revalidate"), ("pragma", "no-cache"), ("builder-version", "1"), ("swarm", "inactive")];
+    let headers = [("cache-control", "no-cache, no-store, must-revalidate"), ("pragma", "no-cache"), ("builder-version", "1"), ("swarm", "inactive"), ("docker-experimental", "false")];
     let data = if call.method == hyper::Method::HEAD { Bytes::new() } else { Bytes::from_static(b"OK") };
     let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     Ok(Reply::Bytes { content_type: "text/plain; charset=utf-8", headers, data })
@@ -19,6 +19,8 @@ pub fn version(call: &Call) -> Answer {
     let mut document = call.api.info.version.clone();
     document["ApiVersion"] = json!(VERSION);
     document["MinAPIVersion"] = json!(OLDEST);
+    document["Components"][0]["Details"]["ApiVersion"] = json!(VERSION);
+    document["Components"][0]["Details"]["MinAPIVersion"] = json!(OLDEST);
     Ok(Reply::ok(document))
 }
 
@@ -77,9 +79,17 @@ pub fn usage(call: Call) -> Answer {
             document["Volumes"] = json!(super::volumes::documents(engine, &[], true)?);
         }
         if wants("build-cache") {
-            document["BuildCache"] = json!([]);
+            document["BuildCache"] = json!(engine.build_cache()?.iter().map(cache_record).collect::<Vec<_>>());
         }
         Ok(Reply::ok(document))
+    })
+}
+
+fn cache_record(one: &CacheUsage) -> Value {
+    json!({
+        "ID": cache_digits(&one.record.key), "Type": one.record.kind.name(), "Description": one.record.description, "InUse": one.in_use,
+        "Shared": one.shared, "Size": one.size, "CreatedAt": one.record.created.to_string(), "LastUsedAt": one.record.used.to_string(),
+        "UsageCount": one.record.uses,
     })
 }
 

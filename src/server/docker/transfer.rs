@@ -7,8 +7,8 @@ use crate::image::{Form, Output, Progress, PushOptions};
 use crate::oci::Reference;
 use base64::Engine as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,29 +33,52 @@ struct Credentials {
 /// They cannot be read.
 pub fn with_credentials(call: &Call) -> Result<Engine, Refusal> {
     let engine = call.own_engine()?;
-    let header = call.headers.get(AUTH).and_then(|value| value.to_str().ok()).unwrap_or_default().trim_end_matches('=');
-    if header.is_empty() {
-        return Ok(engine.with_docker_config("{}".to_owned()));
-    }
-    let wrong = || Refusal::invalid(format!("the header {AUTH} is no base64 of credentials"));
-    let alphabet = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let text = alphabet.decode(header).or_else(|_| base64::engine::general_purpose::STANDARD_NO_PAD.decode(header)).map_err(|_| wrong())?;
-    let given: Credentials = serde_json::from_slice(&text).map_err(|_| wrong())?;
+    let header = call.headers.get(AUTH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given: Credentials = if header.is_empty() { Credentials::default() } else { decoded(header, AUTH)? };
     if !given.registrytoken.is_empty() {
         return Err(Refusal::invalid("registrytoken is not supported: send username and password, or an identitytoken"));
     }
-    let server = if given.serveraddress.is_empty() { "https://index.docker.io/v1/".to_owned() } else { given.serveraddress };
-    let mut entry = json!({});
-    if !given.identitytoken.is_empty() {
-        entry["identitytoken"] = json!(given.identitytoken);
-    }
-    if !given.auth.is_empty() {
-        entry["auth"] = json!(given.auth);
-    } else if !given.username.is_empty() {
-        entry["auth"] = json!(base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", given.username, given.password)));
-    }
+    let server = if given.serveraddress.is_empty() { "https://index.docker.io/v1/" } else { &given.serveraddress };
+    let entry = given.entry();
     let auths = if entry == json!({}) { json!({}) } else { json!({server: entry}) };
     Ok(engine.with_docker_config(json!({"auths": auths}).to_string()))
+}
+
+/// The same for a build, which may ask several registries.
+///
+/// # Errors
+/// They cannot be read.
+pub fn with_registries(call: &Call) -> Result<Engine, Refusal> {
+    const CONFIG: &str = "x-registry-config";
+    let engine = call.own_engine()?;
+    let header = call.headers.get(CONFIG).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given: BTreeMap<String, Credentials> = if header.is_empty() { BTreeMap::new() } else { decoded(header, CONFIG)? };
+    let auths: Map<String, Value> = given.into_iter().map(|(server, given)| (server, given.entry())).collect();
+    Ok(engine.with_docker_config(json!({"auths": auths}).to_string()))
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(header: &str, name: &str) -> Result<T, Refusal> {
+    let wrong = || Refusal::invalid(format!("the header {name} is no base64 of credentials"));
+    let header = header.trim_end_matches('=');
+    let alphabet = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let text = alphabet.decode(header).or_else(|_| base64::engine::general_purpose::STANDARD_NO_PAD.decode(header)).map_err(|_| wrong())?;
+    serde_json::from_slice(&text).map_err(|_| wrong())
+}
+
+impl Credentials {
+    /// As a docker config file has them.
+    fn entry(&self) -> Value {
+        let mut entry = json!({});
+        if !self.identitytoken.is_empty() {
+            entry["identitytoken"] = json!(self.identitytoken);
+        }
+        if !self.auth.is_empty() {
+            entry["auth"] = json!(self.auth);
+        } else if !self.username.is_empty() {
+            entry["auth"] = json!(base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", self.username, self.password)));
+        }
+        entry
+    }
 }
 
 /// Progress as documents; what several threads report is written in turn.

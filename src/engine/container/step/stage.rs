@@ -7,20 +7,15 @@
 //! it kills the step.
 
 use super::super::super::{Error, Result};
+use super::super::handover::{self, Refused, send_all};
 use crate::base::ErrorKind;
 use crate::runtime::cgroup::Group;
 use crate::runtime::{self, BindSource, Root, Stdio, User};
-use crate::sys::rights;
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg, send, socketpair,
-};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
-use std::ffi::CString;
-use std::io::{IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -28,10 +23,8 @@ use std::time::Duration;
 
 /// By this name `main` knows the stage; the short id follows.
 const STAGE: &str = "rcon-step-";
-/// Most bytes of an order: a command line and an environment are limited to about 6 MiB (execve(2)).
+/// Most bytes of an answer.
 const LIMIT: u64 = 16 << 20;
-/// Standard streams, a lock and a network namespace.
-const DESCRIPTORS: usize = 5;
 /// How long processes that got SIGKILL may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,17 +51,7 @@ pub struct StepEnd {
 #[derive(Debug, Serialize, Deserialize)]
 enum Outcome {
     Ended(StepEnd),
-    Failed { kind: Kind, message: String },
-}
-
-/// The kinds that a caller tells apart.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum Kind {
-    NotFound,
-    NotExecutable,
-    Invalid,
-    Unsupported,
-    Other,
+    Refused(Refused),
 }
 
 /// Starts the stage and waits for the end of the step.
@@ -87,47 +70,19 @@ pub(super) fn run(
         kind: ErrorKind::Internal,
         source,
     };
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(|e| failed("make a socket for", e.into()))?;
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|e| failed("open /dev/null for", e.into()))?;
-    let name = CString::new(format!("{STAGE}{}", order.id.short())).expect("invariant: an id has no NUL");
-    let executable = runtime::protected_exe()?;
-    crate::sys::spawn::detached(executable.as_fd(), &[&name], &[], null.as_fd(), theirs.as_fd())
-        .map_err(|e| failed("start a process for", e.into()))?;
-    drop(theirs);
+    let ours = handover::start(&format!("{STAGE}{}", order.id.short()))?;
     started(ours.try_clone().map_err(|e| failed("hold the socket of", e.into()))?);
-    let json = serde_json::to_vec(order).map_err(|e| failed("describe", e.into()))?;
     let fds: Vec<BorrowedFd<'_>> = streams.iter().map(AsFd::as_fd).chain([lock]).chain(netns).collect();
-    let sent = rights::send(&ours, &(json.len() as u64).to_le_bytes(), &fds).map_err(|e| failed("hand over", e.into()))?;
-    if sent != size_of::<u64>() {
-        return Err(failed("hand over", "the socket took a part of a number".into()));
-    }
+    handover::hand_over(&ours, order, &fds).map_err(|e| failed("hand over", e.into()))?;
+    drop(fds);
     drop(streams);
-    send_all(&ours, &json).map_err(|e| failed("hand over", e.into()))?;
     let mut answer = Vec::new();
     std::fs::File::from(ours).take(LIMIT).read_to_end(&mut answer).map_err(|e| failed("wait for", e.into()))?;
     match serde_json::from_slice(&answer) {
         Ok(Outcome::Ended(end)) => Ok(end),
-        Ok(Outcome::Failed { kind, message }) => {
-            let kind = match kind {
-                Kind::NotFound => ErrorKind::CommandNotFound,
-                Kind::NotExecutable => ErrorKind::CommandNotExecutable,
-                Kind::Invalid => ErrorKind::Invalid,
-                Kind::Unsupported => ErrorKind::Unsupported,
-                Kind::Other => ErrorKind::Internal,
-            };
-            Err(Error::Failed { operation: "run the step".to_owned(), kind, source: message.into() })
-        }
+        Ok(Outcome::Refused(refused)) => Err(refused.into_error("run the step")),
         Err(_) => Err(failed("wait for", "the process that ran it was killed".into())),
     }
-}
-
-fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let count = rustix::io::retry_on_intr(|| send(socket, bytes, SendFlags::NOSIGNAL))?;
-        bytes = &bytes[count..];
-    }
-    Ok(())
 }
 
 /// The hidden stage; None when this process was not started as one. `main` asks before anything opens a descriptor.
@@ -147,25 +102,11 @@ pub(in crate::engine) fn stage() -> Option<ExitCode> {
 }
 
 fn other(message: impl ToString) -> Outcome {
-    Outcome::Failed { kind: Kind::Other, message: message.to_string() }
+    Outcome::Refused(Refused::other(message))
 }
 
 fn refused(error: &runtime::Error) -> Outcome {
-    let kind = match error.kind() {
-        ErrorKind::CommandNotFound => Kind::NotFound,
-        ErrorKind::CommandNotExecutable => Kind::NotExecutable,
-        ErrorKind::Invalid => Kind::Invalid,
-        ErrorKind::Unsupported => Kind::Unsupported,
-        _ => Kind::Other,
-    };
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Outcome::Failed { kind, message }
+    Outcome::Refused(Refused::from(error))
 }
 
 fn serve(socket: &OwnedFd) -> std::result::Result<StepEnd, Outcome> {
@@ -230,25 +171,7 @@ struct Received {
 }
 
 fn receive(socket: &OwnedFd) -> std::result::Result<Received, Outcome> {
-    let mut length = [0u8; size_of::<u64>()];
-    let mut descriptors = Vec::new();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got =
-        rustix::io::retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut length)], &mut control, RecvFlags::CMSG_CLOEXEC)).map_err(other)?;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            descriptors.extend(received);
-        }
-    }
-    let length = u64::from_le_bytes(length);
-    if got.bytes != size_of::<u64>() || length > LIMIT {
-        return Err(other("the order has no length"));
-    }
-    let mut json = vec![0u8; usize::try_from(length).map_err(other)?];
-    let duplicate = socket.try_clone().map_err(other)?;
-    std::fs::File::from(duplicate).read_exact(&mut json).map_err(other)?;
-    let order = serde_json::from_slice(&json).map_err(other)?;
+    let (order, descriptors) = handover::receive(socket).map_err(other)?;
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| other("a stream is missing"));
     let streams = [next()?, next()?, next()?];
