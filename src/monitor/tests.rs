@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A plain process in the place of a container.
 struct Process {
@@ -379,13 +379,17 @@ fn an_unhealthy_container_is_killed_stopped_or_restarted() {
 
 #[test]
 fn a_container_that_ignores_the_stop_of_its_health_is_killed() {
-    let mut plan = probed_by("exit 1", HealthAction::Restart).unwrap();
+    // Unhealthy once it ignores the signal.
+    let marker = std::env::temp_dir().join(format!("rcon-monitor-deaf-{}", crate::base::random_hex(8)));
+    let mut plan = probed_by(&format!("test ! -e {}", marker.display()), HealthAction::Restart).unwrap();
     plan.stop_timeout = Some(Duration::from_millis(50));
-    let mut setup = setup("trap '' TERM; while :; do sleep 0.01; done", Options { health: Some(plan), ..Options::default() });
+    let script: &'static str = format!("trap '' TERM; touch {}; while :; do sleep 0.01; done", marker.display()).leak();
+    let mut setup = setup(script, Options { health: Some(plan), ..Options::default() });
     setup.start();
     let (_, _, rest) = collect(&mut setup.client);
     assert_eq!(exits(&rest), [(137, false)]);
     setup.finish(&["started 0", "exited 137 Restart", "finished 137 false"]);
+    std::fs::remove_file(marker).unwrap();
 }
 
 #[test]
