@@ -31,7 +31,7 @@ pub fn summaries(engine: &Engine, views: &[ImageView], sizes: bool) -> Result<Ve
             "RepoTags": view.tags.iter().map(Reference::familiar).collect::<Vec<_>>(),
             "RepoDigests": view.digests.iter().map(Reference::familiar).collect::<Vec<_>>(),
             "Created": image.created.nanos() / 1_000_000_000,
-            "Size": image.size,
+            "Size": of.map_or(image.size, |one| one.shared + one.unique),
             "SharedSize": of.map_or(json!(-1), |one| json!(one.shared)),
             "Labels": labels.unwrap_or_default(),
             "Containers": if sizes { json!(view.containers) } else { json!(-1) },

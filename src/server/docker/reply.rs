@@ -77,7 +77,11 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text += &format!(": {cause}");
+        let cause_text = cause.to_string();
+        // Some errors show what caused them as their own.
+        if !text.ends_with(&cause_text) {
+            text += &format!(": {cause_text}");
+        }
         source = cause.source();
     }
     text
