@@ -32,13 +32,14 @@ start_application() {
             --health-start-period 2m --health-start-interval 500ms blog:latest > /dev/null
 }
 
-# One HTTP exchange with the front: METHOD PATH [BODY]. Prints the body; fails for any status but 200.
-ask() {
+# One HTTP exchange with the front: METHOD PATH [BODY]. Prints the body; fails for any status but 200, and after a minute.
+ask() { ask_within 60 "$@"; }
+ask_within() { # SECONDS
     python3 - "$PORT" "$@" << 'PYTHON'
 import http.client, sys
-port, method, path, body = (sys.argv[1:] + [None])[:4]
+port, seconds, method, path, body = (sys.argv[1:] + [None])[:5]
 try:
-    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=int(seconds))
     connection.request(method, path, body)
     answer = connection.getresponse()
     sys.stdout.write(answer.read().decode())
@@ -48,7 +49,8 @@ except OSError as error:
 PYTHON
 }
 
-count() { ask GET /count 2> /dev/null; }
+# Asked again and again, so that an answer that does not come is not waited for long.
+count() { ask_within 10 GET /count 2> /dev/null; }
 
 # post FROM TO: adds these posts and says how many were taken.
 post() {
@@ -58,7 +60,7 @@ port, first, last = map(int, sys.argv[1:])
 taken = 0
 for number in range(first, last + 1):
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/", f"post {number}")
         answer = connection.getresponse()
         answer.read()
@@ -80,7 +82,7 @@ answers() {
 
 # intact N: posts 1 to N are all there, each with its upload.
 intact() {
-    ask GET / > "$work/posts" || return 1
+    ask GET / > "$work/posts" || { echo "the posts cannot be had"; return 1; }
     seq 1 "$1" | sed 's/^/post /' | sort > "$work/wanted"
     sort "$work/posts" | cmp -s - "$work/wanted" || { echo "posts differ: $(sort "$work/posts" | comm -3 - "$work/wanted" | head -n 3 | tr '\n' ' ')"; return 1; }
     for n in 1 "$1"; do

@@ -11,7 +11,7 @@ cat > "$work/rcon.toml" << END
 [cni]
 config_dir = "$work/net.d"
 plugin_dirs = ["$work/bin", "/usr/lib/cni"]
-timeout = 20
+timeout = 60
 exclusive = true
 END
 export RCON_CONFIG_FILE=$work/rcon.toml
@@ -99,7 +99,7 @@ END
 cat > "$work/bin/waits" << END
 #!/bin/sh
 input=\$(cat)
-[ "\$CNI_COMMAND" != ADD ] || { touch $work/waiting; sleep 3; printf '%s' "\$input" | jq -c .prevResult; }
+[ "\$CNI_COMMAND" != ADD ] || { touch $work/waiting; sleep 20; printf '%s' "\$input" | jq -c .prevResult; }
 END
 chmod 755 "$work/bin/"*
 for name in breaks waits; do
@@ -109,15 +109,16 @@ expect "a plugin that fails fails the start" 125 "$(rcon run --name two --networ
 expect "and is named" 1 "$(grep -c 'plugin "breaks" failed at ADD for network "breaks": out of luck: this time (code 110)' "$work/err")"
 rcon rm two > /dev/null
 expect "its lease is free" 0 "$(ls "$work/ipam/breaks" 2> /dev/null | grep -c '^10\.')"
-rcon run -d --name killed --network waits busybox sleep 100 > /dev/null 2>&1 & starter=$!
+"$RCON" --root "$work/data" --run-root "$work/run" run -d --name killed --network waits busybox sleep 100 > /dev/null 2>&1 & starter=$!
 wait_for 20 test -e "$work/waiting"
-pkill -9 -P "$starter" 2> /dev/null; kill -9 "$starter" 2> /dev/null; wait "$starter" 2> /dev/null
+kill -9 "$starter" 2> /dev/null; wait "$starter" 2> /dev/null
 expect "a start that was killed while a plugin worked" 1 "$(ls "$work/ipam/waits" | grep -c '^10\.')"
 rcon ps -a > /dev/null; rcon rm -f killed > /dev/null 2>&1
 expect "is released by the next command" 0 "$(ls "$work/ipam/waits" 2> /dev/null | grep -c '^10\.')"
 rcon run -d --name three --network web -p 18080:80 busybox sleep 1000 > /dev/null
 init=$(field three '{{.State.Pid}}') monitor=$(jq .monitor_pid "$work/run/containers/$(field three '{{.Id}}')/live.json")
 kill -9 "${monitor:?}" "${init:?}"
+await_death "$monitor" "$init"
 rcon ps -a > /dev/null
 expect "after kill -9 of the monitor the next command releases" "0 0" "$(leases web) $(chains CNI-DN-)"
 rcon rm -f three > /dev/null

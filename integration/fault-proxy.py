@@ -8,7 +8,7 @@ each request takes the first that matches and has times left (the file is read a
            | "status" (`status`, `headers`, `body`) | "stall" (silence after `bytes`) | "slow" (`rate` bytes per second)
            | "redirect" (`to`: the address before the path) | "norange" (Range is not passed on)}
 DIRECTORY/log.jsonl gets one line per request, when it has ended: method, path, status, body bytes sent, the request's
-headers. A request for /-/idle is answered as soon as no other is at work: then the log is complete.
+headers. A request for /-/idle is answered as soon as no connection that came before it is left: then the log is complete.
 """
 import http.client
 import http.server
@@ -25,7 +25,7 @@ import time
 listen, upstream, directory = sys.argv[1], sys.argv[2], sys.argv[3]
 os.makedirs(directory, exist_ok=True)
 lock = threading.Lock()
-idle, at_work = threading.Condition(), 0
+idle, connections = threading.Condition(), set()
 plan, plan_of = [], None
 SKIPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host"}
 
@@ -135,22 +135,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return len(data)
 
     def handle_request(self):
-        global at_work
         if self.path == "/-/idle":
             with idle:
-                quiet = idle.wait_for(lambda: at_work == 0, 30)
+                earlier = connections - {self.connection}
+                quiet = idle.wait_for(lambda: not earlier & connections, 30)
             self.close_connection = True
             self.send_response(200 if quiet else 503)
             self.send_header("Content-Length", "0")
             return self.end_headers()
-        with idle:
-            at_work += 1
-        try:
-            self.serve()
-        finally:
-            with idle:
-                at_work -= 1
-                idle.notify_all()
+        self.serve()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request
 
@@ -158,6 +151,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+
+    def process_request(self, request, client_address):
+        with idle:
+            connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        with idle:
+            connections.discard(request)
+            idle.notify_all()
+        super().shutdown_request(request)
 
 
 address, port = listen.rsplit(":", 1)

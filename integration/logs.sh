@@ -48,10 +48,15 @@ expect_in "each gap it met was told" "$gaps" 100000 "$(grep -c 'missing here' "$
 expect "nothing was lost by the writer" "0" "$(rcon inspect -f '{{.State.LogLinesLost}}' $(rcon ps -aq) | sort -u)"
 for i in $(seq "$containers"); do rcon rm "flood$i" > /dev/null; done
 
-# A follower that keeps up loses nothing across rotations.
-rcon run -d --name steady --network none --log-opt max-size=64k --log-opt max-file=20 busybox sh -c \
-    'i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i + 1)); done' > /dev/null
-rcon logs -f steady > "$work/steady" 2> "$work/notices"
+# A follower that keeps up loses nothing across rotations. All fits into the files that are kept, so that it keeps up however slow
+# it is; that it follows before there is anything to rotate shows in the first line.
+rcon run -d --name steady --network none --log-opt max-size=64k --log-opt max-file=50 busybox sh -c \
+    'echo "line 0"; while [ ! -e /go ]; do sleep 0.1; done; i=1; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i + 1)); done' > /dev/null
+rcon logs -f steady > "$work/steady" 2> "$work/notices" & follower=$!
+wait_for 60 grep -q '^line 0$' "$work/steady"
+rcon exec steady touch /go
+wait "$follower"
+expect_in "the log was rotated meanwhile" 10 50 "$(find "$work/data/containers" -name '*-json.log.*' | wc -l)"
 expect "a follower that keeps up gets every line" "20000 0" "$(awk '$2 == NR - 1' "$work/steady" | wc -l) $(wc -l < "$work/notices")"
 rcon rm steady > /dev/null
 
@@ -61,17 +66,18 @@ mount -t tmpfs -o size=40m small "$work/small"
 small() { "$RCON" --root "$work/small/data" --run-root "$work/small-run" "$@"; }
 small load -q -i "$FIXTURES/busybox.tar" > /dev/null
 small run -d --name full --network none -e LINES=600000 --log-opt max-size=100m busybox sh -c \
-    "echo begin; $flood; echo written; while [ ! -e /go ]; do sleep 0.1; done; echo end; sleep 600" > /dev/null
+    "echo begin; $flood; echo written; : > /dev/shm/written; while [ ! -e /go ]; do sleep 0.1; done; echo end; sleep 600" > /dev/null
 lost() { [ "$(small inspect -f '{{.State.LogLinesLost}}' full)" -gt 0 ]; }
-wait_for 60 lost
+wait_for 180 lost
 expect "a full disk costs lines, which are counted" 0 $?
 expect "and the container goes on" running "$(small inspect -f '{{.State.Status}}' full)"
 settled() { a=$(small inspect -f '{{.State.LogLinesLost}}' full); sleep 1.5; [ "$a" = "$(small inspect -f '{{.State.LogLinesLost}}' full)" ]; }
+wait_for 180 small exec full test -e /dev/shm/written
 wait_for 60 settled
 truncate -s 0 "$work"/small/data/containers/*/*-json.log
 small exec full touch /go
-ended() { small logs full 2> /dev/null | grep -q '^end$'; }
-wait_for 20 ended
+goes_on() { small logs full 2> /dev/null | grep -q '^end$'; }
+wait_for 20 goes_on
 expect "the log goes on when there is room" 0 $?
 small logs full > /dev/null 2> "$work/told"
 expect "and tells what is missing" 1 "$(grep -c 'lines are missing here: the log could not be written' "$work/told")"

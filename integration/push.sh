@@ -125,16 +125,14 @@ expect "--limit" 1 "$(rcon search --limit 1 --format '{{.Name}}' "$A/list" | wc 
 python3 "$(dirname "$0")/search-server.py" 5843 > /dev/null 2>&1 &
 search=$!
 registry_pids="$registry_pids $search"
-wait_for 20 bash -c "exec 3<> /dev/tcp/127.0.0.1/5843"
+listens 5843
 expect "docker's search" "NAME DESCRIPTION STARS OFFICIAL" "$(rcon search 127.0.0.1:5843/web | head -n 1 | xargs)"
 expect "filters" "127.0.0.1:5843/web" "$(rcon search --filter is-official=true --filter stars=10 --format '{{.Name}}' 127.0.0.1:5843/web)"
 expect "an unknown filter" 1 "$(rcon search --filter colour=red 127.0.0.1:5843/web > /dev/null 2>&1; echo $?)"
 expect "a limit that is none" 1 "$(rcon search --limit 101 x 2>&1 | grep -c 'it must be 1 to 100')"
 
 # With tokens.
-python3 "$(dirname "$0")/token-server.py" "$work/token" 5845 > "$work/token.log" 2>&1 &
-registry_pids="$registry_pids $!"
-wait_for 20 test -s "$work/token/cert.pem"
+start_tokens 5845
 AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5845/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5844
 mkdir -p "$work/auth"
 printf '{"auths":{"127.0.0.1:5844":{"auth":"%s"}}}' "$(printf 'user:secret' | base64)" > "$work/auth/config.json"
@@ -153,7 +151,7 @@ python3 "$(dirname "$0")/upload-proxy.py" 127.0.0.1:5846 127.0.0.1:5840 2 900000
 registry_pids="$registry_pids $!"
 python3 "$(dirname "$0")/upload-server.py" 5847 2 9000000 "$work/sent" 2> "$work/server.err" &
 registry_pids="$registry_pids $!"
-for port in 5846 5847; do wait_for 20 bash -c "exec 3<> /dev/tcp/127.0.0.1/$port"; done
+for port in 5846 5847; do listens "$port"; done
 rcon tag t:1 127.0.0.1:5846/cut/large:1
 rcon tag t:1 127.0.0.1:5847/cut/large:1
 expect "an upload cut twice" 0 "$(rcon push --compression-level 1 127.0.0.1:5846/cut/large:1 > "$work/cut.out" 2>&1; echo $?)"
@@ -165,7 +163,8 @@ expect_in "what arrived is not sent again" 24000000 24100000 "$(cat "$work/sent"
 # Killed pushes leave nothing here, and the next one works.
 for point in 0.02 0.05 0.1 0.2 0.4; do
     rcon tag t:1 "$B/killed/large:$point"
-    rcon push --compression-level 1 "$B/killed/large:$point" > /dev/null 2>&1 &
+    # Not by our function, whose shell alone would be killed.
+    "$RCON" --root "$work/data" --run-root "$work/run" push --compression-level 1 "$B/killed/large:$point" > /dev/null 2>&1 &
     pid=$!
     sleep "$point"
     kill -9 "$pid" 2> /dev/null

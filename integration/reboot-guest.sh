@@ -4,7 +4,7 @@ expect() { if [ "$2" = "$3" ]; then echo "  ok    $1 ($(cut -d. -f1 /proc/uptime
 work=$(mktemp -d) PORT=18090
 . /payload/tree/application-lib.sh
 wait_active() { # UNIT
-    for n in $(seq 1 240); do
+    for n in $(seq 1 600); do
         [ "$(systemctl is-active "$1")" = active ] && return 0
         sleep 0.5
     done
@@ -41,7 +41,7 @@ if [ "$stage" = first ]; then
     # What it does at its stop signal takes longer than a kill would leave it; the exit code is its own.
     rcon run -d --name orderly --stop-signal USR1 -v orderly:/data busybox \
         sh -c 'trap "sleep 2; echo told > /data/told; exit 7" USR1; while :; do sleep 0.2; done' > /dev/null
-    answers 240
+    answers 400
     expect "it answers" 0 $?
     expect "what was stopped is so" "exited 137 exited 137" "$(state unless) $(state always)"
     expect "posts are taken" 20 "$(post 1 20)"
@@ -55,7 +55,7 @@ fi
 wait_active rcon-boot.service
 expect "the boot unit has done its work" 0 $?
 rcon ps -a --format '  {{.Names}}	{{.Status}}'
-answers 240
+answers 400
 expect "the application answers without a command of anybody" 0 $?
 expect "its pod is up with both members" "blog Running 2" "$(rcon pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}')"
 expect "what has no policy does not run" exited "$(rcon inspect -f '{{.State.Status}}' plain)"
@@ -75,7 +75,7 @@ if [ "$stage" = rebooted ]; then
     kill -9 "$(live app monitor_pid)"
     while [ -e "/proc/$was/fd/0" ]; do sleep 0.1; done
     # Nobody but the timer looks.
-    answers 150
+    answers 300
     expect "the timer brings back what lost its monitor" 40 "$(count)"
     expect "another one than before" no "$([ "$(live app pid)" = "$was" ] && echo yes || echo no)"
     expect "the units are clean after it" "" "$(clean)"
@@ -97,6 +97,6 @@ expect "what was stopped by it or by hand and is always runs" "running 0 running
 expect "with what was not stopped by hand" "running 0" "$(state app)"
 expect "and the pod" Running "$(rcon pod inspect -f '{{.State}}' blog)"
 expect "and not what was" "exited 137" "$(state unless)"
-answers 240
+answers 400
 expect "the application answers" 0 $?
 expect "nothing is lost" "" "$(intact 50)"

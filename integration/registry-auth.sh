@@ -53,9 +53,7 @@ expect "and is not shown" 0 "$(grep -c 'se:cret' "$work/out")"
 expect "with docker's tools: skopeo reads it" 0 "$(skopeo inspect --tls-verify=false --authfile "$work/docker/config.json" docker://localhost:5826/test/busybox:1 > "$work/out" 2>&1; echo $?)"
 
 # A token server: the login is verified there, and what is kept is its refresh token.
-python3 "$here/token-server.py" "$work/token" 5833 > "$work/token.log" 2>&1 &
-registry_pids="$registry_pids $!"
-wait_for 20 test -s "$work/token/cert.pem"
+start_tokens 5833
 AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5833/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5834
 mkdir -p "$work/registry-5834" && cp -r "$work/registry-5826/docker" "$work/registry-5834/"
 mv "$work/registry-5834/docker/registry/v2/repositories/test/busybox" "$work/registry-5834/docker/registry/v2/repositories/test/private"
@@ -152,7 +150,7 @@ says "is spoken to in TLS" 'authority'
 # A proxy of the environment.
 python3 "$here/fault-proxy.py" 127.0.0.1:5830 127.0.0.1:5829 "$work/proxy" > /dev/null 2>&1 &
 registry_pids="$registry_pids $!"
-wait_for 20 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5830'
+listens 5830
 export RCON_INSECURE_REGISTRIES=elsewhere.test:5829 HTTP_PROXY=http://127.0.0.1:5830
 expect "through HTTP_PROXY" 0 "$(run pull elsewhere.test:5829/test/busybox:1)"
 expect_in "the proxy saw it" 1 99 "$(jq -s 'length' "$work/proxy/log.jsonl")"
@@ -167,7 +165,7 @@ htpasswd AWS 123456789012-auth-token > "$work/htpasswd-ecr"
 AUTH_YAML="auth: {htpasswd: {realm: ecr, path: $work/htpasswd-ecr}}" start_registry 443 ", $tls}"
 cp -r "$work/registry-5826/docker" "$work/registry-443/"
 mkdir -p "$certs/$ECR" && cp "$work/tls/ca.crt" "$certs/$ECR/"
-wait_for 60 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5831' || fail "moto does not start" "$(cat "$work/moto.log")"
+wait_for 180 listens 5831 || fail "moto does not start" "$(cat "$work/moto.log")"
 ecr() { # NAME [VARIABLE=VALUE...]: expects a pull
     local name=$1
     shift
@@ -198,11 +196,11 @@ expect "it was asked" 1 "$(grep -c helper "$work/helper.log")"
 rm "$work/docker/config.json"
 python3 "$here/metadata-server.py" 127.0.0.1:5832 "$work/metadata.log" &
 registry_pids="$registry_pids $!"
-wait_for 20 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5832'
+listens 5832
 ecr "ECR with the instance's role" AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:5832
 expect "version 2 alone was used" 0 "$(grep -c 'without a token' "$work/metadata.log")"
 ecr "ECR with the container's role" AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:5832/container AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token
-expect "a service that is not there takes bounded time" 1 "$(AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://192.0.2.1 timeout 20 "$RCON" --root "$work/data" --run-root "$work/run" pull "$ECR/test/none:1" > "$work/out" 2>&1; echo $?)"
+expect "a service that is not there takes bounded time" 1 "$(AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://192.0.2.1 timeout 60 "$RCON" --root "$work/data" --run-root "$work/run" pull "$ECR/test/none:1" > "$work/out" 2>&1; echo $?)"
 
 umount /etc/hosts
 no_leaks "nothing is left"

@@ -1,4 +1,13 @@
-# Sourced: a real registry (Debian's docker-registry) on loopback.
+# Sourced: a real registry (Debian's docker-registry) on loopback, and a server of tokens.
+listens() { wait_for 60 bash -c "exec 3<> /dev/tcp/127.0.0.1/$1"; } # PORT
+
+start_tokens() { # PORT
+    python3 "$(dirname "$0")/token-server.py" "$work/token" "$1" > "$work/token.log" 2>&1 &
+    registry_pids="${registry_pids:-} $!"
+    # Its certificate is there some time before it answers.
+    listens "$1" || { echo "the server of tokens does not start:"; cat "$work/token.log"; exit 1; }
+}
+
 start_registry() { # PORT
     mkdir -p "$work/registry-$1"
     cat > "$work/registry-$1.yml" <<CONFIG
@@ -12,7 +21,7 @@ CONFIG
     [ -z "${AUTH_YAML:-}" ] || printf '%s\n' "$AUTH_YAML" >> "$work/registry-$1.yml"
     docker-registry serve "$work/registry-$1.yml" > "$work/registry-$1.log" 2>&1 &
     registry_pids="${registry_pids:-} $!"
-    wait_for 20 bash -c "exec 3<> /dev/tcp/127.0.0.1/$1" || { echo "the registry does not start:"; cat "$work/registry-$1.log"; exit 1; }
+    listens "$1" || { echo "the registry does not start:"; cat "$work/registry-$1.log"; exit 1; }
 }
 
 stop_registry() {

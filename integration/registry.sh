@@ -32,9 +32,7 @@ expect "unpacked tree equals tar's ($(wc -l < "$work/want.txt") entries)" 0 "$(d
 rcon rm tree > /dev/null
 
 # Anonymous bearer tokens, as Docker Hub gives them; and credentials of config.json.
-python3 "$(dirname "$0")/token-server.py" "$work/token" 5813 > "$work/token.log" 2>&1 &
-registry_pids="$registry_pids $!"
-wait_for 20 test -s "$work/token/cert.pem"
+start_tokens 5813
 AUTH_YAML="auth: {token: {realm: 'http://127.0.0.1:5813/token', service: test, issuer: test, rootcertbundle: $work/token/cert.pem}}" start_registry 5812
 mkdir -p "$work/auth"
 printf '{"auths":{"localhost:5812":{"auth":"%s"}}}' "$(printf 'user:secret' | base64)" > "$work/auth/config.json"

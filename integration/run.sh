@@ -42,7 +42,7 @@ perform() {
 }
 guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "NAME: N passed, M failed" are counted
     local out summary code
-    out=$(GUEST_SECONDS=$4 perform "$1 in the guest" $(($4 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1)
+    out=$(GUEST_SECONDS=$4 perform "$1 in the guest" $(($4 * 2 + 60)) bash "$here/cgroup2/guest.sh" "$RCON" "$FIXTURES" "$here/$2" "$3" 2>&1)
     code=$?
     echo "$out"
     summary=$(sed -n "s/^$1: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2/p" <<< "$out" | tail -n 1)
@@ -52,11 +52,11 @@ guest() { # NAME SCRIPT INIT SECONDS: a script in the Debian guest; its lines "N
 # Emulated machines: each takes one processor and nothing else of this one, so that they go beside the other scripts.
 guests() {
     local status=0
-    perform cgroup2 900 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
+    perform cgroup2 1900 bash "$here/cgroup2/run.sh" "$RCON" "$FIXTURES" || status=1
     guest conformance conformance/in-guest.sh own 2000 || status=1
     guest groups.sh cgroup2/groups.sh own 900 || status=1
     guest systemd.sh cgroup2/systemd.sh systemd 900 || status=1
-    perform reboot 2400 env GUEST_SECONDS=720 bash "$here/reboot.sh" || status=1
+    perform reboot 3600 env GUEST_SECONDS=720 bash "$here/reboot.sh" || status=1
     return "$status"
 }
 export here
@@ -64,7 +64,7 @@ export -f perform guest guests
 scripts() { # NAME...
     local name
     for name in "$@"; do
-        perform "$name" 900 bash "$here/$name.sh" || status=1
+        perform "$name" 1800 bash "$here/$name.sh" || status=1
     done
 }
 # What measures shares of processors has them for itself.
@@ -76,14 +76,14 @@ emulated=$!
 trap 'pkill -s "$emulated"; rm -f "$times" "$twice" "$beside" "$log" "$RCON_TALLY"' EXIT
 scripts tutorial application registry registry-faults registry-auth trust push ports networks cni kill-nine parallel logs store power-loss archives unpack nested \
     build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance
-perform build-corpus 300 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || status=1
-perform security 1800 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
+perform build-corpus 900 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || status=1
+perform security 3600 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
 wait "$emulated" || status=1
 cat "$beside"
 echo "== seconds"
 sort -rn "$times" | head -n 20
 exec >&3 3>&-
-for _ in $(seq 50); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
+for _ in $(seq 600); do kill -0 "$teed" 2> /dev/null || break; sleep 0.1; done
 passed=0 failed=0
 while read -r p f; do passed=$((passed + p)) failed=$((failed + f)); done < "$RCON_TALLY"
 for cgroup in /sys/fs/cgroup/*/rcon /sys/fs/cgroup/rcon; do
@@ -93,7 +93,7 @@ done
 [ ! -s "$twice" ] || echo "== failed the first time and were performed again: $(tr '\n' ' ' < "$twice")"
 if [ "$failed" != 0 ] || [ -s "$twice" ]; then
     echo "== failed, with the script before each"
-    awk '/^== / { script = $0; next } /^ *(FAIL|BLUNT) |\| (FAIL|BLUNT)( |$)|: [0-9]+ passed, [1-9][0-9]* failed|Traceback|timed out/ { if (script != "") print script; script = ""; print }' "$log" | tail -n 100 | cut -c -1500
+    awk '/^== / { script = $0; next } /^ *(FAIL|BLUNT) |^PROBLEM: |\| (FAIL|BLUNT)( |$)|: [0-9]+ passed, [1-9][0-9]* failed|Traceback|timed out/ { if (script != "") print script; script = ""; print }' "$log" | tail -n 100 | cut -c -1500
 fi
 echo "$passed passed, $failed failed"
 exit "$status"

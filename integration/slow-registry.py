@@ -3,7 +3,8 @@
 
 slow-registry.py PORT LOG RATE: serves test/app:1 (three layers), test/other:1 (another base under app's largest
 layer), test/zeros:1 (48 MiB of zeros, tiny on the wire). RATE is bytes a second of each connection. LOG gets one line
-for each layer request: "GET <digits> <first byte>", and one at its end: "SENT <digits> <bytes>".
+for each layer request: "GET <digits> <first byte>", and one at its end: "SENT <digits> <bytes>". /idle is answered when no
+connection that came before it is left.
 """
 import gzip
 import hashlib
@@ -19,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PORT, LOG, RATE = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 blobs, tags, layers, lock = {}, {}, set(), threading.Lock()
+ended, connections = threading.Condition(), set()
 
 
 def tar(files):
@@ -74,6 +76,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(True)
 
     def answer(self, with_body):
+        if self.path == "/idle":
+            with ended:
+                earlier = connections - {self.connection}
+                quiet = ended.wait_for(lambda: not earlier & connections, 50)
+            self.send_response(200 if quiet else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         last = self.path.rsplit("/", 1)[-1]
         digest = tags.get(self.path.split("/")[-3] + ":" + last, last) if "/manifests/" in self.path else last
         data = blobs.get(digest) if self.path.startswith("/v2/test/") else b"{}"
@@ -110,9 +120,22 @@ class Handler(BaseHTTPRequestHandler):
             log(f"SENT {digest[7:]} {sent}")
 
 
+class Server(ThreadingHTTPServer):
+    def process_request(self, request, client_address):
+        with ended:
+            connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        with ended:
+            connections.discard(request)
+            ended.notify_all()
+        super().shutdown_request(request)
+
+
 small = [(f"many/{number}", noise(number, 700)) for number in range(600)]
 big = tar([("data/big", noise(1, 6 << 20))])
 image("app:1", [tar(small), big, tar([("data/second", noise(2, 3 << 20))])])
 image("other:1", [tar([("base", b"another")]), big])
 image("zeros:1", [tar([("zeros", bytes(48 << 20))])])
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+Server(("127.0.0.1", PORT), Handler).serve_forever()

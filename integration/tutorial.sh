@@ -17,7 +17,7 @@ rcon run --name mysql-data -v /var/lib/mysql busybox true
 expect "the data container ran (pulled through the mirror)" 0 $?
 id=$(mysql_up)
 expect "run -d prints the full id" 64 "$(tail -n 1 <<< "$id" | tr -d '\n' | wc -c)"
-wait_for 60 sql 'select 1' || { fail "the server answers on the published port" "$(rcon logs mysql 2>&1 | tail -n 5)"; }
+wait_for 240 sql 'select 1' || { fail "the server answers on the published port" "$(rcon logs mysql 2>&1 | tail -n 5)"; }
 sql 'create table t (id int primary key, word varchar(20)); insert into t values (1,"one"),(2,"two")' > /dev/null
 expect "rows are written" "2" "$(sql 'select count(*) from t')"
 rcon stop mysql > /dev/null
@@ -25,7 +25,7 @@ expect "stop" 0 $?
 wait_for 20 sh -c "! '$RCON' --root '$work/data' --run-root '$work/run' ps -a --format '{{.Names}}' | grep -qx mysql"
 expect "--rm removed the server" "mysql-data" "$(rcon ps -a --format '{{.Names}}')"
 mysql_up > /dev/null
-wait_for 60 sql 'select 1' || fail "the second server answers"
+wait_for 240 sql 'select 1' || fail "the second server answers"
 expect "a new server still has the rows" "one two" "$(sql 'select word from t order by id' | tr '\n' ' ' | sed 's/ $//')"
 rcon rm -f mysql > /dev/null
 expect "the volume outlives the servers" 1 "$(rcon volume ls -q | wc -l)"

@@ -14,7 +14,7 @@ command, script = sys.argv[1:split], sys.argv[split + 1:]
 child, terminal = pty.fork()
 if child == 0:
     os.execvp(command[0], command)
-shown, since, deadline = b"", 0, time.time() + 30
+shown, since, deadline = b"", 0, time.time() + 120
 while time.time() < deadline:
     if script and script[0].encode() in shown[since:]:
         since = len(shown)

@@ -20,5 +20,6 @@ done
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 echo "installing: ${missing[*]}"
-$sudo apt-get update -qq
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+# Both again: what an update that failed leaves has other versions than the mirror. Another apt may be at work meanwhile.
+"$(dirname "$(readlink -f "$0")")/again.sh" $sudo env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq &&
+    apt-get install -y -qq --no-install-recommends -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 "$@" > /dev/null' install "${missing[@]}"

@@ -8,7 +8,7 @@ musl=$machine-unknown-linux-musl
 if command -v musl-gcc > /dev/null; then
     library=$(rustc --print sysroot)/lib/rustlib/$musl/lib
     if [ "${1:-}" = install ] && [ ! -d "$library" ] && command -v rustup > /dev/null; then
-        timeout 300 rustup target add "$musl" > /dev/null 2>&1 || echo "Rust's library for $musl cannot be had: building for the host's own C library" >&2
+        timeout 600 "$(dirname "$(readlink -f "$0")")/again.sh" timeout 200 rustup target add "$musl" > /dev/null 2>&1 || echo "Rust's library for $musl cannot be had: building for the host's own C library" >&2
     fi
     [ ! -d "$library" ] || { echo "$musl"; exit; }
 fi

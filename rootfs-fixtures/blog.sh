@@ -7,7 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d "$(dirname "$out")/.blog.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-mmdebstrap --quiet --variant=minbase --include=nginx-light,python3,python3-pymysql \
+"$here/bootstrap.sh" --include=nginx-light,python3,python3-pymysql \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/log/nginx/*' \

@@ -6,7 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d "$(dirname "$out")/.debian.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-mmdebstrap --quiet --variant=minbase --include=ca-certificates \
+"$here/bootstrap.sh" --include=ca-certificates \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$work/layer.tar"
 "$here/image.sh" "$out" debian:latest \

@@ -8,7 +8,7 @@ out=$1 kernel=$2
 work=$(mktemp -d "$(dirname "$out")/.guest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-mmdebstrap --quiet --variant=minbase \
+"$(dirname "$(readlink -f "$0")")/bootstrap.sh" \
     --include=systemd,systemd-sysv,dbus,python3,runc,crun,busybox-static,procps,iproute2,uidmap,kmod,jq \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$work/root.tar"

@@ -8,5 +8,5 @@ mkdir -p "$out"
 work=$(mktemp -d "$out/.large.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-mmdebstrap --quiet --variant=minbase --include=gcc,g++,python3,perl,git,cmake,vim "$suite" "$work/root.tar"
+"$here/bootstrap.sh" --include=gcc,g++,python3,perl,git,cmake,vim "$suite" "$work/root.tar"
 exec "$here/large.py" "$work/root.tar" "$out"

@@ -6,7 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d "$(dirname "$out")/.mysql.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-mmdebstrap --quiet --variant=minbase --include=mariadb-server \
+"$here/bootstrap.sh" --include=mariadb-server \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -rf "$1"/var/lib/mysql/* "$1"/var/log/mysql/*' \

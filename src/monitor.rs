@@ -39,6 +39,7 @@ mod live;
 mod log;
 mod log_read;
 mod peer;
+mod ports;
 mod probe;
 mod readiness;
 mod relay;
@@ -241,6 +242,8 @@ pub enum Event {
     Resolving,
     /// What [`Client::hold`] asked for: it waits at its gate, whoever leaves.
     Held,
+    /// What [`Client::reserve`] asked for is done.
+    Reserved,
     /// Everything is released and recorded (`finished` returned). Last message.
     Gone,
 }

@@ -76,7 +76,7 @@ pub use bridge::{Kept, ensure, remove, take_down};
 pub use endpoint::{attach, detach, set_default_route};
 pub use error::Error;
 pub use namespace::{create_netns, enter_netns, netns_of, open_netns, traffic};
-pub use port::{copies_of, hold_ports, publish, unpublish};
+pub use port::{copies_of, hold_ports, leads, publish, unpublish};
 pub use resolver::{Servers, hosts, own_host_line, resolv_conf, valid_host_entry};
 pub use subnet::{choose_default, choose_subnet, choose_ula, obstacle, rival, stands};
 

@@ -42,6 +42,8 @@ mod life;
 mod logs;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
+#[path = "cli/moving.rs"]
+mod moving;
 #[path = "shared/outcome.rs"]
 mod outcome;
 #[path = "cli/output.rs"]

@@ -81,8 +81,9 @@ expect "delete removes those below, too" 0 $?
 config '.linux.cgroupsPath = "/t/oom" | .process.args = ["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.1; done; head -c 100000000 /dev/zero | tail -n 1; sleep 1000"]
     | .root.readonly = false | .linux.resources.memory = {"limit": 16777216, "swap": 16777216}'
 started c1
-rt events c1 > "$work/events" 2> "$work/out" &
-sleep 2
+rt events --interval 1s c1 > "$work/events" 2> "$work/out" &
+# It watches before it tells of anything.
+for try in $(seq 600); do [ ! -s "$work/events" ] || break; sleep 0.1; done
 : > "$work/b/rootfs/tmp/go"
 for try in $(seq 60); do grep -q oom "$work/events" && break; sleep 1; done
 expect "events" '{"type":"oom","id":"c1"}' "$(grep oom "$work/events" | head -n 1)"

@@ -44,9 +44,13 @@ cat > "$root/init" <<'INIT'
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do /bin/busybox insmod "$module"; done
-for wait in 1 2 3 4 5 6 7 8 9 10; do
-    [ ! -b /dev/vdb ] || break
-    /bin/busybox usleep 100000
+read -r disks < /disks
+for disk in $disks; do
+    wait=0
+    while [ ! -b "/dev/$disk" ] && [ "$wait" -lt 600 ]; do
+        wait=$((wait + 1))
+        /bin/busybox usleep 100000
+    done
 done
 /bin/busybox mount -t ext4 /dev/vda /new || exec /bin/busybox poweroff -f
 /bin/busybox mkdir -p /new/payload
@@ -66,6 +70,7 @@ fi
 exec /bin/busybox switch_root /new /payload/own-init
 INIT
 chmod +x "$root/init"
+echo "vda vdb${GUEST_DATA:+ vdc}" > "$root/disks"
 (cd "$root" && find . | cpio -o -H newc --quiet) > "$work/initramfs.cpio"
 
 payload=$work/payload

@@ -59,7 +59,7 @@ poweroff -f
 INIT
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) > "$work/initramfs.gz"
-timeout 290 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none \
+timeout 1800 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none \
     -kernel "$cache/vmlinuz" -initrd "$work/initramfs.gz" -append 'console=ttyS0 quiet panic=-1 loglevel=3' < /dev/null | tr -d '\r' > "$work/log" || true
 sed -n '/^guest: /,$p' "$work/log" | grep -a -v '^\[' || true
 summary=$(sed -n 's/^limits.sh: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$work/log")

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 
-SECONDS = 15  # A verb that takes longer hangs.
+SECONDS = 60  # A verb that takes longer hangs.
 CASES = []
 
 
@@ -124,7 +124,7 @@ class T:
 
     def __init__(self, runtime, work, template, number):
         self.runtime = runtime
-        self.id = f"conf-{runtime.name}-{os.getpid()}-{number}"
+        self.id = f"conf-{runtime.name}-{os.getpid()}-{number:04}"  # none begins with another
         self.dir = os.path.join(work, self.id)
         self.rootfs = os.path.join(self.dir, "rootfs")
         self.config = default_config()
@@ -322,7 +322,7 @@ class T:
             raise Broken(f"exec: exit {result.code}: {result.out.strip()} {result.refused()}")
         return result.out.strip()
 
-    def wait(self, pid, seconds=5):
+    def wait(self, pid, seconds=20):
         """Waits for a process of the container to end and reaps it (it is ours: we are a subreaper); its wait status
         as a shell would say it."""
         try:

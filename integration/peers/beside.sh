@@ -20,7 +20,7 @@ start_dockerd() {
     command dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "$socket" --cgroup-parent "/$parent" \
         ${docker_bip:+--bip "$docker_bip"} > "$work/dockerd.log" 2>&1 &
     daemon=$!
-    wait_for 30 docker version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
+    wait_for 120 docker version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 }
 stop_dockerd() { kill "$daemon" 2> /dev/null; wait "$daemon" 2> /dev/null; }
 forward_policy() { iptables -S FORWARD | sed -n 's/^-P FORWARD //p'; }
@@ -37,16 +37,18 @@ at ip link set lo up; at ip addr add 198.51.100.2/24 dev eth0; at ip link set et
 ip route add default via 198.51.100.2
 
 declare -A port=([rcon]=8080 [own]=8083 [docker]=8081 [podman]=8082)
-fetch() { printf 'GET /i HTTP/1.0\r\n\r\n' | "${@:3}" timeout 5 busybox nc "$1" "$2" 2> /dev/null | tail -n 1; }
+fetch() { printf 'GET /i HTTP/1.0\r\n\r\n' | "${@:3}" timeout 20 busybox nc "$1" "$2" 2> /dev/null | tail -n 1; }
 serve() { echo "mkdir -p /www; echo $1 > /www/i; exec httpd -f -h /www"; }
 # The other container of the same network, and the machine outside.
 reaches() { # ENGINE CONTAINER ADDRESS
-    "$1" exec "$2" sh -c "printf 'GET /i HTTP/1.0\r\n\r\n' | timeout 3 nc $3 80 | tail -n 1; ping -c 1 -W 2 198.51.100.2 > /dev/null && echo out" 2> /dev/null | tr '\n' ' '
+    "$1" exec "$2" sh -c "printf 'GET /i HTTP/1.0\r\n\r\n' | timeout 20 nc $3 80 | tail -n 1; ping -c 1 -W 20 198.51.100.2 > /dev/null && echo out" 2> /dev/null | tr '\n' ' '
 }
 declare -A address
 works() { # ENGINE: its published port from outside, from here and by loopback, its network within and out
     local name=web-$1 engine=$1
     [ "$1" != own ] || engine=rcon
+    # It may have been started a moment ago.
+    wait_for 20 "$engine" exec "web-$1" wget -q -O /dev/null http://127.0.0.1/i
     echo "$(fetch 198.51.100.1 "${port[$1]}" at) $(fetch 198.51.100.1 "${port[$1]}") $(fetch 127.0.0.1 "${port[$1]}") $(reaches "$engine" "peer-$1" "${address[$1]}")"
 }
 all_work() { # WHEN
@@ -111,8 +113,8 @@ podman_up() {
     address[podman]=$(podman inspect -f '{{.NetworkSettings.Networks.theirs.IPAddress}}' web-podman)
 }
 docker_answers() { [ "$(fetch 198.51.100.1 "${port[docker]}" at)" = docker ]; }
-restart_docker() { stop_dockerd; start_dockerd; wait_for 20 docker_answers; }
-kill_docker() { kill -9 "$daemon"; wait "$daemon" 2> /dev/null; start_dockerd; wait_for 20 docker_answers; }
+restart_docker() { stop_dockerd; start_dockerd; wait_for 60 docker_answers; }
+kill_docker() { kill -9 "$daemon"; wait "$daemon" 2> /dev/null; start_dockerd; wait_for 60 docker_answers; }
 restart_podman() { podman restart -t 0 web-podman > /dev/null && podman run --rm -p 8090:80 "$podman_image" true && podman network create passing > /dev/null && podman network rm passing > /dev/null && podman network reload -a > /dev/null; }
 podman_again() { podman stop -t 0 web-podman > /dev/null && podman start web-podman > /dev/null; }
 # Everything that rcon does to a network, at least once.
@@ -122,7 +124,10 @@ rcon_busy() {
     rcon network connect own visitor && rcon network disconnect own visitor && rcon network connect closed visitor || return 1
     rcon stop -t 0 visitor && rcon start visitor && rcon restart -t 0 visitor && rcon network reload || return 1
     rcon run --rm -P busybox true || return 1
-    kill -9 "$(ps -o ppid= -p "$(field visitor '{{.State.Pid}}')" | tr -d ' ')"
+    local monitor
+    monitor=$(ps -o ppid= -p "$(field visitor '{{.State.Pid}}')" | tr -d ' ')
+    kill -9 "$monitor"
+    await_death "$monitor"
     rcon rm -f visitor && rcon network rm busy closed && rcon network prune -f && rcon network reload || return 1
     rcon system check -q --repair || [ $? = 1 ]
 }
@@ -174,7 +179,7 @@ steady "rcon own podman" "dockerd stops" stop_dockerd
 all_work "without dockerd" "rcon own podman"
 expect "rcon's tables are as they were" "" "$(diff <(echo "$before") <(ours))"
 steady "rcon own podman" "dockerd starts" start_dockerd
-wait_for 20 docker_answers
+wait_for 60 docker_answers
 steady "rcon own podman" "dockerd restarts" restart_docker
 steady "rcon own podman" "dockerd is killed and starts" kill_docker
 steady "rcon own docker" "podman restarts, makes and removes" restart_podman

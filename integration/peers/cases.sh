@@ -11,6 +11,8 @@ host_capabilities=$(awk '/CapEff/ {print substr($2, 9)}' /proc/self/status)
 state() { engine inspect -f '{{.State.Status}}' "$1" 2>&1; }
 state_is() { [ "$(state "$1")" = "$2" ]; }
 tick() { engine exec "$1" cat /tmp/tick 2> /dev/null || echo 0; }
+# Between two of its numbers the file is empty.
+noted() { at=$(tick "$1"); [ "$at" -ge 0 ] 2> /dev/null; }
 ticks_past() { [ "$(tick "$1")" -gt "$2" ] 2> /dev/null; }
 says_in_log() { engine logs "$1" 2>&1 | grep -q "$2"; }
 run() { engine run --rm --network none "$@"; }
@@ -145,7 +147,7 @@ executions() {
 terminals() {
     expect "run -t has a terminal of our size" "/dev/pts/0 40 120" "$(pty 120x40 '' "$peer_command" run --rm -it --network none "$IMAGE" sh -c "$sized" '40 120' | tail -n 1)"
     expect "a shell in it" "sum 5" "$(pty 80x24 '@# @echo sum $((2 + 3))\nexit\n' "$peer_command" run --rm -it --network none "$IMAGE" sh | grep -o '^sum 5$')"
-    pty 80x24 '@ready@\x03' "$peer_command" run --rm -it --network none "$IMAGE" sh -c 'trap "exit 66" INT; echo ready; sleep 20 & wait' > /dev/null
+    pty 80x24 '@ready@\x03' "$peer_command" run --rm -it --network none "$IMAGE" sh -c 'trap "exit 66" INT; echo ready; sleep 100 & wait' > /dev/null
     expect "control-C arrives as SIGINT" 66 $?
     expect "job control works" 1 "$(pty 80x24 '@# @set -m; sleep 9 &\njobs\nexit\n' "$peer_command" run --rm -it --network none "$IMAGE" sh | grep -c '^\[1\].*Running.*sleep 9')"
     prints "-t as another user" crw run --rm -t -u 1000 "$IMAGE" sh -c 'ls -lL $(tty) | cut -c1-3'
@@ -164,10 +166,10 @@ lifecycle() {
     ends "exec in it is refused" "$EXEC_PAUSED" engine exec life true
     ends "unpause" 0 engine unpause life
     expect "an unpaused container" running "$(state life)"
-    at=$(tick life)
+    wait_for 20 noted life
     wait_for 20 ticks_past life "$at"
     expect "it goes on" 0 $?
-    ends "stop" 0 engine stop -t 10 life
+    ends "stop" 0 engine stop -t 50 life
     expect "SIGTERM was honoured" "exited 7" "$(engine inspect -f '{{.State.Status}} {{.State.ExitCode}}' life)"
     ends "start again" 0 engine start life
     expect "it runs again" running "$(state life)"

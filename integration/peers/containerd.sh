@@ -16,7 +16,7 @@ ctr() { "$peer_command" "$@"; }
 start_containerd() {
     containerd --config "$work/config.toml" > "$work/containerd.log" 2>&1 &
     daemon=$!
-    wait_for 30 ctr version || { fail "containerd starts" "$(tail -n 5 "$work/containerd.log")"; finish; exit 1; }
+    wait_for 120 ctr version || { fail "containerd starts" "$(tail -n 5 "$work/containerd.log")"; finish; exit 1; }
 }
 # run FLAG... -- ID COMMAND...
 run() {
@@ -40,8 +40,9 @@ runs() {
     ends "which is an error" 1 once -- r6 no-such-command
     prints "environment" one once --env A=one -- r7 sh -c 'echo $A'
     prints "workdir" /usr once --cwd /usr -- r8 pwd
-    # ctr forgets an end of stdin that comes before its task has started.
-    prints "stdin of a pipe" typed sh -c '{ echo typed; sleep 2; } | "$@"' sh "$peer_command" run --rm --runc-binary "$runtime" "$IMAGE" r10 cat
+    # ctr forgets an end of stdin that comes before its task has started: it comes when the task has answered.
+    prints "stdin of a pipe" typed sh -c '{ echo typed; i=0; until [ -s "$0" ] || [ $i = 500 ]; do i=$((i + 1)); sleep 0.1; done; } | "$@" | tee "$0"' \
+        "$work/answered" "$peer_command" run --rm --runc-binary "$runtime" "$IMAGE" r10 cat
     expect "a terminal of our size" "/dev/pts/0 35 115" "$(pty 115x35 '' "$peer_command" run --rm -t --runc-binary "$runtime" "$IMAGE" r11 sh -c "$sized" '35 115' | tail -n 1)"
     expect "a shell in it" "sum 5" "$(pty 80x24 '@# @echo sum $((2 + 3))\nexit\n' "$peer_command" run --rm -t --runc-binary "$runtime" "$IMAGE" r12 sh | grep -o '^sum 5$')"
     mkdir -p "$work/bind" && echo from-host > "$work/bind/file"
@@ -81,7 +82,9 @@ tasks() {
     ends "resume" 0 ctr task resume life
     expect "a resumed task" RUNNING "$(status life)"
     local at
-    at=$(ctr task exec --exec-id e10 life cat /tmp/tick)
+    # Between two of its numbers the file is empty.
+    noted() { at=$(ctr task exec --exec-id "n$RANDOM$RANDOM" life cat /tmp/tick); [ "$at" -ge 0 ] 2> /dev/null; }
+    wait_for 20 noted
     wait_for 20 ticks_past life "$at"
     expect "it goes on" 0 $?
     says "checkpoint is refused" "criu|checkpoint" ctr task checkpoint --runtime "" life
@@ -126,10 +129,14 @@ shim_killed() {
 events() {
     ctr events > "$work/events" 2>&1 &
     local listener=$!
-    sleep 0.5
+    # Whether it listens yet shows only in what it hears.
+    heard() { once -- "seen$RANDOM$RANDOM" true; [ -s "$work/events" ]; }
+    wait_for 60 heard
     once -- seen true
-    run -d --memory-limit 33554432 -- hog sh -c 'sleep 0.5; dd if=/dev/zero of=/dev/null bs=100M count=1'
-    wait_for 20 stopped hog
+    # Not before the shim, too, listens for what the kernel does, which it does when `run -d` returns.
+    run -d --memory-limit 33554432 -- hog sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; dd if=/dev/zero of=/dev/null bs=100M count=1'
+    ctr task exec --exec-id go hog touch /tmp/go
+    wait_for 60 stopped hog
     wait_for 20 grep -q '/tasks/oom' "$work/events"
     gone hog
     kill "$listener"

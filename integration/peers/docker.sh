@@ -14,7 +14,7 @@ start_dockerd() {
     dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "$socket" --bip 172.31.251.1/24 \
         --add-runtime "peer=$runtime" --default-runtime peer --cgroup-parent "/$parent" --live-restore "$@" > "$work/dockerd.log" 2>&1 &
     daemon=$!
-    wait_for 30 engine version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
+    wait_for 120 engine version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 }
 stop_dockerd() { kill "$daemon" 2> /dev/null; wait "$daemon" 2> /dev/null; }
 
@@ -41,17 +41,17 @@ default_network() {
 
 health() {
     engine run -d --name healthy --network none --health-cmd 'test -e /tmp/fine' --health-interval 1s --health-retries 1 "$IMAGE" sleep 100 > /dev/null
-    wait_for 20 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx unhealthy"
+    wait_for 60 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx unhealthy"
     expect "a failing health check" unhealthy "$(engine inspect -f '{{.State.Health.Status}}' healthy)"
     engine exec healthy touch /tmp/fine
-    wait_for 20 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx healthy"
+    wait_for 60 sh -c "'$peer_command' inspect -f '{{.State.Health.Status}}' healthy | grep -qx healthy"
     expect "a good one" healthy "$(engine inspect -f '{{.State.Health.Status}}' healthy)"
     engine rm -f healthy > /dev/null
 }
 
 restarts() {
     engine run -d --name again --network none --restart on-failure:2 "$IMAGE" sh -c 'echo x; exit 1' > /dev/null
-    wait_for 20 sh -c "'$peer_command' inspect -f '{{.State.Status}} {{.RestartCount}}' again | grep -qx 'exited 2'"
+    wait_for 60 sh -c "'$peer_command' inspect -f '{{.State.Status}} {{.RestartCount}}' again | grep -qx 'exited 2'"
     expect "--restart on-failure:2" "x x x" "$(engine logs again | tr '\n' ' ' | sed 's/ $//')"
     engine rm -f again > /dev/null
 }

@@ -8,7 +8,7 @@ docker() { timeout --foreground 60 /usr/bin/env docker -H "$socket" "$@"; }
 dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "$socket" --bip 172.31.250.1/24 \
     --cgroup-parent "/$parent" > "$work/dockerd.log" 2>&1 &
 daemon=$!
-wait_for 30 docker version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
+wait_for 120 docker version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 docker load -q -i "$FIXTURES/busybox.tar" > /dev/null
 rcon load -q -i "$FIXTURES/busybox.tar" > /dev/null
 

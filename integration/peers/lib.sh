@@ -66,7 +66,7 @@ sized='i=0; until [ "$(stty size)" = "$0" ] || [ $i = 200 ]; do i=$((i + 1)); sl
 # What the runtime may leave behind: control groups of containers, state directories. A peer's own groups are not its.
 nothing_left() { # NAME GROUPS STATE_ROOT: GROUPS is the pattern of the containers' groups
     local left=
-    for _ in $(seq 50); do
+    for _ in $(seq 300); do
         left="$(find /sys/fs/cgroup -mindepth 2 -type d -path "*/$parent/*" -name "$2" 2> /dev/null | tr '\n' ' ')$(ls -A "$3" 2> /dev/null | tr '\n' ' ')"
         [ -n "$left" ] || break
         sleep 0.1

@@ -26,7 +26,7 @@ default_network() {
     wait_for 20 curl -sf http://127.0.0.1:8124/
     expect "a published port" served "$(curl -s http://127.0.0.1:8124/)"
     says "a container's network is joined by path" "eth0" engine run --rm --network container:web "$IMAGE" ls /sys/class/net
-    ends "the bridge answers" 0 engine exec web ping -c 1 -w 5 "$(engine inspect -f '{{.NetworkSettings.Gateway}}' web)"
+    ends "the bridge answers" 0 engine exec web ping -c 1 -w 20 "$(engine inspect -f '{{.NetworkSettings.Gateway}}' web)"
     engine rm -f -t 0 web > /dev/null
 }
 
@@ -152,6 +152,8 @@ hooks() {
     done
     ends "a container with hooks" 0 "$peer_command" --hooks-dir "$work/hooks" run --rm --cgroup-parent "/$parent" --network none "$IMAGE" true
     for stage in prestart:created createRuntime:created poststart:running poststop:stopped; do
+        # What follows a stop is done by a process that podman leaves behind.
+        wait_for 20 sh -c "grep -q ociVersion '$work/seen/${stage%:*}'.*"
         says "${stage%:*} ran" '"ociVersion"' sh -c "cat '$work/seen/${stage%:*}'.*"
     done
     printf '#!/bin/sh\necho the hook says no >&2; exit 1\n' > "$work/hook"

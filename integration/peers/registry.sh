@@ -14,7 +14,7 @@ docker_() { timeout --foreground 60 docker -H "unix://$work/docker.sock" "$@"; }
 dockerd --data-root "$work/docker-data" --exec-root /run/docker --pidfile "$work/docker.pid" -H "unix://$work/docker.sock" --bip 172.31.251.1/24 \
     --add-runtime "peer=$runtime" --default-runtime peer --cgroup-parent "/$parent" > "$work/dockerd.log" 2>&1 &
 daemon=$!
-wait_for 30 docker_ version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
+wait_for 120 docker_ version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 
 # Ours to them.
 rcon tag busybox "$A/ours/gzip:1"

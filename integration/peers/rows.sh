@@ -14,7 +14,7 @@ docker_command() {
         --cgroup-parent "/$parent" > "$work/dockerd.log" 2>&1 &
     daemon=$!
     chmod 755 "$work/docker-command"
-    wait_for 30 "$work/docker-command" version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
+    wait_for 120 "$work/docker-command" version || { fail "dockerd starts" "$(tail -n 5 "$work/dockerd.log" | tr '\n' ' ')"; finish; exit 1; }
 }
 
 # Podman has no daemon that sets a parent of all groups, so the verbs that make containers get a flag. Its runtime is runc:

@@ -14,7 +14,7 @@ NEW = HOST + "/new"
 MARK = "secret of the host"
 open(SECRET, "w").write(MARK)
 CLIMB = "../" * 14 + HOST.lstrip("/")
-SHORT = 30  # Seconds that something hostile may take.
+SHORT = 60  # Seconds that something hostile may take.
 
 
 def closed(result):
@@ -61,7 +61,8 @@ def repository(name, files, modules=None):
 
 
 os.makedirs(WORK + "/git")
-wait_for(answers)
+if not wait_for(answers):
+    raise RuntimeError("the daemon of git does not answer")
 plain = repository("plain", {"x": "x", "sub/Dockerfile": "FROM scratch\nCOPY . /\n"})
 head = git("plain", "rev-parse", "HEAD")
 
@@ -230,7 +231,7 @@ for name, address in {
 Server.heads.clear()
 result = build(f"FROM scratch\nADD {BASE}/to-same /x\n", *TOKEN, "-o", "type=cacheonly", limit=SHORT)
 control("CVE-2020-15157", "the server itself gets the header, behind a redirect to itself, too", [bool(head[2].get("authorization")) for head in Server.heads] == [True, True], Server.heads)
-kept = [path for path, _, names in os.walk(WORK + "/data") for name in names if "token-of-one" in open(os.path.join(path, name), errors="replace").read()]
+kept = holding("token-of-one", WORK + "/data")
 held("CVE-2019-13509", "the header stays in the store", not kept, kept)
 
 # Names that a server gives.
@@ -268,16 +269,16 @@ def ours():
 for name, spec in (("a repository", f"git://127.0.0.1:{QUIET}/x.git"), ("a tar", f"http://127.0.0.1:{QUIET}/x.tar")):
     for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         builder = subprocess.Popen([*ENGINE, "build", spec], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        silent.settimeout(10)
+        silent.settimeout(60)
         connection = silent.accept()[0]
         builder.send_signal(how)
         ended = wait_for(lambda: builder.poll() is not None)
         held("CVE-2021-20291", f"{name} from a server that says nothing, then {how.name}: the builder ends", ended, builder.pid)
         connection.close()
-        held("leftovers", f"and so does what it had started when the server goes away ({name}, {how.name})", wait_for(lambda: not ours(), 10), ours())
+        held("leftovers", f"and so does what it had started when the server goes away ({name}, {how.name})", wait_for(lambda: not ours()), ours())
         builder.kill()
         builder.wait()
-        wait_for(lambda: not ours(), 5)
+        wait_for(lambda: not ours())
 result = fetch(plain)
 place = WORK + "/data/build/trees"
 held("leftovers", "the next build takes away what they left", result.code == 0 and os.listdir(place) == [], os.listdir(place))

@@ -1,4 +1,5 @@
 """`rcon build`: hostile base images and steps that reach for the host, for secrets, for other builds or for rights they were not given."""
+import socket
 import threading
 
 from lab import *
@@ -12,7 +13,7 @@ MARK = "secret of the host"
 open(SECRET, "w").write(MARK)
 UP = "../" * 16
 CLIMB = "../" * 14 + HOST.lstrip("/")
-SHORT = 30  # Seconds that something hostile may take.
+SHORT = 60  # Seconds that something hostile may take.
 ROUNDS = int(os.environ.get("RCON_ROUNDS", "25"))
 
 
@@ -235,7 +236,7 @@ for name, text in steps.items():
     for mode in ("plain", "rawjson"):
         result = build(f"FROM busybox\n{text}\nENV after=1\n", *GIVEN, "-t", "secretive", "--progress", mode, "--metadata-file", WORK + "/metadata", "--no-cache", env=dict(os.environ, KEY=KEY, RCON_LOG="trace", RUST_LOG="trace"))
         shown = result.all + rcon("inspect", "secretive").out + rcon("history", "--no-trunc", "secretive").out + rcon("builder", "du", "--verbose").out + (read(WORK + "/metadata") if os.path.exists(WORK + "/metadata") else "")
-        left = [os.path.join(path, file) for top in ("/data", "/run") for path, _, files in os.walk(WORK + top) for file in files if os.path.isfile(os.path.join(path, file)) and KEY.encode() in open(os.path.join(path, file), "rb").read()]
+        left = holding(KEY, WORK + "/data", WORK + "/run")
         held("CVE-2019-13509", f"a secret {name} is in what is shown or kept ({mode})", ended(result) and KEY not in shown and not left, left or result)
 result = build("FROM busybox\nRUN --mount=type=secret,id=key cp /run/secrets/key /kept\n", *GIVEN[:2], "-t", "secretive")
 control("CVE-2019-13509", "a step that copies it keeps it", run("secretive", "cat", "/kept").out == KEY, result)
@@ -245,7 +246,14 @@ for name in ("../../../../../../etc/passwd", "../" * 12 + NEW.lstrip("/"), "a/b"
     result = build(f"FROM busybox\nRUN --mount=type=secret,id=\"{name}\" cat /etc/passwd | grep -c {KEY[:-1]}[{KEY[-1]}]; true\n", "--secret", f'"id={name}",src={WORK}/key')
     held("CVE-2019-13509", f"the id of a secret is {name[:24]!r}", ended(result) and closed(result) and KEY not in result.all, result)
 agent = subprocess.Popen(["python3", "-c", f"import socket\ns=socket.socket(socket.AF_UNIX)\ns.bind('{WORK}/agent')\ns.listen()\nwhile True:\n c=s.accept()[0]; c.sendall(b'agent speaks'); c.close()"])
-wait_for(lambda: os.path.exists(WORK + "/agent"))
+
+
+def agent_speaks():
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(WORK + "/agent") == 0 and probe.recv(100) == b"agent speaks"
+
+
+wait_for(agent_speaks)
 result = build("FROM busybox\nRUN --mount=type=ssh,required=true ls -l $SSH_AUTH_SOCK\nRUN env; ls -lR /run; true\n", "--ssh", f"default={WORK}/agent", "-t", "agent", "--no-cache")
 second = result.all.split("RUN env")[-1]
 held("CVE-2019-13509", "the agent's socket stays for the next step and in the image", result.code == 0 and "ssh_agent" not in second and "SSH_AUTH_SOCK" not in second and "ssh_agent" not in run("agent", "ls", "-lR", "/run").out, result)
@@ -256,8 +264,14 @@ agent.wait()
 
 # What steps leave.
 def steps_left():
-    mine = os.stat(WORK).st_ino
-    return [words for words in (read(f"/proc/{pid}/cmdline").replace("\0", " ") for pid in os.listdir("/proc") if pid.isdigit() and os.path.exists(f"/proc/{pid}/cmdline")) if "97531" in words]
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = read(f"/proc/{pid}/cmdline").replace("\0", " ")
+        except OSError:
+            continue
+        found += [words] if words.startswith("sleep 97531 ") else []
+    return found
 
 
 result = build("FROM busybox\nRUN (setsid sleep 97531 > /dev/null 2>&1 < /dev/null &) ; (while true; do ln -sfn %s /data; done > /dev/null 2>&1 &) ; mkdir -p /x; echo in > /x/secret\nRUN ps | grep -c '[9]7531'; true\n" % HOST, limit=SHORT)

@@ -97,9 +97,9 @@ held("CVE-2019-14271", "the binary loads libraries after entering the container"
 
 # Devices and pipes of a container must not be made or waited for on the host.
 inside("mkfifo /tree/pipe; mknod /tree/null c 1 3; chmod 666 /tree/null")
-result = rcon("cp", "box:/tree/pipe", target, limit=20)
+result = rcon("cp", "box:/tree/pipe", target, limit=60)
 held("cp", "a pipe is read from", result.code != -1, result)
-result = rcon("cp", "box:/tree/.", target + "/third", limit=20)
+result = rcon("cp", "box:/tree/.", target + "/third", limit=60)
 made = command("find", target, "-type", "c", "-o", "-type", "b").out
 held("cp", "a device of the container is made on the host", made == "", made)
 finish()

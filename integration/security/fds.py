@@ -28,13 +28,8 @@ def spied(text, what):
 
 
 def watched(experiment):
-    """The log of a spy that looked on, made again until it saw some other process: on a busy machine it may not get to run beside one."""
-    log = ""
-    for _ in range(10):
-        log += experiment()
-        if spied(log, "exe "):
-            break
-    return log
+    """The log of a spy that looked on, until it saw some other process."""
+    return experiments(experiment, "\nexe ")
 
 
 # CVE-2016-9962: a process of the container with CAP_SYS_PTRACE looks into the stages of exec.
@@ -111,8 +106,8 @@ held("CVE-2016-9962", "a bundle that joins a pid namespace by path", results and
 control("CVE-2016-9962", "the tracer did see other processes", spied(log, "exe "), log)
 
 # The spy finds what is there to be found.
-result = run(*TRACER, "busybox", "sh", "-c", "(cd /etc; RCON_SECRET=x exec sleep 2 </etc/passwd) & probe spy 500")
-outside = command(FIXTURES + "/probe", "spy", "200", WORK[1:])
+result = run(*TRACER, "busybox", "sh", "-c", "(cd /etc; RCON_SECRET=x exec sleep 50 </etc/passwd) & probe spy 5000")
+outside = command(FIXTURES + "/probe", "spy", "2000", WORK[1:])
 control("CVE-2016-9962", "the spy knows the host's root when it sees it", any(line.startswith("root own / marked") for line in outside.out.splitlines()), outside)
 control("CVE-2016-9962", "the spy sees an open file, a directory and a variable",
         all(sight in result.out for sight in ("fd own /etc/passwd", "cwd own /etc", "environ RCON_SECRET")), result)

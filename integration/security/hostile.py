@@ -2,7 +2,7 @@
 from lab import *
 
 ROOT = f"{WORK}/oci-rcon-runtime"
-LIMITS = 20
+LIMITS = 60
 
 # Ids become names of directories and groups.
 bad = []

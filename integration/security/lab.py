@@ -303,8 +303,8 @@ class Bundle:
         """`run --detach`; the caller deletes."""
         self.write()
         with open(self.path + "/log", "wb") as log:
-            done = subprocess.run([*self.words(runtime), "run", "--detach", "-b", self.path, self.id],
-                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT)
+            done = executed([*self.words(runtime), "run", "--detach", "-b", self.path, self.id],
+                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT)
         return Result(done.returncode, open(self.path + "/log", errors="replace").read(), "")
 
     def execute(self, *words, runtime=RUNTIME, flags=(), **more):
@@ -347,7 +347,7 @@ class Swapper:
         self.process.join()
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=60):
     """Whether the condition came true before the deadline."""
     end = time.monotonic() + seconds
     while not condition():
@@ -360,6 +360,35 @@ def wait_for(condition, seconds=10):
 def read(path):
     with open(path, errors="replace") as file:
         return file.read()
+
+
+def holding(text, *tops):
+    """Files below that have the text in them; what goes away meanwhile has not."""
+    found = []
+    for path in (os.path.join(place, name) for top in tops for place, _, names in os.walk(top) for name in names):
+        if not os.path.isfile(path):
+            continue
+        try:
+            with open(path, "rb") as file:
+                found += [path] if text.encode() in file.read() else []
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def tried(trick, seconds=120):
+    """Whether a trick that is a matter of luck worked, tried again and again until then. On one processor it takes a while."""
+    return wait_for(lambda: any(trick() for _ in range(200)), seconds)
+
+
+def experiments(one, *words, times=10):
+    """What repeated experiments said, until each of the words was among it: on a busy machine an attacker may not get to run beside its victim."""
+    log = ""
+    for _ in range(times):
+        log += one()
+        if all(word in log for word in words):
+            break
+    return log
 
 
 def sha(path):

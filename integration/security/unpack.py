@@ -16,7 +16,7 @@ def untouched():
 
 def try_layers(mechanism, trick, *layers, starts=None, base=False, config=None):
     """Loads; then runs and looks whether the host changed. Being refused is fine, and so is staying inside."""
-    result = rcon("load", data=image("hostile", *layers, base=base, config=config), limit=30)
+    result = rcon("load", data=image("hostile", *layers, base=base, config=config), limit=60)
     ran = None
     if result.code == 0 and starts:
         ran = run("hostile", *starts)
@@ -91,7 +91,7 @@ for name, blob in [
     ("a sparse map without end", raw(kind=b"S", extra=b"\xff" * 512)),
 ]:
     before = command("sh", "-c", "cat /proc/meminfo | grep -c .")
-    result = rcon("load", data=image("numbers", blob, base=False), limit=30)
+    result = rcon("load", data=image("numbers", blob, base=False), limit=60)
     held("CVE-2017-14992", f"a layer with {name}", result.code in (1, 125), result)
 deep = "d/" * 1200 + "x"
 try_layers("limits", "a path of 1200 directories", layer(entry(deep, data="x")))
@@ -117,7 +117,7 @@ for name, files in [
     ("an index that is its own manifest", {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": b'{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:../../x","size":1}]}'}),
     ("digests of another length", {"oci-layout": b"{}", "index.json": b'{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:00","size":1}]}'}),
 ]:
-    result = rcon("load", data=archive(files), limit=30)
+    result = rcon("load", data=archive(files), limit=60)
     ids = rcon("images", "-q").out
     held("CVE-2021-21285", name, result.code in (1, 125) and "panicked" not in result.all, result)
 both = json.dumps({"schemaVersion": 2, "config": {"digest": "sha256:" + "0" * 64, "size": 1, "mediaType": "x"}, "layers": [], "manifests": []}).encode()

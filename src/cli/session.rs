@@ -253,7 +253,7 @@ impl Relay<'_> {
             }
             Event::Gone => return self.untold(),
             Event::Stdout(_) | Event::Stderr(_) | Event::Created { .. } | Event::Started { .. } => Ok(()),
-            Event::Probed { .. } | Event::Resolving | Event::Held => Ok(()),
+            Event::Probed { .. } | Event::Resolving | Event::Held | Event::Reserved => Ok(()),
         };
         match written {
             Ok(()) => Ok(None),

@@ -47,7 +47,8 @@ mod wait;
 
 pub(super) use beneath::Beneath;
 pub(super) use connect::{
-    Joining, attach as attach_endpoint, connect as connect_endpoints, detach, detach_all, ensure as ensure_network, publish, route_by, unpublish,
+    Joining, attach as attach_endpoint, can_carry, connect as connect_endpoints, detach, detach_all, ensure as ensure_network, publish, route_by,
+    unpublish,
 };
 pub use duplicate::{CloneContainer, Moved};
 pub(super) use etc::{check as check_hosts, follow as follow_in_etc, write_all as write_etc};
@@ -58,11 +59,11 @@ pub(super) use names::generate as generate_name;
 pub(super) use oci_config::{NOTIFY_INSIDE, PodInputs};
 pub(super) use paths::{masked_everywhere, read_only};
 pub(super) use remove::failpoint_at;
-pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of, publishes};
+pub(super) use reserve::{bind as bind_ports, free_interface, gateway_network, gateway_of, lease_endpoint, lease_endpoints, networks_of};
 pub(super) use resources::{HostFacts, section as resources_section};
 pub use revive::Revived;
 pub(super) use start::describe;
-pub(super) use start::follow_networks;
+pub(super) use start::{follow_networks, reserve_ports};
 pub(super) use step::stage as step_stage;
 pub use step::{Sandbox, Step, StepMount, StepSource};
 pub(super) use sweep::ids_in;

@@ -5,6 +5,7 @@
 
 mod check;
 mod membership;
+mod moving;
 mod names;
 mod range;
 

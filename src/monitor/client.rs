@@ -57,12 +57,14 @@ impl Client {
     pub(super) fn configure(socket: OwnedFd, config: &Config, netns: Option<BorrowedFd<'_>>, held: &[BorrowedFd<'_>]) -> Result<Client, Error> {
         let mut client = Client::on(socket);
         let descriptors: Vec<BorrowedFd<'_>> = netns.iter().copied().chain(held.iter().copied()).collect();
-        for batch in descriptors.chunks(BATCH) {
-            client.hand_over(batch)?;
-        }
+        client.hand_over_all(&descriptors)?;
         let json = serde_json::to_vec(config).map_err(|source| Error::Config { operation: "written", source })?;
         client.send(&Request::Config { netns: netns.is_some(), json })?;
         Ok(client)
+    }
+
+    fn hand_over_all(&mut self, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        descriptors.chunks(BATCH).try_for_each(|batch| self.hand_over(batch))
     }
 
     fn hand_over(&mut self, batch: &[BorrowedFd<'_>]) -> Result<(), Error> {
@@ -180,6 +182,16 @@ impl Client {
     /// As [`Client::start`].
     pub fn resolve(&mut self, plan: &serde_json::Value) -> Result<(), Error> {
         self.send(&Request::Resolve(plan.to_string().into_bytes()))
+    }
+
+    /// Has it hold these sockets of published ports from now on, instead of those that it held: also after a restart, and none
+    /// any more when the container has ended. `Reserved` comes when it is done, `Failed` if it cannot be.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn reserve(&mut self, sockets: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.hand_over_all(sockets)?;
+        self.send(&Request::Ports(u32::try_from(sockets.len()).unwrap_or(u32::MAX)))
     }
 
     /// The process that listens at the other end.

@@ -48,6 +48,8 @@ pub(super) enum Request {
     Probe,
     /// From now on name queries are answered by this plan.
     Resolve(Vec<u8>),
+    /// From now on these are the sockets of published ports: so many, sent before it.
+    Ports(u32),
 }
 
 const CONFIG: u8 = 1;
@@ -62,6 +64,7 @@ const STOP_REQUESTED: u8 = 9;
 const PROBE: u8 = 10;
 const RESOLVE: u8 = 11;
 const HOLD: u8 = 12;
+const PORTS: u8 = 13;
 /// Milliseconds of a stop that waits for ever.
 const NEVER: u64 = u64::MAX;
 
@@ -75,6 +78,7 @@ const GONE: u8 = 38;
 const PROBED: u8 = 39;
 const RESOLVING: u8 = 40;
 const HELD: u8 = 41;
+const RESERVED: u8 = 42;
 
 /// Appends one frame.
 pub(super) fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
@@ -108,6 +112,7 @@ impl Request {
             }
             Request::Probe => put(&mut out, PROBE, &[]),
             Request::Resolve(plan) => put(&mut out, RESOLVE, &[plan]),
+            Request::Ports(count) => put(&mut out, PORTS, &[&count.to_be_bytes()]),
         }
         out
     }
@@ -141,6 +146,10 @@ impl Request {
             },
             PROBE => empty(Request::Probe),
             RESOLVE => Ok(Request::Resolve(payload)),
+            PORTS => match payload[..] {
+                [a, b, c, d] => Ok(Request::Ports(u32::from_be_bytes([a, b, c, d]))),
+                _ => Err(Malformed("a number of ports of the wrong length")),
+            },
             _ => Err(Malformed("an unknown request")),
         }
     }
@@ -164,6 +173,7 @@ impl Event {
             Event::Gone => put(out, GONE, &[]),
             Event::Resolving => put(out, RESOLVING, &[]),
             Event::Held => put(out, HELD, &[]),
+            Event::Reserved => put(out, RESERVED, &[]),
             Event::Probed { well } => put(out, PROBED, &[&[u8::from(*well)]]),
         }
     }
@@ -200,6 +210,7 @@ impl Event {
             GONE => Ok(Event::Gone),
             RESOLVING => Ok(Event::Resolving),
             HELD => Ok(Event::Held),
+            RESERVED => Ok(Event::Reserved),
             PROBED => match payload[..] {
                 [well @ (0 | 1)] => Ok(Event::Probed { well: well == 1 }),
                 _ => Err(wrong),
@@ -273,6 +284,7 @@ mod tests {
             Request::StopRequested { grace: None, again: true },
             Request::Probe,
             Request::Resolve(b"{}".to_vec()),
+            Request::Ports(450),
         ];
         let mut decoder = Decoder::new(LIMIT);
         for request in requests {
@@ -293,6 +305,7 @@ mod tests {
             Event::Probed { well: true },
             Event::Resolving,
             Event::Held,
+            Event::Reserved,
             Event::Gone,
         ];
         let mut all = Vec::new();
@@ -318,6 +331,7 @@ mod tests {
             (99, vec![]),
             (CONFIG, vec![]),
             (STOP_REQUESTED, vec![]),
+            (PORTS, vec![0; 3]),
             (STOP_REQUESTED, vec![2; 9]),
         ] {
             assert!(Request::decode(bad).is_err());

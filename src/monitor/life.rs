@@ -34,8 +34,8 @@ pub(super) struct Monitor<'a> {
     pub(super) lock: File,
     pub(super) listener: OwnedFd,
     pub(super) log: Option<log::Writer>,
-    /// Sockets of published ports, until the end is recorded.
-    pub(super) held: Vec<OwnedFd>,
+    /// Sockets of published ports, until the end is recorded; None from then on.
+    pub(super) held: Option<Vec<OwnedFd>>,
     pub(super) lifecycle: Box<dyn Lifecycle + 'a>,
     pub(super) make_resolver: &'a MakeResolver,
     pub(super) resolver: Option<Box<dyn Resolver>>,
@@ -85,7 +85,7 @@ impl<'a> Monitor<'a> {
             lock,
             listener,
             log,
-            held: Vec::new(),
+            held: Some(Vec::new()),
             lifecycle,
             make_resolver,
             resolver: None,
@@ -400,7 +400,7 @@ impl<'a> Monitor<'a> {
         // Whoever connected up to now still gets an answer.
         self.turn(None, Some(Duration::ZERO));
         // Those of a run that never started. Whoever finds no facts (or hears `Gone`) may publish the same ports.
-        self.held.clear();
+        self.held = None;
         for error in live::remove(&self.config.live_dir) {
             tracing::warn!("{error}");
         }
@@ -460,7 +460,7 @@ impl<'a> Monitor<'a> {
 
     /// Whoever reads that it has ended may publish the same ports at once: they are free before.
     fn record(&mut self, exit: &Exit, error: Option<&str>) {
-        self.held.clear();
+        self.held = None;
         self.lifecycle.finished(exit, error);
     }
 

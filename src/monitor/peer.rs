@@ -1,10 +1,13 @@
 //! One connected client, as the monitor sees it: a socket that never blocks it, half-received requests,
 //! and a bounded amount of events on their way out.
 
+use super::client::BATCH;
 use super::frame::{Decoder, LIMIT, Malformed, Request};
 use super::stop::Wish;
 use super::{Event, FailureKind};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 /// Bytes that may wait for a client before it holds the container back (the creator) or is dropped.
@@ -15,6 +18,8 @@ pub(super) struct Peer {
     pub(super) decoder: Decoder,
     out: Vec<u8>,
     sent: usize,
+    /// Came in messages, and no request has said yet what they are.
+    pub(super) descriptors: Vec<OwnedFd>,
     /// The one that spawned this monitor.
     pub(super) creator: bool,
     pub(super) stdout: bool,
@@ -36,6 +41,7 @@ impl Peer {
             decoder: Decoder::new(LIMIT),
             out: Vec::new(),
             sent: 0,
+            descriptors: Vec::new(),
             creator,
             stdout: false,
             stderr: false,
@@ -97,9 +103,19 @@ impl Peer {
     pub(super) fn receive(&mut self) {
         let mut buffer = [0u8; 32 << 10];
         loop {
-            match recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => self.closed = true,
-                Ok((count, _)) => self.decoder.push(&buffer[..count]),
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags).map(|message| message.bytes) {
+                Ok(0) => self.closed = true,
+                Ok(count) => {
+                    self.decoder.push(&buffer[..count]);
+                    for message in control.drain() {
+                        if let RecvAncillaryMessage::ScmRights(received) = message {
+                            self.descriptors.extend(received);
+                        }
+                    }
+                }
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => {}
                 Err(_) => self.closed = true,

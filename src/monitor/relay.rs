@@ -257,7 +257,10 @@ impl Monitor<'_> {
             Request::StopRequested { grace, again } => self.stop_asked(index, grace, again),
             Request::Probe => self.probe_asked(index),
             Request::Resolve(plan) => self.resolve(index, &plan),
-            Request::Config { .. } | Request::Descriptors | Request::Start | Request::Hold | Request::Abandon => {
+            // They wait for the request that says what they are.
+            Request::Descriptors => {}
+            Request::Ports(count) => self.reserve(index, count),
+            Request::Config { .. } | Request::Start | Request::Hold | Request::Abandon => {
                 tracing::warn!("a client of the monitor sent a request that only its creator may send once; it is dropped");
                 peer.closed = true;
             }

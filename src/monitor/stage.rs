@@ -89,7 +89,7 @@ fn supervise(
     drop(held.pop());
     let engine = lifecycle(&config);
     let mut monitor = Monitor::new(config, lock, listener, log, engine, resolver, creator);
-    monitor.held = held;
+    monitor.held = Some(held);
     monitor.herald = herald;
     monitor.run(&mut || make.make());
     ExitCode::SUCCESS

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A plain process in the place of a container.
 struct Process {
@@ -379,13 +379,17 @@ fn an_unhealthy_container_is_killed_stopped_or_restarted() {
 
 #[test]
 fn a_container_that_ignores_the_stop_of_its_health_is_killed() {
-    let mut plan = probed_by("exit 1", HealthAction::Restart).unwrap();
+    // Unhealthy once it ignores the signal.
+    let marker = std::env::temp_dir().join(format!("rcon-monitor-deaf-{}", crate::base::random_hex(8)));
+    let mut plan = probed_by(&format!("test ! -e {}", marker.display()), HealthAction::Restart).unwrap();
     plan.stop_timeout = Some(Duration::from_millis(50));
-    let mut setup = setup("trap '' TERM; while :; do sleep 0.01; done", Options { health: Some(plan), ..Options::default() });
+    let script: &'static str = format!("trap '' TERM; touch {}; while :; do sleep 0.01; done", marker.display()).leak();
+    let mut setup = setup(script, Options { health: Some(plan), ..Options::default() });
     setup.start();
     let (_, _, rest) = collect(&mut setup.client);
     assert_eq!(exits(&rest), [(137, false)]);
     setup.finish(&["started 0", "exited 137 Restart", "finished 137 false"]);
+    std::fs::remove_file(marker).unwrap();
 }
 
 #[test]
@@ -582,6 +586,41 @@ fn configuration_and_descriptors_arrive_and_what_follows_is_kept() {
         assert_eq!(creator.request(), Some(frame::Request::Start));
     });
     setup.finish(&[]);
+}
+
+/// In place of those of before, for as long as the container lives and no longer.
+#[test]
+fn sockets_of_ports_that_come_later_are_held_until_the_end() {
+    use std::io::Read;
+    let mut setup = setup("read x", Options::default());
+    setup.start();
+    // The other end of each is closed when nobody holds it any more.
+    let pairs = |count: usize| -> (Vec<UnixStream>, Vec<UnixStream>) { (0..count).map(|_| UnixStream::pair().unwrap()).unzip() };
+    let is_held = |end: &mut UnixStream| {
+        end.set_nonblocking(true).unwrap();
+        end.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let (mut first, given) = pairs(450);
+    setup.client.reserve(&given.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
+    assert_eq!(setup.next(), Event::Reserved);
+    drop(given);
+    assert!(first.iter_mut().all(is_held));
+    let (mut second, given) = pairs(1);
+    let mut other = Client::connect(&setup.config.live_dir).unwrap();
+    other.reserve(&[given[0].as_fd()]).unwrap();
+    assert_eq!(other.next(PATIENCE).unwrap(), Some(Event::Reserved));
+    drop(given);
+    assert!(is_held(&mut second[0]) && !first.iter_mut().any(is_held));
+    // One that announces more than it sends changes nothing.
+    let frame = frame::Request::Ports(3).encode();
+    rustix::net::send(other.fd(), &frame, rustix::net::SendFlags::empty()).unwrap();
+    let Some(Event::Failed { message, .. }) = other.next(PATIENCE).unwrap() else { panic!("three of nothing were taken") };
+    assert_eq!(message, "the monitor has got 0 of 3 sockets of published ports");
+    assert!(is_held(&mut second[0]));
+    setup.client.write_stdin(b"\n").unwrap();
+    collect(&mut setup.client);
+    assert!(!is_held(&mut second[0]));
+    setup.finish(&["started 0", "exited 0 false", "finished 0 false"]);
 }
 
 /// What a monitor said before it left is heard, also by one that was still sending.

@@ -161,6 +161,11 @@ pub(super) fn elements(targets: Addresses, port: &PublishedPort, family: Family)
     port.host_ip.is_none_or(|ip| Family::of(ip) == family).then(|| rules::of_port(target, port))
 }
 
+/// Whether a publication can lead there: an address of its family is there.
+pub fn leads(targets: Addresses, port: &PublishedPort) -> bool {
+    [Family::V4, Family::V6].into_iter().any(|family| elements(targets, port, family).is_some())
+}
+
 /// Elements of both tables.
 fn all_elements(targets: Addresses, ports: &[PublishedPort]) -> [(Family, Vec<Element>); 2] {
     [Family::V4, Family::V6].map(|family| (family, ports.iter().filter_map(|port| elements(targets, port, family)).collect()))
@@ -177,7 +182,7 @@ pub fn publish(targets: Addresses, ports: &[PublishedPort]) -> Result<(), Error>
         return Ok(());
     }
     for port in ports {
-        if elements(targets, port, Family::V4).or_else(|| elements(targets, port, Family::V6)).is_none() {
+        if !leads(targets, port) {
             let family = if port.host_ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
             return Err(Error::NoTarget { port: port.host_port.to_string(), protocol: name(port.protocol), family });
         }

@@ -121,6 +121,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Gives back the published ports of a container that keeps its addresses.
+    ///
+    /// # Errors
+    /// Why the database cannot be changed.
+    pub fn release_ports(&self, owner: &ContainerId) -> Result<(), Error> {
+        self.run(|| format!("release the ports of container {}", owner.short()), "DELETE FROM ports WHERE owner=?1", [owner.as_str()]).map(drop)
+    }
+
     /// Gives back addresses and ports of a container.
     ///
     /// # Errors

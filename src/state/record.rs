@@ -44,10 +44,23 @@ pub struct Container {
     /// What it has of its networks while started, in the order of its interfaces.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
-    /// Published ports while started, host ports resolved.
+    /// Published ports while a network carries them, host ports resolved.
     pub published: Vec<PublishedPort>,
+    /// While a change of its networks is under way, what it had before: `endpoints`, `published` and the spec tell already what it
+    /// will have, and the leases are those of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Box<Networked>>,
     /// Boxed: lists move records about, and this is nearly all of one.
     pub spec: Box<ContainerSpec>,
+}
+
+/// What a running container has of its networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Networked {
+    /// What its spec asks for.
+    pub attachments: Option<Vec<Attachment>>,
+    pub endpoints: Vec<Endpoint>,
+    pub published: Vec<PublishedPort>,
 }
 
 /// How often in a row the restart policy has brought a container back without a monitor, and when it may again.
@@ -147,6 +160,7 @@ impl Container {
             revival: None,
             endpoints: Vec::new(),
             published: Vec::new(),
+            moving: None,
             spec: Box::new(spec),
         }
     }
@@ -156,6 +170,16 @@ impl Container {
     /// The endpoint that has the default route and the published ports, while started.
     pub fn primary(&self) -> Option<&Endpoint> {
         primary(&self.endpoints)
+    }
+
+    pub fn networked(&self) -> Networked {
+        Networked { attachments: self.spec.host.attachments.clone(), endpoints: self.endpoints.clone(), published: self.published.clone() }
+    }
+
+    /// Its endpoints, and those that it had before a change that is under way.
+    pub fn all_endpoints(&self) -> Vec<Endpoint> {
+        let former = self.moving.iter().flat_map(|former| &former.endpoints).filter(|former| self.endpoints.iter().all(|e| e.id != former.id));
+        self.endpoints.iter().chain(former).cloned().collect()
     }
 }
 

@@ -260,7 +260,14 @@ fn what_cannot_tell_the_result_is_refused_before_the_first_step() {
 
 #[test]
 fn what_a_build_goes_on_from_is_not_taken_away() {
-    let lab = Lab::new("FROM busybox\nRUN echo one > /one\nRUN sleep 4\nRUN cat /one > /two\n");
+    // A step that lasts until it is killed: a number of seconds that no other process of the machine sleeps.
+    let seconds = format!("77{}", std::process::id());
+    let lab = Lab::new(&format!("FROM busybox\nRUN echo one > /one\nRUN sleep {seconds} || true\nRUN cat /one > /two\n"));
+    let sleeping = || {
+        let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let line = format!("sleep\0{seconds}\0").into_bytes();
+        pids.into_iter().find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == line))
+    };
     std::thread::scope(|scope| {
         let build = scope.spawn(|| lab.build(&[]));
         let begun = || lab.0.rcon(&["builder", "du", "-v"]).ok().contains("echo one");
@@ -271,6 +278,9 @@ fn what_a_build_goes_on_from_is_not_taken_away() {
         lab.0.rcon(&["rmi", "-f", "busybox"]).ok();
         lab.0.rcon(&["builder", "prune", "-af"]).ok();
         assert!(!build.is_finished());
+        crate::outcome::eventually("the second step", || sleeping().is_some());
+        let pid = rustix::process::Pid::from_raw(sleeping().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         let done = build.join().unwrap();
         assert_eq!(done.code, 0, "{}", done.err);
     });

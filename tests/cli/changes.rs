@@ -22,7 +22,7 @@ fn what_was_added_changed_and_deleted_is_told_and_nothing_else() {
 #[test]
 fn a_directory_that_was_made_anew_hides_what_it_held() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "rm -r /home; mkdir /home; touch /home/own; touch /ready; sleep 60"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "rm -r /home; mkdir /home; touch /home/own; touch /ready; sleep 600"]).ok();
     crate::outcome::eventually("the changes", || engine.rcon(&["exec", "web", "ls", "/ready"]).code == 0);
     assert_eq!(engine.rcon(&["diff", "web"]).ok(), "C /home\nD /home/example\nA /home/own\nA /ready");
     engine.rcon(&["create", "--name", "idle", "busybox"]).ok();

@@ -78,8 +78,8 @@ fn refusals_come_before_anything_is_made() {
 #[test]
 fn a_running_container_rests_and_goes_on_whatever_happens() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "echo x > /made; sleep 60"]).ok();
-    eventually("the file", || engine.rcon(&["exec", "web", "cat", "/made"]).code == 0);
+    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "echo x > /made; sleep 600"]).ok();
+    eventually("the file", || engine.rcon(&["exec", "web", "cat", "/made"]).out == "x\n");
     engine.rcon(&["commit", "web", "one"]).ok();
     assert_eq!(engine.see("web", "{{.State.Status}}"), "running");
     assert_eq!(engine.rcon(&["run", "--rm", "one", "cat", "/made"]).ok(), "x");

@@ -60,14 +60,18 @@ fn environment_workdir_user_entrypoint_and_hostname() {
 #[test]
 fn stop_start_restart_keep_the_file_system() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "echo run >> /runs; trap 'exit 3' TERM; while :; do sleep 0.05; done"]).ok();
+    // Whoever has written its line has its handler.
+    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo run >> /runs; while :; do sleep 0.05; done"]).ok();
+    let ran = |runs: &str| eventually(runs, || engine.rcon(&["exec", "web", "cat", "/runs"]).out == runs);
+    ran("run\n");
     assert_eq!(engine.rcon(&["stop", "web"]).ok(), "web");
     assert_eq!(engine.see("web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 3");
     assert_eq!(engine.rcon(&["stop", "web"]).code, 0, "stop on stopped");
     engine.rcon(&["start", "web"]).ok();
     assert_eq!(engine.rcon(&["start", "web"]).code, 0, "start on running");
+    ran("run\nrun\n");
     engine.rcon(&["restart", "-t", "5", "web"]).ok();
-    eventually("third run", || engine.rcon(&["exec", "web", "cat", "/runs"]).out == "run\nrun\nrun\n");
+    ran("run\nrun\nrun\n");
     engine.rcon(&["kill", "web"]).ok();
     assert_eq!(engine.rcon(&["wait", "web"]).ok(), "137");
     engine.rcon(&["kill", "web"]).fails(1, "is not running");
@@ -85,7 +89,7 @@ fn start_a_gives_output_and_code() {
 #[test]
 fn exec_runs_beside_with_its_own_code() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "-e", "A=1", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
     assert_eq!(engine.rcon(&["exec", "-e", "B=2", "-w", "/tmp", "web", "sh", "-c", "echo $A $B $(pwd)"]).ok(), "1 2 /tmp");
     assert_eq!(engine.rcon(&["exec", "web", "sh", "-c", "exit 9"]).code, 9);
     assert_eq!(engine.rcon(&["exec", "-u", "example", "web", "id", "-u"]).ok(), "1000");
@@ -121,7 +125,7 @@ fn logs_follow_until_the_end() {
 #[test]
 fn rename_pause_and_prefixes() {
     let engine = Environment::new();
-    let id = engine.rcon(&["run", "-d", "--name", "one", "busybox", "sleep", "100"]).ok();
+    let id = engine.rcon(&["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();
     engine.rcon(&["rename", "one", "two"]).ok();
     assert_eq!(engine.see(&id[..6], "{{.Name}}"), "/two");
     engine.rcon(&["inspect", "tw"]).fails(1, "No such");
@@ -149,11 +153,11 @@ fn restart_policy_restarts_and_stop_ends_it() {
 #[test]
 fn top_stats_and_inspect_tell_the_truth() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "--memory", "64m", "-l", "a=b", "busybox", "sleep", "77"]).ok();
-    assert!(engine.rcon(&["top", "web"]).ok().contains("sleep 77"));
+    engine.rcon(&["run", "-d", "--name", "web", "--memory", "64m", "-l", "a=b", "busybox", "sleep", "777"]).ok();
+    assert!(engine.rcon(&["top", "web"]).ok().contains("sleep 777"));
     let stats = engine.rcon(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "web"]).ok();
     assert!(stats.starts_with("web 1 ") && stats.ends_with("/ 64MiB"), "{stats}");
-    assert_eq!(engine.see("web", "{{.Path}} {{index .Args 0}} {{index .Config.Labels \"a\"}} {{.HostConfig.Memory}}"), "sleep 77 b 67108864");
+    assert_eq!(engine.see("web", "{{.Path}} {{index .Args 0}} {{index .Config.Labels \"a\"}} {{.HostConfig.Memory}}"), "sleep 777 b 67108864");
     let pid = engine.see("web", "{{.State.Pid}}");
     assert!(std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("sleep"));
 }
@@ -172,7 +176,7 @@ fn cp_both_ways() {
             "busybox",
             "sh",
             "-c",
-            "mkdir /d; echo in > /d/f; ln -s /etc/passwd /d/link; sleep 100",
+            "mkdir /d; echo in > /d/f; ln -s /etc/passwd /d/link; sleep 1000",
         ])
         .ok();
     eventually("ready", || engine.rcon(&["exec", "box", "test", "-L", "/d/link"]).code == 0);
@@ -194,7 +198,7 @@ fn cp_both_ways() {
 #[test]
 fn a_killed_client_does_not_take_the_container_along() {
     let engine = Environment::new();
-    let mut client = engine.command(&["run", "--name", "web", "busybox", "sleep", "100"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut client = engine.command(&["run", "--name", "web", "busybox", "sleep", "1000"]).stdout(Stdio::null()).spawn().unwrap();
     eventually("running", || engine.rcon(&["ps", "--format", "{{.Names}}"]).out == "web\n");
     client.kill().unwrap();
     client.wait().unwrap();
@@ -221,7 +225,7 @@ fn a_restarting_container_shows_its_last_exit() {
 #[test]
 fn publish_filters_by_the_port_on_the_host() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "-p", "18081:80", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "-p", "18081:80", "busybox", "sleep", "1000"]).ok();
     let names = |filter: &str| engine.rcon(&["ps", "--filter", filter, "--format", "{{.Names}}"]).out;
     assert_eq!((names("publish=18081").as_str(), names("publish=18000-18100/tcp").as_str()), ("web\n", "web\n"));
     assert_eq!((names("publish=80").as_str(), names("publish=18081/udp").as_str(), names("expose=80").as_str()), ("", "", "web\n"));
@@ -232,7 +236,7 @@ fn publish_filters_by_the_port_on_the_host() {
 #[test]
 fn a_terminal_does_not_hide_why_a_command_could_not_start() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "up", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
     engine.rcon(&["exec", "-t", "up", "no-such-command"]).fails(127, "no-such-command");
     engine.rcon(&["run", "--rm", "-t", "--pid", "host", "busybox", "no-such-command"]).fails(127, "no-such-command");
     engine.rcon(&["rm", "-f", "up"]).ok();

@@ -3,6 +3,7 @@
 
 use crate::outcome::{Done, eventually, fixtures};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -30,15 +31,16 @@ impl Environment {
         let root = std::env::temp_dir().join(format!("rcon-test-{}-{number}", std::process::id()));
         fs::create_dir_all(root.join("home")).unwrap();
         let host = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"])
+            .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let environment = Environment { root, host };
-        let mine = fs::read_link("/proc/self/ns/net").unwrap();
-        let theirs = format!("/proc/{}/ns/net", environment.host.id());
-        eventually("own network namespace", || fs::read_link(&theirs).is_ok_and(|ns| ns != mine));
+        let mut environment = Environment { root, host };
+        // Its own namespace, and the loopback device in it.
+        let mut said = String::new();
+        BufReader::new(environment.host.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "up\n");
         environment
     }
 
@@ -81,17 +83,32 @@ impl Environment {
         done
     }
 
+    /// Starts a command that stops itself at this failpoint, and waits until it has: what follows finds it there, however fast
+    /// it is. It goes on with SIGCONT.
+    pub fn stopped(&self, args: &[&str], failpoint: &str) -> Child {
+        let mut command = self.command(args);
+        command.env("RCON_FAILPOINT", format!("{failpoint}=stop"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        eventually("the command waits", || fs::read_to_string(&stat).unwrap().rsplit_once(')').unwrap().1.starts_with(" T"));
+        child
+    }
+
+    /// The mounts of this machine below the roots.
+    pub fn mounts(&self) -> Vec<String> {
+        // With the separator: the next test's root may begin with the same words.
+        let below = format!("{}/", self.root.display());
+        fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains(&below)).map(str::to_owned).collect()
+    }
+
     /// `inspect -f`.
     pub fn see(&self, name: &str, format: &str) -> String {
         self.rcon(&["inspect", "-f", format, name]).ok()
     }
 
     fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
         let root = self.root.to_str().unwrap();
-        for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(root)) {
-            left.push(format!("mount: {line}"));
-        }
+        let mut left: Vec<String> = self.mounts().iter().map(|line| format!("mount: {line}")).collect();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
             let text = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -165,7 +182,7 @@ impl Drop for Environment {
         for id in ids.lines() {
             drop(self.rcon(&["rm", "-f", "-v", id]));
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut left = self.leftovers();
         while !left.is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
@@ -173,8 +190,10 @@ impl Drop for Environment {
         }
         self.host.kill().unwrap();
         self.host.wait().unwrap();
-        fs::remove_dir_all(&self.root).unwrap();
+        let removed = fs::remove_dir_all(&self.root);
+        // A second panic would end all tests.
         if !std::thread::panicking() {
+            removed.unwrap();
             assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
         }
     }

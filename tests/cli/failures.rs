@@ -74,7 +74,7 @@ fn kill_nine_at_every_step_leaves_nothing() {
     for point in engine_failpoints() {
         // `run` reserves in one transaction of its own: this step is only `create`'s. One only set up is `container init`'s.
         let verb = if matches!(point.as_str(), "engine.create.recorded" | "engine.start.held") { "create" } else { "run" };
-        let words = [verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "100"];
+        let words = [verb, "--name", "victim", "-p", "18080:80", "-v", "/data", "busybox", "sleep", "1000"];
         let mut words = words.as_slice();
         if point == "engine.start.held" {
             engine.rcon(words).ok();
@@ -99,7 +99,7 @@ fn kill_nine_at_every_step_leaves_nothing() {
 #[test]
 fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
     let engine = Environment::new();
-    let id = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "100"]).ok();
+    let id = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).ok();
     let facts = std::fs::read_to_string(engine.root.join("run/containers").join(&id).join("live.json")).unwrap();
     let pid = facts.split("\"monitor_pid\":").nth(1).unwrap().split(',').next().unwrap();
     assert!(std::process::Command::new("kill").args(["-STOP", pid]).status().unwrap().success());
@@ -112,19 +112,15 @@ fn a_monitor_that_hangs_is_killed_by_a_forced_removal() {
 #[test]
 fn a_stop_during_a_start_stops_what_was_started() {
     let engine = Environment::new();
-    engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "100"]).ok();
-    let mut starting = engine
-        .command(&["start", "slow"])
-        .env("RCON_FAILPOINT", "engine.start.created=sleep:500")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let locks = engine.root.join("run/containers");
-    eventually("the start is in flight", || {
-        std::fs::read_dir(&locks).is_ok_and(|mut all| all.any(|e| e.unwrap().path().extension().is_some_and(|x| x == "op")))
-    });
-    engine.rcon(&["stop", "-t", "0", "slow"]).ok();
-    assert!(starting.wait().unwrap().success());
+    engine.rcon(&["create", "--name", "slow", "busybox", "sleep", "1000"]).ok();
+    let mut starting = engine.stopped(&["start", "slow"], "engine.start.created");
+    let mut stopping = engine.command(&["stop", "-t", "0", "slow"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let files = format!("/proc/{}/fd", stopping.id());
+    let link = |fd: std::io::Result<std::fs::DirEntry>| std::fs::read_link(fd.unwrap().path()).unwrap_or_default();
+    eventually("the stop has begun", || std::fs::read_dir(&files).unwrap().map(link).any(|to| to.ends_with("data/rcon.db")));
+    assert_eq!(stopping.try_wait().unwrap(), None, "it waits for what comes of the start");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&starting), rustix::process::Signal::CONT).unwrap();
+    assert!(starting.wait().unwrap().success() && stopping.wait().unwrap().success());
     assert_eq!(engine.see("slow", "{{.State.Status}}"), "exited");
 }
 
@@ -135,7 +131,7 @@ fn a_start_right_after_one_that_was_killed_works() {
     let engine = Environment::new();
     for point in ["created", "gate", "started", "created=kill,monitor.leave.facts=sleep:1000", "gate=kill,monitor.gate.open=sleep:1000"] {
         let failpoint = if point.contains('=') { format!("engine.start.{point}") } else { format!("engine.start.{point}=kill") };
-        engine.rcon(&["create", "--name", "web", "-p", "18082:80", "busybox", "sleep", "100"]).ok();
+        engine.rcon(&["create", "--name", "web", "-p", "18082:80", "busybox", "sleep", "1000"]).ok();
         let killed = engine.command(&["start", "web"]).env("RCON_FAILPOINT", failpoint).output().unwrap();
         assert!(!killed.status.success(), "{point} was never reached");
         engine.rcon(&["start", "web"]).ok();

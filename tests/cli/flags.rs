@@ -54,9 +54,9 @@ fn secrets_are_seen_by_the_container_alone() {
 #[test]
 fn links_and_requirements() {
     let engine = Environment::new();
-    engine.rcon(&["create", "--name", "db", "--expose", "5432", "-e", "K=v", "busybox", "sleep", "60"]).ok();
+    engine.rcon(&["create", "--name", "db", "--expose", "5432", "-e", "K=v", "busybox", "sleep", "600"]).ok();
     engine.rcon(&["run", "--rm", "--link", "db", "busybox", "true"]).fails(125, "non running container");
-    let script = "grep -c sql /etc/hosts; echo $SQL_PORT_5432_TCP_PORT $SQL_ENV_K $SQL_PORT; ping -c 1 -W 2 sql > /dev/null && echo reached";
+    let script = "grep -c sql /etc/hosts; echo $SQL_PORT_5432_TCP_PORT $SQL_ENV_K $SQL_PORT; ping -c 1 -W 20 sql > /dev/null && echo reached";
     let out = engine.rcon(&["run", "--name", "web", "--requires", "db", "--link", "db:sql", "busybox", "sh", "-c", script]).ok();
     let address = engine.see("db", "{{.NetworkSettings.IPAddress}}");
     assert_eq!(out, format!("1\n5432 v tcp://{address}:5432\nreached"));
@@ -70,8 +70,8 @@ fn links_and_requirements() {
 #[test]
 fn a_container_or_its_image_is_replaced_or_removed() {
     let engine = Environment::new();
-    let first = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "60"]).ok();
-    let second = engine.rcon(&["run", "-d", "--replace", "--name", "web", "busybox", "sleep", "60"]).ok();
+    let first = engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "600"]).ok();
+    let second = engine.rcon(&["run", "-d", "--replace", "--name", "web", "busybox", "sleep", "600"]).ok();
     assert_ne!(first, second);
     assert_eq!(engine.rcon(&["ps", "-aq", "--no-trunc"]).ok(), second);
     engine.rcon(&["rm", "-f", "web"]).ok();

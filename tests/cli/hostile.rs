@@ -10,6 +10,7 @@ fn exec_brings_nothing_of_the_host() {
     engine.rcon(&["run", "-d", "--name", "watcher", "--cap-add", "SYS_PTRACE", "busybox", "sleep", "600"]).ok();
     let script = "while [ ! -e /stop ]; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || ls -l $p/exe $p/fd; done; done 2>/dev/null > /seen; : > /done";
     engine.rcon(&["exec", "-d", "watcher", "sh", "-c", script]).ok();
+    crate::outcome::eventually("it watches", || engine.rcon(&["exec", "watcher", "test", "-e", "/seen"]).code == 0);
     for _ in 0..40 {
         engine.rcon(&["exec", "watcher", "true"]).ok();
     }
@@ -53,7 +54,7 @@ fn a_full_disk_can_be_emptied() {
         echo "wait $(engine wait hog)"
         engine rm -f hog
         engine run --rm --network none busybox echo again
-        for i in $(seq 200); do [ -n "$(engine ps -aq)" ] || break; sleep 0.05; done
+        for i in $(seq 1200); do [ -n "$(engine ps -aq)" ] || break; sleep 0.05; done
         engine ps -aq
     "#;
     let done = std::process::Command::new("unshare")

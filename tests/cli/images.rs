@@ -76,8 +76,8 @@ fn export_then_import_is_the_same_tree() {
 #[test]
 fn a_running_container_is_exported_too() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "live", "busybox", "sh", "-c", "echo 1 > /made; sleep 100"]).ok();
-    eventually("the file is there", || engine.rcon(&["exec", "live", "cat", "/made"]).code == 0);
+    engine.rcon(&["run", "-d", "--name", "live", "busybox", "sh", "-c", "echo 1 > /made; sleep 1000"]).ok();
+    eventually("the file is there", || engine.rcon(&["exec", "live", "cat", "/made"]).out == "1\n");
     engine.rcon(&["export", "-o", "live.tar", "live"]).ok();
     let out = Command::new("tar").args(["-xOf", "live.tar", "made"]).current_dir(&engine.root).output().unwrap();
     assert_eq!(out.stdout, b"1\n");

@@ -71,7 +71,7 @@ fn syslog_gets_the_lines_and_a_local_copy_stays_readable() {
     let engine = Environment::new();
     let socket = engine.root.join("log.sock");
     let receiver = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
-    receiver.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    receiver.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     let address = format!("syslog-address=unixgram://{}", socket.display());
     let options = ["--log-driver", "syslog", "--log-opt", &address, "--log-opt", "tag={{.Name}}", "--log-opt", "syslog-facility=local0"];
     count(&engine, "far", &options, 3);

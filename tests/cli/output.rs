@@ -5,7 +5,7 @@ use crate::environment::Environment;
 #[test]
 fn ps_tables_formats_and_filters() {
     let engine = Environment::new();
-    let id = engine.rcon(&["run", "-d", "--name", "web", "-l", "tier=front", "-p", "127.0.0.1:8080:80", "busybox", "sleep", "100"]).ok();
+    let id = engine.rcon(&["run", "-d", "--name", "web", "-l", "tier=front", "-p", "127.0.0.1:8080:80", "busybox", "sleep", "1000"]).ok();
     engine.rcon(&["run", "--name", "done", "busybox", "sh", "-c", "exit 3"]).fails(3, "");
     let table = engine.rcon(&["ps"]).ok();
     let head: Vec<&str> = table.lines().next().unwrap().split("  ").map(str::trim).filter(|s| !s.is_empty()).collect();
@@ -30,7 +30,7 @@ fn ps_tables_formats_and_filters() {
 #[test]
 fn inspect_is_an_array_and_takes_templates() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "-p", "8080:80", "-e", "A=1", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "-p", "8080:80", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
     let all: serde_json::Value = serde_json::from_str(&engine.rcon(&["inspect", "web"]).ok()).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 1);
     for key in [

@@ -2,10 +2,10 @@
 
 use crate::environment::Environment;
 use crate::outcome::eventually;
-use std::process::{Child, Output, Stdio};
+use std::process::Output;
 
 /// Stops a command right after it has connected to a monitor.
-const CONNECTED: &str = "engine.contact.connected=stop";
+const CONNECTED: &str = "engine.contact.connected";
 
 /// A container's live fact that is a number.
 fn fact(engine: &Environment, id: &str, name: &str) -> u32 {
@@ -18,19 +18,10 @@ fn signal(pid: u32, signal: &str) {
     assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
-/// Starts the command and waits until it has stopped itself.
-fn stopped(engine: &Environment, words: &[&str], failpoint: &str) -> Child {
-    let mut command = engine.command(words);
-    let child = command.env("RCON_FAILPOINT", failpoint).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let stat = format!("/proc/{}/stat", child.id());
-    eventually("the command waits", || std::fs::read_to_string(&stat).unwrap().rsplit_once(')').unwrap().1.starts_with(" T"));
-    child
-}
-
 /// What the command comes to when this process of the container was killed between its connection and its request.
 fn kill_and_go_on(engine: &Environment, id: &str, words: &[&str], process: &str) -> Output {
     let (victim, monitor) = (fact(engine, id, process), fact(engine, id, "monitor_pid"));
-    let child = stopped(engine, words, CONNECTED);
+    let child = engine.stopped(words, CONNECTED);
     signal(victim, "-KILL");
     let gone = || std::fs::read(format!("/proc/{monitor}/cmdline")).map_or(true, |line| line.is_empty());
     eventually("the monitor ends", gone);
@@ -54,7 +45,7 @@ fn commands_survive_the_end_of_the_monitor_that_they_speak_to() {
         ];
         for (words, (code, text)) in table {
             let options = ["run", "-d", "--name", "web", "--restart", policy, "--health-cmd", "true", "--health-interval", "1h"];
-            let id = engine.rcon(&[&options[..], &["busybox", "sleep", "100"]].concat()).ok();
+            let id = engine.rcon(&[&options[..], &["busybox", "sleep", "1000"]].concat()).ok();
             let done = kill_and_go_on(&engine, &id, words, process);
             let err = String::from_utf8(done.stderr).unwrap();
             assert_eq!(done.status.code(), Some(code), "{words:?} without {process}: {err}");
@@ -73,7 +64,7 @@ fn commands_survive_the_end_of_the_monitor_that_they_speak_to() {
 fn a_start_of_one_that_waits_says_that_it_has_just_ended() {
     let engine = Environment::new();
     for process in ["pid", "monitor_pid"] {
-        let id = engine.rcon(&["create", "--name", "web", "busybox", "sleep", "100"]).ok();
+        let id = engine.rcon(&["create", "--name", "web", "busybox", "sleep", "1000"]).ok();
         engine.rcon(&["container", "init", "web"]).ok();
         let done = kill_and_go_on(&engine, &id, &["start", "web"], process);
         let err = String::from_utf8(done.stderr).unwrap();
@@ -88,7 +79,7 @@ fn a_start_of_one_that_waits_says_that_it_has_just_ended() {
 fn a_start_whose_monitor_is_killed_says_so_and_leaves_nothing_running() {
     let engine = Environment::new();
     for point in ["monitor.stage.begun", "monitor.gate.open", "monitor.gate.opened"] {
-        let words = ["run", "-d", "--name", "web", "-p", "18083:80", "busybox", "sleep", "100"];
+        let words = ["run", "-d", "--name", "web", "-p", "18083:80", "busybox", "sleep", "1000"];
         let done = engine.command(&words).env("RCON_FAILPOINT", format!("{point}=kill")).output().unwrap();
         let err = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(125), "{point}: {err}");

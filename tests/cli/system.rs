@@ -12,16 +12,22 @@ fn is_gone(engine: &Environment) {
     assert_eq!((look("ip", &["-o", "link"]).contains("rcon0"), look("nft", &["list", "tables"]).contains("rcon")), (false, false));
 }
 
+/// Whose parent was killed with it is reaped by somebody else, a little later.
+fn is_dead(pid: &str) {
+    let line = Path::new("/proc").join(pid).join("cmdline");
+    assert!(std::fs::read(line).unwrap_or_default().is_empty(), "process {pid} lives");
+}
+
 #[test]
 fn a_reset_asks_and_leaves_nothing() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "-p", "18091:80", "-v", "vol:/v", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "-p", "18091:80", "-v", "vol:/v", "busybox", "sleep", "1000"]).ok();
     let asked = engine.rcon(&["system", "reset"]);
     assert!(asked.code == 0 && asked.err.contains("all containers and pods, also those that run"), "{asked:?}");
     assert_eq!(engine.see("web", "{{.State.Status}}"), "running", "the end of input is no");
     let pid = engine.see("web", "{{.State.Pid}}");
     assert_eq!(engine.rcon(&["system", "reset", "-f"]).ok(), "removed 1 containers, 1 images and 1 volumes");
-    assert!(!Path::new("/proc").join(pid).exists());
+    is_dead(&pid);
     is_gone(&engine);
     assert_eq!(engine.rcon(&["system", "reset", "-f"]).ok(), "nothing to remove");
     assert_eq!(engine.rcon(&["ps", "-aq"]).ok(), "", "a new store begins");
@@ -32,7 +38,7 @@ fn a_reset_asks_and_leaves_nothing() {
 fn a_killed_reset_is_finished_by_the_next() {
     for step in STEPS {
         let engine = Environment::new();
-        engine.rcon(&["run", "-d", "--name", "one", "-p", "18092:80", "-v", "vol:/v", "busybox", "sleep", "100"]).ok();
+        engine.rcon(&["run", "-d", "--name", "one", "-p", "18092:80", "-v", "vol:/v", "busybox", "sleep", "1000"]).ok();
         engine.rcon(&["create", "--name", "two", "-v", "/anonymous", "busybox"]).ok();
         let point = format!("engine.reset.{step}");
         let killed = engine.command(&["system", "reset", "-f"]).env("RCON_FAILPOINT", format!("{point}=kill")).output().unwrap();
@@ -48,27 +54,29 @@ fn a_killed_reset_is_finished_by_the_next() {
 #[test]
 fn a_reset_needs_no_readable_records() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "one", "--network", "none", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "one", "--network", "none", "busybox", "sleep", "1000"]).ok();
     let pid = engine.see("one", "{{.State.Pid}}");
     std::fs::write(engine.root.join("data/rcon.db"), vec![b'x'; 8192]).unwrap();
     std::fs::remove_file(engine.root.join("data/rcon.db-wal")).unwrap();
     engine.rcon(&["ps"]).fails(1, "rcon.db");
     let done = engine.rcon(&["system", "reset", "-f"]);
     assert!(done.out == "removed everything\n" && done.err.contains("without them"), "{done:?}");
-    assert!(!Path::new("/proc").join(pid).exists());
+    is_dead(&pid);
     assert!(!engine.root.join("data").exists() && !engine.root.join("run").exists());
 }
 
 #[test]
 fn a_migration_tells_that_there_is_nothing_to_do() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).ok();
     let said = engine.rcon(&["system", "migrate"]).ok();
     assert!(said.contains("nothing to do\n") && said.contains("all in today's form\n") && said.ends_with("1 run, all under this version"), "{said}");
     // Another binary with the same meaning: one byte behind its end.
     let other = engine.root.join("rcon-other");
-    std::fs::copy(env!("CARGO_BIN_EXE_rcon"), &other).unwrap();
-    std::io::Write::write_all(&mut std::fs::OpenOptions::new().append(true).open(&other).unwrap(), b"x").unwrap();
+    // Not written by this process: what another test forks at that moment would keep it from being executed (ETXTBSY).
+    let made =
+        std::process::Command::new("sh").args(["-ec", "cp \"$0\" \"$1\"; printf x >> \"$1\"", env!("CARGO_BIN_EXE_rcon")]).arg(&other).status();
+    assert!(made.unwrap().success());
     let run = |args: &[&str]| {
         let mut command = engine.inside(other.to_str().unwrap());
         command.env("RCON_ROOT", engine.root.join("data")).env("RCON_RUN_ROOT", engine.root.join("run"));
@@ -97,7 +105,7 @@ fn completed(engine: &Environment, line: &str) -> String {
 #[test]
 fn bash_completes_commands_flags_and_names() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "100"]).ok();
+    engine.rcon(&["run", "-d", "--name", "web", "busybox", "sleep", "1000"]).ok();
     engine.rcon(&["create", "--name", "work", "-v", "vol:/v", "busybox"]).ok();
     for (line, offered) in [
         ("rcon unp", "unpause"),
@@ -162,7 +170,7 @@ fn settings_fill_what_a_container_leaves_open() {
         run(&["run", "--rm", "--ulimit", "nofile=50", "--dns", "192.0.2.8", "--shm-size", "2m", "busybox", "sh", "-c", script]),
         "50\nnameserver 192.0.2.8\n2048\n"
     );
-    run(&["create", "--name", "slow", "busybox", "sleep", "100"]);
+    run(&["create", "--name", "slow", "busybox", "sleep", "1000"]);
     assert_eq!(engine.see("slow", "{{.Config.StopTimeout}}"), "1");
     std::fs::write(&file, "[container]\nulimit = []\n").unwrap();
     let said = run(&["create", "busybox"]);

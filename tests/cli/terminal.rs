@@ -34,7 +34,7 @@ impl Session {
     /// Reads until the text was shown.
     #[track_caller]
     fn until(&mut self, text: &str) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !self.seen.contains(text) {
             assert!(std::time::Instant::now() < deadline, "no «{text}» in «{}»", self.seen);
             let mut fds = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];

@@ -53,10 +53,10 @@ fn files_keep_the_containers_ids_on_disk() {
 #[test]
 fn the_network_is_its_own_and_reachable() {
     let engine = Environment::new();
-    let script = "ping -c1 -W5 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') >/dev/null && echo pong; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ls /sys/class/net";
+    let script = "ping -c1 -W20 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') >/dev/null && echo pong; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ls /sys/class/net";
     assert_eq!(run(&engine, &["--rm", "busybox", "sh", "-c", script]).ok(), "pong\n0\neth0\nlo");
     assert_eq!(
-        run(&engine, &["--rm", "--network", "none", "busybox", "sh", "-c", "ping -c1 -W5 127.0.0.1 >/dev/null && ls /sys/class/net"]).ok(),
+        run(&engine, &["--rm", "--network", "none", "busybox", "sh", "-c", "ping -c1 -W20 127.0.0.1 >/dev/null && ls /sys/class/net"]).ok(),
         "lo"
     );
     let sysctl = ["--rm", "--sysctl", "net.ipv4.ip_unprivileged_port_start=99", "busybox", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"];
@@ -74,7 +74,7 @@ fn the_network_is_its_own_and_reachable() {
 #[test]
 fn the_whole_life_of_a_container() {
     let engine = Environment::new();
-    run(&engine, &["-d", "--name", "web", "busybox", "sh", "-c", "echo started; trap 'exit 3' TERM; while :; do sleep 0.05; done"]).ok();
+    run(&engine, &["-d", "--name", "web", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo started; while :; do sleep 0.05; done"]).ok();
     assert_eq!(engine.rcon(&["exec", "web", "sh", "-c", "id -u; touch /made; stat -c %u /made; echo x >/dev/stdout"]).ok(), "0\n0\nx");
     assert_eq!(engine.rcon(&["exec", "-u", "1000", "web", "id", "-u"]).ok(), "1000");
     // Running: through the id-mapped root; stopped: from the disk.
@@ -90,6 +90,7 @@ fn the_whole_life_of_a_container() {
         engine.rcon(&["exec", "web", "sh", "-c", "cat /running; ls /etc/passwd 2>&1; ls /sys/class/net"]).out,
         "textls: /etc/passwd: No such file or directory\neth0\nlo\n"
     );
+    eventually("its handler is set", || engine.rcon(&["logs", "web"]).ok() == "started\nstarted");
     engine.rcon(&["stop", "web"]).ok();
     assert_eq!(engine.see("web", "{{.State.ExitCode}}"), "3");
     engine.rcon(&["cp", "file", "web:/stopped"]).ok();

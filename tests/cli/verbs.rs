@@ -7,14 +7,14 @@ use std::fs;
 #[test]
 fn files_on_the_host_running_or_not() {
     let engine = Environment::new();
-    engine.rcon(&["create", "--name", "web", "busybox", "sh", "-c", "cat /from-host; echo x > /made; sleep 60"]).ok();
+    engine.rcon(&["create", "--name", "web", "busybox", "sh", "-c", "cat /from-host; echo x > /made; sleep 600"]).ok();
     let path = engine.rcon(&["container", "mount", "web"]).ok();
     fs::write(format!("{path}/from-host"), "hello\n").unwrap();
     assert_eq!(engine.rcon(&["container", "mount", "web"]).ok(), path, "a second time it is the same");
     assert!(engine.rcon(&["container", "mount"]).ok().contains(&path));
     engine.rcon(&["start", "web"]).ok();
     eventually("the file on the mount of the host", || fs::read_to_string(format!("{path}/made")).is_ok_and(|text| text == "x\n"));
-    assert_eq!(engine.rcon(&["logs", "web"]).ok(), "hello");
+    eventually("its line is logged", || engine.rcon(&["logs", "web"]).ok() == "hello");
     engine.rcon(&["container", "umount", "web"]).ok();
     engine.rcon(&["container", "umount", "web"]).fails(1, "not mounted");
     assert_eq!(engine.rcon(&["exec", "web", "cat", "/made"]).ok(), "x", "the container keeps its own");
@@ -73,14 +73,27 @@ fn a_clone_has_the_settings_and_none_of_the_changes() {
     assert_eq!(engine.rcon(&["volume", "ls", "-q"]).ok(), "named");
 }
 
+/// Waits until a `wait` has said to the container's monitor that it listens: it is connected and sleeps, and after that the
+/// monitor, which the connection has woken, sleeps again.
+fn listens(engine: &Environment, wait: &std::process::Child, name: &str) {
+    let facts = engine.root.join("run/containers").join(engine.see(name, "{{.Id}}")).join("live.json");
+    let facts: serde_json::Value = serde_json::from_slice(&fs::read(facts).unwrap()).unwrap();
+    let sleeps = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().rsplit_once(')').unwrap().1.starts_with(" S");
+    let (wait, monitor) = (wait.id().to_string(), facts["monitor_pid"].to_string());
+    let open = |fd: std::io::Result<fs::DirEntry>| fs::read_link(fd.unwrap().path()).unwrap_or_default();
+    let connected = || fs::read_dir(format!("/proc/{wait}/fd")).unwrap().map(open).any(|link| link.to_string_lossy().starts_with("socket:"));
+    eventually("it listens to the monitor", || connected() && sleeps(&wait) && sleeps(&monitor));
+}
+
 #[test]
 fn waiting_for_a_state() {
     let engine = Environment::new();
-    engine.rcon(&["create", "--name", "web", "busybox", "sh", "-c", "sleep 60"]).ok();
+    engine.rcon(&["create", "--name", "web", "busybox", "sh", "-c", "sleep 600"]).ok();
     let mut waits = engine.command(&["wait", "--condition", "running", "-i", "5ms", "web"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     engine.rcon(&["start", "web"]).ok();
     assert!(waits.wait().unwrap().success());
     let removed = engine.command(&["wait", "--condition", "removed", "-i", "5ms", "web"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    listens(&engine, &removed, "web");
     engine.rcon(&["kill", "web"]).ok();
     assert_eq!(engine.rcon(&["wait", "--condition", "exited", "web"]).ok(), "137");
     engine.rcon(&["rm", "web"]).ok();
@@ -98,11 +111,7 @@ fn waiting_tells_the_code_of_the_run_that_ended() {
         engine.rcon(&["run", "-d", "--name", "web", kept, "busybox", "sh", "-c", script]).ok();
         let mut wait = engine.command(&["wait", "--condition", condition, "-i", "2s", "web"]);
         let wait = wait.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let open = |fd: std::io::Result<std::fs::DirEntry>| std::fs::read_link(fd.unwrap().path()).unwrap_or_default();
-        eventually("it listens to the monitor", || {
-            let mut fds = std::fs::read_dir(format!("/proc/{}/fd", wait.id())).unwrap().map(open);
-            fds.any(|link| link.to_string_lossy().starts_with("socket:"))
-        });
+        listens(&engine, &wait, "web");
         engine.rcon(&["exec", "-d", "web", "sh", "-c", "echo go > /go"]).ok();
         assert_eq!(String::from_utf8(wait.wait_with_output().unwrap().stdout).unwrap(), "7\n", "{condition}");
         engine.rcon(&["rm", "-f", "web"]).ok();
@@ -112,7 +121,7 @@ fn waiting_tells_the_code_of_the_run_that_ended() {
 #[test]
 fn lists_and_columns() {
     let engine = Environment::new();
-    engine.rcon(&["run", "-d", "--name", "bb", "-p", "8081:80", "--restart", "always", "-u", "1000", "busybox", "sleep", "61"]).ok();
+    engine.rcon(&["run", "-d", "--name", "bb", "-p", "8081:80", "--restart", "always", "-u", "1000", "busybox", "sleep", "600"]).ok();
     engine.rcon(&["create", "--name", "aa", "-l", "k=v", "busybox", "true"]).ok();
     let names = |flags: &[&str]| engine.rcon(&[&["ps", "--format", "{{.Names}}"], flags].concat()).ok().replace('\n', " ");
     assert_eq!(

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 pub struct Lab {
     pub root: PathBuf,
@@ -173,7 +174,13 @@ impl Drop for Lab {
                 done.ok();
             }
         }
-        let left = self.leftovers();
+        // What was killed may take a moment to go.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut left = self.leftovers();
+        while !left.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            left = self.leftovers();
+        }
         fs::remove_dir_all(&self.root).ok();
         if !std::thread::panicking() {
             assert!(left.is_empty(), "left on the host: {left:#?}");

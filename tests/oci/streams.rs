@@ -303,7 +303,7 @@ fn systemd_is_told_when_the_container_is_ready() {
     let lab = Lab::with_script("echo $NOTIFY_SOCKET; [ -S $NOTIFY_SOCKET ] && echo there; sleep 600");
     let path = lab.path("host.sock");
     let host = UnixDatagram::bind(&path).unwrap();
-    host.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     // The state directory's socket is the one that the container sees.
     let speak = |id: &str| {
         let socket = lab.state_dir().join(id).join("notify/notify.sock");

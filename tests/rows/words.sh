@@ -27,15 +27,22 @@ says() {
 see() { e inspect -f "$2" "$1"; }
 # Runs and is removed.
 once() { e run --rm "$@"; }
-# eventually COMMAND...: until it succeeds, at most 20 s.
+# eventually COMMAND...: until it succeeds, at most 60 s.
 eventually() {
-    local deadline=$((SECONDS + 20))
+    local deadline=$((SECONDS + 60))
     until "$@" > /dev/null 2>&1; do
-        [ "$SECONDS" -lt "$deadline" ] || { echo "not within 20 s: $*"; return 1; }
+        [ "$SECONDS" -lt "$deadline" ] || { echo "not within 60 s: $*"; return 1; }
         sleep 0.05
     done
 }
 is() { [ "$(see "$1" "$2" 2>/dev/null)" = "$3" ]; }
+# A container NAME whose shell ends with CODE by each of these SIGNALS; what follows CODE are flags of `run`. Its handlers are
+# set when this returns: the first process of a container does not get a signal that it has no handler for.
+handles() {
+    local name=$1 signals=$2 code=$3; shift 3
+    e run -d --name "$name" "$@" "$I" sh -c "trap 'exit $code' $signals; echo >> /handles; while :; do sleep 0.05; done" > /dev/null
+    eventually e exec "$name" test -s /handles
+}
 # What a TCP port says.
 fetch() { timeout 5 bash -c "cat < /dev/tcp/$1/$2" 2> /dev/null; }
 serves() { [ "$(fetch "$1" "$2")" = "$3" ]; }

@@ -30,12 +30,12 @@ pub fn fixtures() -> PathBuf {
     std::env::var_os("RCON_TEST_FIXTURES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures"), PathBuf::from)
 }
 
-/// Waits for a condition with a deadline; never sleeps longer than it must.
+/// Waits for a condition with a deadline, which a machine that does much else must not miss; never sleeps longer than it must.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        assert!(Instant::now() < deadline, "{what}: not within 60 s");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

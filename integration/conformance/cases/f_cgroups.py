@@ -111,7 +111,7 @@ def cgroups_frozen(t):
     with open(os.path.join(directory, "cgroup.freeze" if t.v2 else "freezer.state"), "w") as file:
         file.write("1" if t.v2 else "FROZEN")
     t.write()
-    result = t.call("create", "--bundle", t.dir, t.id, files=True, seconds=8)
+    result = t.call("create", "--bundle", t.dir, t.id, files=True, seconds=20)
     with open(os.path.join(directory, "cgroup.freeze" if t.v2 else "freezer.state"), "w") as file:
         file.write("0" if t.v2 else "THAWED")
     t.true(result.code != 0, "accepted: a frozen cgroup")
@@ -553,7 +553,7 @@ def pause_exec(t):
     _path(t)
     t.up()
     t.must("pause", t.id)
-    result = t.exec(["true"], seconds=8)
+    result = t.exec(["true"], seconds=20)
     t.must("resume", t.id)
     t.true(result.code != 0, "exec succeeded")
 

@@ -38,7 +38,7 @@ def run_killed(t):
     t.equal("ready\n", child.stdout.readline())
     t.must("kill", t.id, "KILL")
     child.stdout.close()
-    t.equal(137, child.wait(10))
+    t.equal(137, child.wait(60))
     t.gone()
 
 
@@ -53,7 +53,7 @@ def run_forwards_signals(t):
     child.terminate()
     t.equal("got\n", child.stdout.readline())
     child.stdout.close()
-    t.equal(5, child.wait(10))
+    t.equal(5, child.wait(60))
 
 
 @case("runc: run --detach", "run --detach returns when the process runs; --pid-file says which")
@@ -91,7 +91,7 @@ def _through_pty(t, argv, typed=None):
     pid, master = pty.fork()
     if pid == 0:
         os.execvp(argv[0], argv)
-    out, deadline = b"", time.monotonic() + 15
+    out, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         if not select.select([master], [], [], 0.1)[0]:
             continue
@@ -422,7 +422,7 @@ def exec_ends_with_container(t):
     waiting.start()
     until(lambda: os.path.exists(os.path.join(t.rootfs, "up")), "the exec is up")
     t.must("kill", t.id, "KILL")
-    waiting.join(10)
+    waiting.join(60)
     t.equal([137], codes)
 
 

@@ -92,6 +92,11 @@ fn target(endpoints: &[Endpoint]) -> Option<Addresses> {
     primary(endpoints).filter(|endpoint| !is_cni(endpoint)).map(|endpoint| Addresses { ipv4: endpoint.ipv4, ipv6: endpoint.ipv6 })
 }
 
+/// Whether all of these ports can lead to the primary endpoint: not without one, nor where it lacks the family of one of them.
+pub(in crate::engine) fn can_carry(endpoints: &[Endpoint], published: &[PublishedPort]) -> bool {
+    target(endpoints).is_some_and(|target| published.iter().all(|port| network::leads(target, port)))
+}
+
 /// Leads the published ports to the primary endpoint.
 ///
 /// # Errors

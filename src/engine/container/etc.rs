@@ -58,7 +58,11 @@ pub(in crate::engine) fn follow(directory: &Path, before: &Container, now: &Cont
     };
     let mut hosts: String = text.lines().filter(|line| !is_gone(line)).flat_map(|line| [line, "\n"]).collect();
     for address in current.iter().filter(|address| !former.contains(address)) {
-        hosts.push_str(&network::own_host_line(*address, &spec.hostname, &spec.domainname));
+        let line = network::own_host_line(*address, &spec.hostname, &spec.domainname);
+        // There already, if a command was killed right after this.
+        if !hosts.contains(&line) {
+            hosts.push_str(&line);
+        }
     }
     write(&path, &hosts)?;
     let path = directory.join("resolv.conf");

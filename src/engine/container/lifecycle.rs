@@ -112,7 +112,7 @@ impl EngineLifecycle {
             return Ok(());
         }
         release_network(&roots, &record)?;
-        let networks = networks_of(&db, &record.endpoints)?;
+        let networks = networks_of(&db, &record.all_endpoints())?;
         let unname = || network::refresh_names(&db, &roots, &networks);
         unmount_shm(&self.config.live_dir);
         memory::release(&db, &roots, &record)?;
@@ -175,6 +175,7 @@ impl EngineLifecycle {
         record.phase = Phase::Exited;
         record.endpoints.clear();
         record.published.clear();
+        record.moving = None;
         if self.started.is_never() && error.is_none() {
             // It was set up, and taken down without having been started: it is what it was before.
             if record.finished.is_never() {

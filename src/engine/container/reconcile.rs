@@ -70,7 +70,7 @@ impl Engine {
         let mut views = Vec::with_capacity(records.len());
         for view in self.views_of(records) {
             let alive = matches!(view.status, Status::Running | Status::Paused | Status::Restarting);
-            if alive || matches!(view.record.phase, Phase::Created | Phase::Exited) {
+            if (alive && view.record.moving.is_none()) || matches!(view.record.phase, Phase::Created | Phase::Exited) {
                 views.push(view);
                 continue;
             }
@@ -103,6 +103,7 @@ impl Engine {
         let roots = &self.privilege.roots;
         match record.phase {
             Phase::Created | Phase::Exited | Phase::Restarting => return Ok(Some(record)),
+            Phase::Started if record.moving.is_some() => {}
             // The monitor of a `--rm` container removes it at its end.
             Phase::Started | Phase::Removing if monitor::is_alive(&roots.live(&record.id)) => return Ok(Some(record)),
             Phase::Started | Phase::Removing => {}
@@ -120,6 +121,14 @@ impl Engine {
                     pod::member_ended(roots, &membership.pod)?;
                 }
                 Ok(ended)
+            }
+            Phase::Started if record.moving.is_some() => {
+                let (id, name) = (record.id.clone(), record.name.clone());
+                // What cannot be changed hides nothing; the end of the container takes all of it.
+                if let Err(error) = self.finish_move(record) {
+                    tracing::warn!("the last change of the networks of container \"{name}\" is not complete: {}", super::start::describe(&error));
+                }
+                self.reread(&id)
             }
             Phase::Removing if !monitor::is_alive(&roots.live(&record.id)) => remove::finish_removal(&self.db, roots, &record).map(|()| None),
             _ => Ok(Some(record)),
@@ -143,6 +152,9 @@ pub(super) fn cgroup_path(record: &record::Container) -> String {
 /// Takes down what networks hold for a container. Idempotent.
 pub(super) fn release_network(roots: &Roots, record: &record::Container) -> Result<()> {
     cni::release(roots, &record.id);
+    if let Some(former) = &record.moving {
+        super::connect::unpublish(&former.endpoints, &former.published)?;
+    }
     super::connect::unpublish(&record.endpoints, &record.published)
 }
 
@@ -165,7 +177,7 @@ pub(super) fn end_dead(db: &Db, roots: &Roots, mut record: record::Container, de
     let seen = std::fs::read(live_dir.join(lifecycle::EXIT)).ok().and_then(|text| serde_json::from_slice::<monitor::Exit>(&text).ok());
     remove::unmount_shm(&live_dir);
     memory::release(db, roots, &record)?;
-    let networks = super::reserve::networks_of(db, &record.endpoints)?;
+    let networks = super::reserve::networks_of(db, &record.all_endpoints())?;
     let down = events::going_down(&record, &networks);
     if record.spec.host.auto_remove {
         let (code, at) = seen.map_or((UNKNOWN_EXIT, Timestamp::now()), |exit| (exit.code, exit.at));
@@ -212,6 +224,7 @@ fn write_end(record: &mut record::Container, seen: Option<monitor::Exit>) {
     record.phase = Phase::Exited;
     record.endpoints.clear();
     record.published.clear();
+    record.moving = None;
     match seen {
         Some(exit) => (record.exit_code, record.finished, record.oom_killed) = (exit.code, exit.at, exit.oom_killed),
         None => {

@@ -100,6 +100,11 @@ impl Engine {
         })
     }
 
+    /// Takes the host ports of a running container that has got a network, by what its spec says by now.
+    pub(in crate::engine) fn hold_anew(&self, record: &Container) -> Result<Vec<HeldPort>> {
+        hold(record, || Ok(gateway_network(self.wanted_networks(&record.spec.host)?)))
+    }
+
     /// Takes the host ports of a container, or holds those of its pod with it; the pod is brought up if it is not.
     pub(super) fn hold_ports(&self, record: &Container) -> Result<Vec<HeldPort>> {
         let first = || Ok(gateway_network(self.wanted_networks(&record.spec.host)?));
@@ -116,6 +121,7 @@ pub(super) enum Reserve {
 }
 
 fn mark_started(record: &mut Container) {
+    record.moving = None;
     record.phase = Phase::Started;
     record.started = Timestamp::now();
     record.exit_code = 0;
@@ -238,11 +244,6 @@ pub(super) fn spawn_netns(record: &Container) -> Option<NetnsAhead> {
     let host = &record.spec.host;
     let ours = (host.is_networked() || host.network == NetworkMode::None) && !oci_config::netns_of_init(host);
     ours.then(|| NetnsAhead::Making(std::thread::spawn(network::create_netns)))
-}
-
-/// Whether it asks for host ports, where it has a network of its own.
-pub(in crate::engine) fn publishes(spec: &crate::state::record::ContainerSpec) -> bool {
-    spec.host.is_networked() && (!spec.host.ports.is_empty() || (spec.host.publish_all && !spec.exposed.is_empty()))
 }
 
 /// Takes the host ports: `-p`, and with `-P` each exposed port that `-p` does not name.

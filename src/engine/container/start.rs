@@ -567,6 +567,25 @@ pub(in crate::engine) fn follow_networks(roots: &Roots, record: &Container, netw
     awaits(&mut client, &operation, |event| matches!(event, Event::Resolving)).map(drop)
 }
 
+/// Has the monitor of a running container hold these sockets of published ports, and no others.
+///
+/// # Errors
+/// It does not answer, or cannot.
+pub(in crate::engine) fn reserve_ports(roots: &Roots, record: &Container, held: &[HeldPort]) -> Result<()> {
+    let live_dir = roots.live(&record.id);
+    let Some(mut client) = contact::connect(&live_dir)? else { return Ok(()) };
+    client.reserve(&held.iter().map(|held| held.socket.as_fd()).collect::<Vec<_>>())?;
+    let operation = format!("hold the ports of container \"{}\"", record.name);
+    if awaits(&mut client, &operation, |event| matches!(event, Event::Reserved))? {
+        return Ok(());
+    }
+    // One that has just ended holds none. One that lives has not understood.
+    contact::await_death(&client, &live_dir, monitor::Error::Lost).map_err(|_| Error::Conflict {
+        message: format!("the monitor of container {} is of an older rcon, which holds ports from its start on", record.name),
+        hint: Some(format!("rcon restart {}", record.name)),
+    })
+}
+
 /// The error with its causes on one line, for `State.Error`.
 pub(in crate::engine) fn describe(error: &Error) -> String {
     let mut text = error.to_string();

@@ -5,6 +5,7 @@ use super::super::{AttachStreams, Engine, Error, Result, events};
 use super::contact::{Ended, await_gone, connect};
 use super::locks::{self, OperationLock};
 use super::reconcile::{self, Decider};
+use super::remove::failpoint_at;
 use super::view::{init_pidfd, running};
 use crate::base::{ContainerId, ErrorKind, Signal};
 use crate::monitor::{self, Client, Live};
@@ -76,6 +77,7 @@ impl Engine {
                 ask_to_end(&live, &pidfd, signal, timeout.or(record.spec.process.stop_timeout).is_none(), record.name.as_str())?
             })
         {
+            failpoint_at("engine.stop.asked")?;
             let ended = await_gone(&mut client, &live_dir, patience)?;
             if ended == Ended::Lost {
                 // Else its policy would take the death of the monitor for the end of the run.

@@ -1,10 +1,9 @@
 //! `network connect` and `disconnect`: for a container that does not run a change of its record, for one that runs of its
 //! namespace, too.
 
-use super::super::container::{self, Joining};
+use super::super::container;
 use super::*;
-use crate::base::Undo;
-use crate::monitor;
+use crate::base::ContainerId;
 use crate::state::record::{Container, Endpoint, NetworkMode, Phase};
 
 /// Option of an endpoint: how its interface is called in the container.
@@ -19,65 +18,39 @@ impl Engine {
     pub fn connect_network(&self, network: &str, name: &str, attachment: &Attachment) -> Result<()> {
         check_kind(network, "container can only be connected to host network and to none when it is created (--network)")?;
         let network = self.find_network(network)?;
-        let id = self.find(name)?.id;
+        let id = self.view(name)?.record.id;
         let _lock = container::lock(&self.privilege.roots, &id)?;
-        let view = self.view(id.as_str())?;
-        let mut record = view.record;
-        check_connectable(&record, &network, attachment)?;
-        let mut attachments = self.attachments_by_name(&record)?;
+        let view = self.view_settled(&id)?;
+        let before = view.record;
+        check_connectable(&before, &network, attachment)?;
+        let mut attachments = self.attachments_by_name(&before)?;
         if attachments.iter().any(|held| held.network == network.name) {
-            return Err(Error::conflict(format!("endpoint with name {} already exists in network {}", record.name, network.name)));
+            return Err(Error::conflict(format!("endpoint with name {} already exists in network {}", before.name, network.name)));
         }
         let attachment = Attachment { network: network.name.clone(), ..attachment.clone() };
         attachments.push(attachment.clone());
-        record.spec.host.attachments = Some(attachments);
+        let mut now = before.clone();
+        now.spec.host.attachments = Some(attachments);
         if view.pid == 0 {
-            return Ok(self.db.write(true, |tx| tx.update_container(&record))?);
+            return Ok(self.db.write(true, |tx| tx.update_container(&now))?);
         }
-        self.connect_running(record, view.pid, &network, &attachment)
+        self.connect_running(&before, now, &network, &attachment)
     }
 
-    fn connect_running(&self, mut record: Container, pid: i32, network: &Network, attachment: &Attachment) -> Result<()> {
-        let netns = self.netns_of_running(&record, pid)?;
-        let before = record.clone();
-        let networks = self.networks_of(&record.endpoints)?;
-        let interface = container::free_interface(network, attachment, &record.endpoints)?;
-        record.endpoints = self.db.write(true, |tx| -> Result<Vec<Endpoint>> {
-            let mut endpoints = record.endpoints.clone();
-            endpoints.push(container::lease_endpoint(tx, network, attachment, &record.id, interface.clone(), false)?);
-            let all: Vec<&Network> = networks.iter().chain([network]).collect();
-            choose_gateway(&record.spec.host.attachments(), &all, &mut endpoints);
-            tx.retarget_ports(&record.id, endpoints.iter().find(|e| e.gateway).map(|e| e.network.as_str()))?;
-            tx.update_container(&Container { endpoints: endpoints.clone(), ..record.clone() })?;
-            Ok(endpoints)
-        })?;
-        container::failpoint_at("engine.network.connect.leased")?;
-        let mut undo = Undo::new();
-        let (db, id) = (&self.db, before.id.clone());
-        let (former, name) = (before.clone(), network.name.clone());
-        undo.push("the endpoint's lease", move || {
-            db.write(true, |tx| -> Result<()> {
-                tx.release_endpoint(&name, &former.id)?;
-                tx.retarget_ports(&former.id, former.primary().map(|e| e.network.as_str()))?;
-                Ok(tx.update_container(&former)?)
-            })
-        });
-        let endpoint = record.endpoints.last().cloned().ok_or_else(|| Error::conflict("no endpoint was leased"))?;
-        let (device, gone, held) = (network, endpoint.clone(), &netns);
-        undo.push("the endpoint", move || container::detach(&id, device, held, &gone));
-        container::attach_endpoint(&self.db, &record.id, &netns, network, &endpoint)?;
-        container::failpoint_at("engine.network.connect.attached")?;
-        let all: Vec<Network> = networks.into_iter().chain([network.clone()]).collect();
-        self.move_gateway(&before, &record, &netns, &all)?;
-        undo.commit();
-        self.tell_of_networks(&before, &record, &all)?;
-        self.emit([events::of_network(&record.id, network, "connect")]);
-        // The monitor holds ports from its start on.
-        if before.endpoints.is_empty() && record.published.is_empty() && container::publishes(&record.spec) {
-            let name = &record.name;
-            tracing::warn!("container \"{name}\" began without a network: its ports are published when it is restarted (rcon restart {name})");
-        }
-        Ok(())
+    fn connect_running(&self, before: &Container, mut now: Container, network: &Network, attachment: &Attachment) -> Result<()> {
+        let networks = self.networks_of(&before.endpoints)?;
+        let interface = container::free_interface(network, attachment, &before.endpoints)?;
+        let all: Vec<&Network> = networks.iter().chain([network]).collect();
+        let attachments = now.spec.host.attachments();
+        // Nobody carries its ports so far: the first network that has the default route does.
+        let comes_first = before.published.is_empty() && gateway_among(&attachments, &all) == Some(&network.name);
+        let held = if comes_first { self.hold_anew(&now)? } else { Vec::new() };
+        now.published.extend(held.iter().map(|held| held.port.clone()));
+        self.change_networks(before, &mut now, held, false, &|tx, now| {
+            now.endpoints.push(container::lease_endpoint(tx, network, attachment, &now.id, interface.clone(), false)?);
+            choose_gateway(&attachments, &all, &mut now.endpoints);
+            Ok(())
+        })
     }
 
     /// Takes a container off a network, also off one that is gone, which a container that does not run may still ask for. `force`:
@@ -91,53 +64,54 @@ impl Engine {
             Err(gone @ Error::NoSuch { .. }) => return self.forget_network(network, name, gone),
             other => other?,
         };
-        let id = self.find(name)?.id;
+        let id = self.view(name)?.record.id;
         let _lock = container::lock(&self.privilege.roots, &id)?;
-        let view = self.view(id.as_str())?;
+        let view = self.view_settled(&id)?;
         let before = view.record;
-        let mut record = before.clone();
-        if record.spec.host.network == NetworkMode::Pod {
-            return Err(of_pod(&record));
+        if before.spec.host.network == NetworkMode::Pod {
+            return Err(of_pod(&before));
         }
-        let mut attachments = self.attachments_by_name(&record)?;
+        let mut attachments = self.attachments_by_name(&before)?;
         let count = attachments.len();
         attachments.retain(|held| held.network != network.name);
         if attachments.len() == count {
-            return Err(Error::conflict(format!("container {} is not connected to network {}", record.name, network.name)));
+            return Err(Error::conflict(format!("container {} is not connected to network {}", before.name, network.name)));
         }
-        record.spec.host.attachments = Some(attachments);
-        let gone = record.endpoints.iter().position(|endpoint| endpoint.network == network.name).map(|at| record.endpoints.remove(at));
-        let rest = self.networks_of(&record.endpoints)?;
-        choose_gateway(&record.spec.host.attachments(), &rest.iter().collect::<Vec<_>>(), &mut record.endpoints);
-        if let Some(endpoint) = gone.as_ref().filter(|_| view.pid != 0) {
-            if network.driver == Driver::Cni {
-                return Err(Error::conflict(format!("network {} is a CNI network: a container leaves it when it stops", network.name)));
+        let mut now = before.clone();
+        now.spec.host.attachments = Some(attachments);
+        now.endpoints.retain(|endpoint| endpoint.network != network.name);
+        if view.pid == 0 || now.endpoints.len() == before.endpoints.len() {
+            return Ok(self.db.write(true, |tx| tx.update_container(&now))?);
+        }
+        if network.driver == Driver::Cni {
+            return Err(Error::conflict(format!("network {} is a CNI network: a container leaves it when it stops", network.name)));
+        }
+        let rest = self.networks_of(&now.endpoints)?;
+        choose_gateway(&now.spec.host.attachments(), &rest.iter().collect::<Vec<_>>(), &mut now.endpoints);
+        let moved = before.primary().map(|e| &e.id) != now.primary().map(|e| &e.id);
+        if moved && !container::can_carry(&now.endpoints, &now.published) {
+            if let Some(next) = now.primary().filter(|_| !now.published.is_empty()) {
+                let (name, network) = (&now.name, &next.network);
+                tracing::warn!("the published ports of container \"{name}\" cannot lead to network {network}: none is published any more");
             }
-            let taken_off = self.take_off(&before, view.pid, &network, endpoint);
-            past(taken_off, force)?;
+            now.published.clear();
         }
-        container::failpoint_at("engine.network.disconnect.detached")?;
-        self.db.write(true, |tx| -> Result<()> {
-            tx.release_endpoint(&network.name, &record.id)?;
-            tx.retarget_ports(&record.id, record.primary().map(|e| e.network.as_str()))?;
-            Ok(tx.update_container(&record)?)
-        })?;
-        if view.pid != 0 {
-            let moved = self.netns_of_running(&record, view.pid).and_then(|netns| self.move_gateway(&before, &record, &netns, &rest));
-            past(moved, force)?;
-            past(self.tell_of_networks(&before, &record, &rest), force)?;
-            names::refresh(&self.db, &self.privilege.roots, std::slice::from_ref(&network))?;
-            self.emit([events::of_network(&record.id, &network, "disconnect")]);
-        }
-        Ok(())
+        self.change_networks(&before, &mut now, Vec::new(), force, &|_, _| Ok(()))
     }
 
-    /// Its link, with the ports that lead there.
-    fn take_off(&self, record: &Container, pid: i32, network: &Network, endpoint: &Endpoint) -> Result<()> {
-        if endpoint.gateway {
-            container::unpublish(&record.endpoints, &record.published)?;
+    /// As seen by the holder of its lock, after what a killed command has left of a change.
+    fn view_settled(&self, id: &ContainerId) -> Result<View> {
+        let view = self.view(id.as_str())?;
+        // Between two runs nobody can say what its namespace has.
+        if view.record.phase == Phase::Started && view.pid == 0 {
+            let message = format!("container {} is restarting", view.record.name);
+            return Err(Error::Conflict { message, hint: Some("stop it first, or wait".to_owned()) });
         }
-        container::detach(&record.id, network, &self.netns_of_running(record, pid)?, endpoint)
+        if view.record.moving.is_none() {
+            return Ok(view);
+        }
+        self.finish_move(view.record)?;
+        self.view(id.as_str())
     }
 
     fn forget_network(&self, network: &str, name: &str, gone: Error) -> Result<()> {
@@ -164,56 +138,18 @@ impl Engine {
         };
         record.spec.host.attachments().into_iter().map(named).collect()
     }
-
-    /// The namespace of its init, which must still be the one that its monitor has.
-    fn netns_of_running(&self, record: &Container, pid: i32) -> Result<network::Netns> {
-        let netns = network::enter_netns(network::netns_of(pid)?)?;
-        if monitor::is_alive(&self.privilege.roots.live(&record.id)) && record.phase == Phase::Started {
-            return Ok(netns);
-        }
-        Err(Error::conflict(format!("container {} ended meanwhile", record.name)))
-    }
-
-    /// Default route and published ports go where the record says now.
-    fn move_gateway(&self, before: &Container, now: &Container, netns: &network::Netns, networks: &[Network]) -> Result<()> {
-        let (former, primary) = (before.primary(), now.primary());
-        if former.map(|e| &e.id) == primary.map(|e| &e.id) {
-            return Ok(());
-        }
-        container::route_by(&now.id, netns, networks, primary)?;
-        container::unpublish(&before.endpoints, &before.published)?;
-        container::publish(&Joining { id: &now.id, endpoints: &now.endpoints, published: &now.published })
-    }
-
-    /// Names on its networks, its own files and its resolver follow.
-    fn tell_of_networks(&self, before: &Container, record: &Container, networks: &[Network]) -> Result<()> {
-        names::refresh(&self.db, &self.privilege.roots, networks)?;
-        container::follow_in_etc(&self.privilege.roots.container(&record.id), before, record, networks)?;
-        // One that has had no network with names has no resolver, and needs none.
-        let had_names = self.networks_of(&before.endpoints)?.iter().any(|network| network.dns);
-        if !had_names && !networks.iter().any(|network| network.dns) {
-            return Ok(());
-        }
-        container::follow_networks(&self.privilege.roots, record, networks)
-    }
 }
 
-/// A failure that `--force` goes past.
-fn past(result: Result<()>, force: bool) -> Result<()> {
-    match result {
-        Err(error) if force => {
-            tracing::warn!("disconnect: {error}");
-            Ok(())
-        }
-        other => other,
-    }
+/// Which of these has the default route, and so the published ports.
+fn gateway_among<'a>(attachments: &[Attachment], networks: &[&'a Network]) -> Option<&'a String> {
+    let priority = |network: &Network| attachments.iter().find(|a| a.is_to(network)).map_or(0, |a| a.priority);
+    container::gateway_of(networks.iter().map(|network| (priority(network), *network))).map(|at| &networks[at].name)
 }
 
 fn choose_gateway(attachments: &[Attachment], networks: &[&Network], endpoints: &mut [Endpoint]) {
-    let priority = |network: &Network| attachments.iter().find(|a| a.is_to(network)).map_or(0, |a| a.priority);
-    let chosen = container::gateway_of(networks.iter().map(|network| (priority(network), *network))).map(|at| networks[at].name.clone());
+    let chosen = gateway_among(attachments, networks);
     for endpoint in endpoints {
-        endpoint.gateway = chosen.as_ref() == Some(&endpoint.network);
+        endpoint.gateway = chosen == Some(&endpoint.network);
     }
 }
 

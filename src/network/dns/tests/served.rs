@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
@@ -268,19 +268,33 @@ fn foreign_names_are_asked_for_in_the_hosts_network() {
     });
 }
 
+/// So many milliseconds, never less, and not more in one of a few tries: a busy machine may be late, not each time.
+fn takes(milliseconds: std::ops::Range<u64>, mut what: impl FnMut()) {
+    let mut times = Vec::new();
+    while times.len() < 5 {
+        let begun = Instant::now();
+        what();
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(milliseconds.start), "{took:?}");
+        if took < Duration::from_millis(milliseconds.end) {
+            return;
+        }
+        times.push(took);
+    }
+    panic!("not in {milliseconds:?} ms: {times:?}");
+}
+
 #[test]
 fn the_next_server_is_asked_when_one_fails() {
     world(|world| {
         upstream("192.0.2.1", 1);
         // Nobody listens at the first; the second is silent for such names, and so is the third.
         let (stop, thread) = run(world.server(world.plan(&["127.0.0.99", "192.0.2.1", "127.0.0.98"], true), ""));
-        let begun = Instant::now();
-        assert_eq!(world.ask("www.example.org", A), records(&["203.0.113.1"]));
-        assert_eq!(world.ask("fails.example.org", A).code, 2);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-        let begun = Instant::now();
-        assert_eq!(world.ask("silent.example.org", A).code, 2);
-        assert!((Duration::from_millis(1400)..Duration::from_millis(4900)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        takes(0..1000, || {
+            assert_eq!(world.ask("www.example.org", A), records(&["203.0.113.1"]));
+            assert_eq!(world.ask("fails.example.org", A).code, 2);
+        });
+        takes(1400..4900, || assert_eq!(world.ask("silent.example.org", A).code, 2));
         let mut stream = world.tcp();
         put(&mut stream, &query("www.example.org", A, None));
         assert_eq!(said(&take(&mut stream).unwrap()).records.len(), 200);
@@ -289,15 +303,15 @@ fn the_next_server_is_asked_when_one_fails() {
 
         // As many on their way as there may be, and one more: the oldest fails at once.
         let (stop, thread) = run(world.server(world.plan(&["192.0.2.1"], true), ""));
-        let socket = world.udp(Ipv4Addr::UNSPECIFIED);
-        for _ in 0..=MOST_EXCHANGES {
-            socket.send(&query("silent.example.org", A, None)).unwrap();
-        }
-        let mut buffer = [0; 512];
-        let begun = Instant::now();
-        let length = socket.recv(&mut buffer).unwrap();
-        assert_eq!(said(&buffer[..length]).code, 2);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        takes(0..1000, || {
+            let socket = world.udp(Ipv4Addr::UNSPECIFIED);
+            for _ in 0..=MOST_EXCHANGES {
+                socket.send(&query("silent.example.org", A, None)).unwrap();
+            }
+            let mut buffer = [0; 512];
+            let length = socket.recv(&mut buffer).unwrap();
+            assert_eq!(said(&buffer[..length]).code, 2);
+        });
         assert_eq!(world.ask("db", A), records(&["192.0.2.2"]));
         drop(stop);
         thread.join().unwrap();
