@@ -82,11 +82,8 @@ pub fn serve(engine: Engine, info: super::Info, addresses: &[Address], group: Op
             Address::Activation => listening.extend(activated()?),
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(REACTOR_THREADS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(REACTOR_THREADS).max_blocking_threads(BLOCKING_THREADS).enable_all().build()?;
     let api = Arc::new(Api::new(engine, info));
     runtime.block_on(async {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -8,8 +8,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, Weak};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 /// Streams without a terminal, one frame after another (API 1.42 and newer; older clients get the same bytes under the raw name).

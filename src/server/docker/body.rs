@@ -111,7 +111,9 @@ mod tests {
             assert_eq!(document::<NetworkBody>(nothing.as_bytes()).unwrap().name, "");
         }
         assert_eq!(document::<NetworkBody>(br#"{"Name":"a\\u0000"}"#).unwrap().name, "a\\u0000", "a backslash, and no NUL behind it");
-        for bad in ["[]", r#"["a"]"#, "1", "{", r#"{"Name":5}"#, r#"{"Name":"a\u0000"}"#, r#"{"Name":"\\\u0000"}"#, &"{\"a\":".repeat(100_000), "\u{feff}{}"] {
+        for bad in
+            ["[]", r#"["a"]"#, "1", "{", r#"{"Name":5}"#, r#"{"Name":"a\u0000"}"#, r#"{"Name":"\\\u0000"}"#, &"{\"a\":".repeat(100_000), "\u{feff}{}"]
+        {
             let refusal = document::<NetworkBody>(bad.as_bytes()).map(drop).unwrap_err();
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{}", refusal.message);
         }

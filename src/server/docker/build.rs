@@ -14,8 +14,7 @@ use std::sync::{Mutex, PoisonError};
 /// `{"NAME":"value"}` of a query.
 fn pairs(call: &Call, key: &str) -> Result<BTreeMap<String, String>, Refusal> {
     let Some(text) = call.query.text(key) else { return Ok(BTreeMap::new()) };
-    let map: BTreeMap<String, Option<String>> =
-        serde_json::from_str(text).map_err(|error| Refusal::invalid(format!("invalid {key}: {error}")))?;
+    let map: BTreeMap<String, Option<String>> = serde_json::from_str(text).map_err(|error| Refusal::invalid(format!("invalid {key}: {error}")))?;
     // Without a value: the client has none.
     Ok(map.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }

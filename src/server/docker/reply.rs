@@ -1,9 +1,9 @@
 //! What a handler answers: a document, a stream that is made while it is sent, or the bare connection.
 
-use bytes::Bytes;
 use super::UnderWay;
 use crate::base::ErrorKind;
 use crate::engine;
+use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame};
@@ -26,11 +26,22 @@ pub type Serve = Box<dyn FnOnce(UnixStream, Bytes) + Send>;
 pub enum Reply {
     Empty(StatusCode),
     Json(StatusCode, Value),
-    Bytes { content_type: &'static str, headers: Vec<(&'static str, String)>, data: Bytes },
+    Bytes {
+        content_type: &'static str,
+        headers: Vec<(&'static str, String)>,
+        data: Bytes,
+    },
     /// The head is sent at once, the body is what `produce` writes.
-    Stream { content_type: &'static str, headers: Vec<(&'static str, String)>, produce: Produce },
+    Stream {
+        content_type: &'static str,
+        headers: Vec<(&'static str, String)>,
+        produce: Produce,
+    },
     /// The connection itself, for both directions.
-    Hijack { content_type: &'static str, serve: Serve },
+    Hijack {
+        content_type: &'static str,
+        serve: Serve,
+    },
 }
 
 impl Reply {

@@ -2,7 +2,9 @@
 
 use super::query::decode;
 use super::reply::{Answer, Refusal, Reply};
-use super::{Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes};
+use super::{
+    Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes,
+};
 use hyper::{Method, StatusCode};
 
 /// The parts of a path behind its version, decoded, and the version.
