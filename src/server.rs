@@ -29,5 +29,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Info {
     pub version: Value,
-    pub info: Arc<dyn Fn(&crate::engine::Engine) -> Result<Value, crate::engine::Error> + Send + Sync>,
+    pub info: Arc<MakeInfo>,
 }
+
+pub type MakeInfo = dyn Fn(&crate::engine::Engine) -> Result<Value, crate::engine::Error> + Send + Sync;

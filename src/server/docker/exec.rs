@@ -65,7 +65,9 @@ impl Drop for Turn {
 
 /// Those of this server, in the order of their making.
 #[derive(Default)]
-pub struct Execs(Mutex<(Vec<String>, HashMap<String, Arc<Exec>>)>);
+pub struct Execs(Mutex<(Vec<String>, ById)>);
+
+type ById = HashMap<String, Arc<Exec>>;
 
 impl Execs {
     fn add(&self, exec: Exec) -> String {

@@ -98,7 +98,7 @@ fn image(call: Call, method: &Method, parts: &[&str]) -> Answer {
         (&Method::GET, [name @ .., "history"]) => images::history(call, &name.join("/")),
         (&Method::POST, [name @ .., "tag"]) => images::tag(call, &name.join("/")),
         (&Method::POST, [name @ .., "push"]) => transfer::push(call, &name.join("/")),
-        (&Method::DELETE, [name @ ..]) if !name.is_empty() => images::remove(call, &name.join("/")),
+        (&Method::DELETE, name) if !name.is_empty() => images::remove(call, &name.join("/")),
         _ => unknown(&call, &[&["images"], parts].concat()),
     }
 }
