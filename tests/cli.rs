@@ -54,6 +54,8 @@ mod partings;
 mod pods;
 #[path = "cli/rows.rs"]
 mod rows;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/system.rs"]
 mod system;
 #[path = "cli/terminal.rs"]

@@ -55,6 +55,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX)))
     }
 
+    /// The moment `pause` earlier.
+    pub fn before(self, pause: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// Parses RFC 3339 with any number of fraction digits (as image configs carry it).
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let at: jiff::Timestamp = text.parse().ok()?;

@@ -29,6 +29,9 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     // The stages of execs are copies of this process, and a container with CAP_SYS_PTRACE can open what it runs from.
     crate::runtime::run_protected().map_err(|e| Failure::caused("cannot protect the binary", &e))?;
     let addresses = args.listen.iter().map(|text| address(text)).collect::<Result<Vec<_>, _>>()?;
+    if let Some((at, _)) = addresses.iter().enumerate().find(|(at, one)| addresses[..*at].contains(one)) {
+        return Err(Failure::invalid(format!("--listen: \"{}\" is given twice", args.listen[at])).with_code(USAGE));
+    }
     let group = match &args.group {
         Some(name) => Some(group(name).ok_or_else(|| Failure::invalid(format!("--group: there is no group \"{name}\"")).with_code(USAGE))?),
         None => group(GROUP),
@@ -48,7 +51,7 @@ pub fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
 fn address(text: &str) -> Result<Address, Failure> {
     match text.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(PathBuf::from(path))),
-        Some(("fd", _)) => Ok(Address::Activation),
+        Some(("fd", "")) => Ok(Address::Activation),
         Some(("tcp" | "http" | "https", _)) => {
             let refused =
                 Failure::invalid(format!("--listen: \"{text}\" is not supported: whoever can connect is root on this host")).with_code(USAGE);
@@ -73,7 +76,7 @@ mod tests {
     fn addresses() {
         assert_eq!(address("unix:///run/x.sock").unwrap(), Address::Unix("/run/x.sock".into()));
         assert_eq!(address("fd://").unwrap(), Address::Activation);
-        for bad in ["tcp://127.0.0.1:2375", "unix://x", "/run/x", ""] {
+        for bad in ["tcp://127.0.0.1:2375", "unix://x", "/run/x", "", "fd://3"] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }

@@ -23,6 +23,8 @@ pub(super) const STAGE: &str = "rcon-monitor: ";
 pub struct Client {
     socket: OwnedFd,
     decoder: Decoder,
+    /// Requests that wait for the monitor to take them: see [`Client::flush`].
+    unsent: Vec<u8>,
 }
 
 impl Client {
@@ -90,7 +92,7 @@ impl Client {
 
     /// A client on a connected socket.
     pub(super) fn on(socket: OwnedFd) -> Self {
-        Client { socket, decoder: Decoder::new(LIMIT) }
+        Client { socket, decoder: Decoder::new(LIMIT), unsent: Vec::new() }
     }
 
     /// Opens the gate. The monitor answers Started or Failed.
@@ -140,6 +142,38 @@ impl Client {
     /// As [`Client::start`].
     pub fn close_stdin(&mut self) -> Result<(), Error> {
         self.send(&Request::StdinEnd)
+    }
+
+    /// [`Client::write_stdin`] for one that must not wait, because nothing that the container writes is taken meanwhile: the
+    /// data is sent by [`Client::flush`]. To be called again once that has said that all is sent.
+    pub fn queue_stdin(&mut self, data: &[u8]) {
+        for chunk in data.chunks(64 << 10) {
+            self.unsent.extend(Request::Stdin(chunk.to_vec()).encode());
+        }
+    }
+
+    /// [`Client::close_stdin`], likewise.
+    pub fn queue_stdin_end(&mut self) {
+        self.unsent.extend(Request::StdinEnd.encode());
+    }
+
+    /// Sends what is queued, as far as the monitor takes it now. True: nothing waits; else it can go on once [`Client::fd`] can be
+    /// written to.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn flush(&mut self) -> Result<bool, Error> {
+        while !self.unsent.is_empty() {
+            match send(&self.socket, &self.unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                // What it said before, and that it is gone, is for `next` to tell.
+                Err(error) if has_left(error) => self.unsent.clear(),
+                Err(error) => return Err(Error::talk("send a request to")(error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Sets the size of the container's terminal; without effect if it has none.
@@ -203,7 +237,9 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request) -> Result<(), Error> {
-        self.send_bytes(&request.encode()).or_else(untaken)
+        let mut bytes = std::mem::take(&mut self.unsent);
+        bytes.extend(request.encode());
+        self.send_bytes(&bytes).or_else(untaken)
     }
 
     /// Reads while it cannot write: the monitor may be waiting for us to take output before it takes more.

@@ -35,6 +35,8 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use query::Query;
 use reply::{Answer, Refusal, Reply, Sent, Serve};
+use std::collections::HashMap;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,8 +54,8 @@ pub struct Api {
     info: super::Info,
     waiting: Waiting,
     execs: Execs,
-    /// Ends what waits when the server ends.
-    cancels: Mutex<Vec<Cancel>>,
+    /// Of the requests and streams that are under way: ends them when the server ends.
+    cancels: Mutex<Cancels>,
 }
 
 impl Api {
@@ -64,15 +66,18 @@ impl Api {
             info,
             waiting: Waiting::default(),
             execs: Execs::default(),
-            cancels: Mutex::new(Vec::new()),
+            cancels: Mutex::default(),
         }
     }
 
     /// Followers and waiters are told that the server ends.
     pub fn end(&self) {
-        for cancel in std::mem::take(&mut *locked(&self.cancels)) {
-            cancel.cancel();
-        }
+        let under_way = {
+            let mut cancels = locked(&self.cancels);
+            cancels.ended = true;
+            std::mem::take(&mut cancels.under_way)
+        };
+        under_way.into_values().for_each(|cancel| cancel.cancel());
     }
 
     fn engine(&self, cancel: &Cancel) -> Result<Engine, engine::Error> {
@@ -91,13 +96,37 @@ impl Api {
         }
     }
 
-    /// The wish that a new request ends.
-    fn cancel(&self) -> Cancel {
+    /// The wish that a new request ends, for as long as it is under way.
+    fn begin(self: &Arc<Self>) -> UnderWay {
         let cancel = Cancel::default();
         let mut cancels = locked(&self.cancels);
-        cancels.retain(|one| !one.is_cancelled());
-        cancels.push(cancel.clone());
-        cancel
+        if cancels.ended {
+            cancel.cancel();
+        }
+        let number = cancels.next;
+        cancels.next += 1;
+        cancels.under_way.insert(number, cancel.clone());
+        UnderWay { api: Arc::clone(self), number, cancel }
+    }
+}
+
+#[derive(Default)]
+struct Cancels {
+    next: u64,
+    ended: bool,
+    under_way: HashMap<u64, Cancel>,
+}
+
+/// A request, or the stream that it has become.
+pub struct UnderWay {
+    api: Arc<Api>,
+    number: u64,
+    pub cancel: Cancel,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        locked(&self.api.cancels).under_way.remove(&self.number);
     }
 }
 
@@ -142,7 +171,7 @@ impl Call {
 
 /// Answers one request.
 pub async fn handle(api: Arc<Api>, mut request: Request<Incoming>) -> Sent {
-    let cancel = api.cancel();
+    let under_way = api.begin();
     let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (head, incoming) = request.into_parts();
     let (path, version) = match route::split(head.uri.path()) {
@@ -152,16 +181,13 @@ pub async fn handle(api: Arc<Api>, mut request: Request<Incoming>) -> Sent {
     tracing::debug!("{} {}", head.method, head.uri);
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let body = BodyReader::new(incoming);
-    let call = Call { api, method: head.method, path, query, headers: head.headers, body, cancel: cancel.clone(), version };
-    let answered = tokio::task::spawn_blocking(move || {
-        let head_only = call.method == Method::HEAD;
-        (route::answer(call), head_only)
-    });
-    let (answer, _) = match answered.await {
-        Ok(answered) => answered,
-        Err(_) => (Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request's handler panicked: this is a fault of rcon")), false),
+    let call = Call { api, method: head.method, path, query, headers: head.headers, body, cancel: under_way.cancel.clone(), version };
+    // It goes on without its client: what has begun to stop or to start is not left halfway.
+    let answered = tokio::task::spawn_blocking(move || (route::answer(call), under_way));
+    let mut sent = match answered.await {
+        Ok((answer, under_way)) => finish(answer, under_way, upgrade),
+        Err(_) => reply::refusal(&Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request's handler panicked: this is a fault of rcon")),
     };
-    let mut sent = finish(answer, cancel, upgrade);
     let headers = sent.headers_mut();
     headers.insert("api-version", HeaderValue::from_static(VERSION));
     headers.insert("ostype", HeaderValue::from_static("linux"));
@@ -169,14 +195,14 @@ pub async fn handle(api: Arc<Api>, mut request: Request<Incoming>) -> Sent {
     sent
 }
 
-fn finish(answer: Answer, cancel: Cancel, upgrade: Option<OnUpgrade>) -> Sent {
+fn finish(answer: Answer, under_way: UnderWay, upgrade: Option<OnUpgrade>) -> Sent {
     match answer {
         Err(error) => reply::refusal(&error),
         Ok(Reply::Empty(status)) => reply::empty(status),
         Ok(Reply::Json(status, value)) => reply::json_response(status, &value),
         Ok(Reply::Bytes { content_type, headers, data }) => reply::bytes_response(content_type, headers, data),
         Ok(Reply::Stream { content_type, headers, produce }) => {
-            let (mut sink, body) = reply::stream(cancel);
+            let (mut sink, body) = reply::stream(under_way);
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = produce(&mut sink) {
                     // The head is sent: whoever reads sees a stream that ends early.
@@ -186,17 +212,22 @@ fn finish(answer: Answer, cancel: Cancel, upgrade: Option<OnUpgrade>) -> Sent {
             reply::with_headers(reply::response(StatusCode::OK, Some(content_type), body), headers)
         }
         Ok(Reply::Hijack { content_type, serve }) => match upgrade {
-            Some(upgrade) => hijacked(upgrade, content_type, serve),
-            None => one_way(cancel, content_type, serve),
+            Some(upgrade) => hijacked(under_way, upgrade, content_type, serve),
+            None => one_way(under_way, content_type, serve),
         },
     }
 }
 
 /// The connection changes hands once the head is sent.
-fn hijacked(upgrade: OnUpgrade, content_type: &'static str, serve: Serve) -> Sent {
+fn hijacked(under_way: UnderWay, upgrade: OnUpgrade, content_type: &'static str, serve: Serve) -> Sent {
     tokio::spawn(async move {
         match upgrade.await.map(bare) {
-            Ok(Ok((stream, read))) => drop(tokio::task::spawn_blocking(move || serve(stream, read))),
+            Ok(Ok((stream, read))) => drop(tokio::task::spawn_blocking(move || {
+                let closing = stream.try_clone();
+                // The server ends: for what serves it, the client has left.
+                let _watch = closing.map(|closing| under_way.cancel.watch(move || drop(closing.shutdown(Shutdown::Both))));
+                serve(stream, read);
+            })),
             Ok(Err(error)) => tracing::warn!("cannot take over a connection: {error}"),
             Err(error) => tracing::debug!("a client left before its connection was taken over: {error}"),
         }
@@ -218,17 +249,18 @@ fn bare(upgraded: Upgraded) -> std::io::Result<(UnixStream, Bytes)> {
 }
 
 /// For clients that ask for no upgrade: what would be written to the connection is the body of the answer.
-fn one_way(cancel: Cancel, content_type: &'static str, serve: Serve) -> Sent {
-    let (mut sink, body) = reply::stream(cancel.clone());
+fn one_way(under_way: UnderWay, content_type: &'static str, serve: Serve) -> Sent {
+    let cancel = under_way.cancel.clone();
+    let (mut sink, body) = reply::stream(under_way);
     let run = move || -> std::io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         // It sends nothing more: for a process that reads, its input ends.
-        theirs.shutdown(std::net::Shutdown::Write)?;
+        theirs.shutdown(Shutdown::Write)?;
         let closing = theirs.try_clone()?;
-        let _watch = cancel.watch(move || drop(closing.shutdown(std::net::Shutdown::Both)));
+        let _watch = cancel.watch(move || drop(closing.shutdown(Shutdown::Both)));
         let serving = std::thread::spawn(move || serve(ours, Bytes::new()));
         let copied = std::io::copy(&mut &theirs, &mut sink);
-        drop(theirs.shutdown(std::net::Shutdown::Both));
+        drop(theirs.shutdown(Shutdown::Both));
         drop(serving.join());
         copied.map(drop)
     };

@@ -6,8 +6,8 @@ use crate::engine::Engine;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::fs::Mode;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use rustix::fs::{FlockOperation, Mode};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub enum Error {
     NotASocket { path: String },
     #[error("no socket was handed over by systemd")]
     NoActivation,
+    #[error("cannot use the sockets that were handed over")]
+    Activation(#[source] std::io::Error),
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error("cannot run the server")]
@@ -50,14 +52,20 @@ pub enum Error {
 struct Listening {
     listener: UnixListener,
     /// None: it is not ours to remove.
-    path: Option<PathBuf>,
+    _file: Option<SocketFile>,
 }
 
-impl Drop for Listening {
+struct SocketFile {
+    path: PathBuf,
+    /// By device and inode: another server may have taken the name meanwhile.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity) {
             // Somebody may have removed it: then that is done.
-            drop(std::fs::remove_file(path));
+            drop(std::fs::remove_file(&self.path));
         }
     }
 }
@@ -67,7 +75,13 @@ impl Drop for Listening {
 /// # Errors
 /// A socket cannot be made, or is another server's.
 pub fn serve(engine: Engine, info: super::Info, addresses: &[Address], group: Option<u32>, ready: &mut dyn FnMut()) -> Result<(), Error> {
-    let listening = addresses.iter().map(|address| listen(address, group)).collect::<Result<Vec<_>, _>>()?;
+    let mut listening = Vec::new();
+    for address in addresses {
+        match address {
+            Address::Unix(path) => listening.push(listen(path, group)?),
+            Address::Activation => listening.extend(activated()?),
+        }
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(REACTOR_THREADS).max_blocking_threads(BLOCKING_THREADS).enable_all().build()?;
     let api = Arc::new(Api::new(engine, info));
@@ -86,18 +100,24 @@ pub fn serve(engine: Engine, info: super::Info, addresses: &[Address], group: Op
     Ok(())
 }
 
-fn listen(address: &Address, group: Option<u32>) -> Result<Listening, Error> {
-    let path = match address {
-        Address::Unix(path) => path,
-        Address::Activation => {
-            let listener = crate::sys::activation::socket().ok_or(Error::NoActivation)?;
-            listener.set_nonblocking(true)?;
-            return Ok(Listening { listener, path: None });
-        }
-    };
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).on("create", parent)?;
+fn activated() -> Result<Vec<Listening>, Error> {
+    let listeners = crate::sys::activation::sockets().map_err(Error::Activation)?;
+    if listeners.is_empty() {
+        return Err(Error::NoActivation);
     }
+    let listening = |listener: UnixListener| {
+        listener.set_nonblocking(true)?;
+        Ok(Listening { listener, _file: None })
+    };
+    listeners.into_iter().map(listening).collect()
+}
+
+fn listen(path: &Path, group: Option<u32>) -> Result<Listening, Error> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).on("create", parent)?;
+    // Two servers that begin at once must not take each other's new socket for one that is left over.
+    let lock = std::fs::File::open(parent).on("open", parent)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).on("lock", parent)?;
     clear(path)?;
     // Nobody else may connect, not even between bind and chmod.
     let listener = {
@@ -106,7 +126,8 @@ fn listen(address: &Address, group: Option<u32>) -> Result<Listening, Error> {
         rustix::process::umask(before);
         bound.on("listen on", path)?
     };
-    let listening = Listening { listener, path: Some(path.clone()) };
+    let meta = std::fs::symlink_metadata(path).on("stat", path)?;
+    let listening = Listening { listener, _file: Some(SocketFile { path: path.to_owned(), identity: (meta.dev(), meta.ino()) }) };
     if let Some(group) = group {
         std::os::unix::fs::chown(path, None, Some(group)).on("give to its group", path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).on("open to its group", path)?;

@@ -47,6 +47,19 @@ impl Engine {
         self.start_locked(record, &lock, aim).map(drop)
     }
 
+    /// Subscribes to the streams of one that was set up and waits: what its program says reaches the client from the first byte on.
+    ///
+    /// # Errors
+    /// It has just ended.
+    pub fn attach_ahead(&self, id: &ContainerId, streams: AttachStreams) -> Result<monitor::Client> {
+        let record = self.find(id.as_str())?;
+        let gone = || Error::conflict(format!("container {} has just ended", record.name));
+        let mut client = contact::connect(&self.privilege.roots.live(id))?.ok_or_else(gone)?;
+        client.attach(streams.stdout, streams.stderr, streams.stdin && record.spec.process.open_stdin)?;
+        self.emit([events::of_container(&record, "attach")]);
+        Ok(client)
+    }
+
     /// Ends what a dead monitor has left of one whose lock is ours.
     fn settle_locked(&self, record: Container) -> Result<Option<Container>> {
         let roots = &self.privilege.roots;

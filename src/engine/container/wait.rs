@@ -5,7 +5,7 @@ use super::contact::connect;
 use crate::base::{ContainerId, Timestamp};
 use crate::monitor::{Client, Event};
 use crate::state::events::{Kind, Reader};
-use crate::state::record::{Container, Phase};
+use crate::state::record::Phase;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ const LIVENESS: Duration = Duration::from_secs(1);
 
 /// Between looks at the database where no monitor can tell (waiting for a start or a removal by others).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long after a word in the journal the record may say the same, on a machine that does much else.
+const LATE: Duration = Duration::from_secs(60);
 
 /// What [`Engine::wait_for`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Ends {
     journal: Reader,
     /// As it was when this was made.
     finished: Timestamp,
+    /// The exit code as it was then.
+    last: i32,
     /// Of the last run that ended.
     code: Option<i32>,
     removed: bool,
@@ -85,10 +90,18 @@ impl Engine {
     /// Begins to listen to the ends of a container.
     ///
     /// # Errors
-    /// The journal cannot be read.
-    pub fn ends_of(&self, record: &Container) -> Result<Ends> {
-        let journal = Reader::open(&self.privilege.roots, Timestamp::now())?;
-        Ok(Ends { id: record.id.clone(), journal, finished: record.finished, code: None, removed: false })
+    /// There is no such container; the journal cannot be read.
+    pub fn ends_of(&self, name: &str) -> Result<Ends> {
+        let before = Timestamp::now();
+        let view = self.view(name)?;
+        // The end of a run that is on may stand in the journal already, and in the record not yet: with --rm it never will.
+        let since = match view.status {
+            Status::Running | Status::Paused | Status::Removing => view.record.started.max(before.before(LATE)),
+            _ => before,
+        };
+        let journal = Reader::open(&self.privilege.roots, since)?;
+        let (id, finished, last) = (view.record.id, view.record.finished, view.record.exit_code);
+        Ok(Ends { id, journal, finished, last, code: None, removed: false })
     }
 
     /// Waits for one of `NotRunning`, `NextExit` and `Removed`; the exit code, or None if the engine is cancelled before.
@@ -101,7 +114,7 @@ impl Engine {
             kind: crate::base::ErrorKind::Internal,
             source: Box::new(source),
         })?;
-        let mut last = 0;
+        let mut last = ends.last;
         loop {
             ends.read()?;
             if let (Condition::NextExit, Some(code)) = (condition, ends.code) {

@@ -13,7 +13,11 @@ use std::io::{BufWriter, Write};
 const STAT: &str = "x-docker-container-path-stat";
 
 fn path(call: &Call) -> Result<String, Refusal> {
-    call.query.text("path").map(str::to_owned).ok_or_else(|| Refusal::invalid("bad parameter: path cannot be empty"))
+    match call.query.text("path") {
+        Some(path) if path.contains('\0') => Err(Refusal::invalid("bad parameter: path cannot have a NUL character")),
+        Some(path) => Ok(path.to_owned()),
+        None => Err(Refusal::invalid("bad parameter: path cannot be empty")),
+    }
 }
 
 fn header(stat: &PathStat) -> (&'static str, String) {

@@ -8,17 +8,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 /// Streams without a terminal, one frame after another (API 1.42 and newer; older clients get the same bytes under the raw name).
 pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 pub const RAW: &str = "application/vnd.docker.raw-stream";
-/// Bytes of a client's input that are read at once: small enough that the monitor's socket takes them without waiting.
+/// Bytes of a client's input that are read at once.
 const CHUNK: usize = 16 << 10;
-/// How often an attach that waits for a start looks whether its client is still there.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often an attach that waits for a start looks whether its client is still there, and what others do with the container.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The name of a stream's form.
 pub fn content_type(tty: bool, version: (u32, u32)) -> &'static str {
@@ -35,6 +35,14 @@ pub fn frame(stream: u8, length: usize) -> [u8; 8] {
 pub struct Pending {
     pub streams: AttachStreams,
     sender: SyncSender<Client>,
+    /// Dead when nobody waits any more.
+    waits: Weak<()>,
+}
+
+/// The other side of a [`Pending`].
+pub struct Ahead {
+    receiver: Receiver<Client>,
+    waits: Arc<()>,
 }
 
 impl Pending {
@@ -50,26 +58,65 @@ impl Pending {
 pub struct Waiting(Mutex<HashMap<ContainerId, Vec<Pending>>>);
 
 impl Waiting {
-    pub fn add(&self, id: &ContainerId, streams: AttachStreams) -> Receiver<Client> {
-        let (sender, receiver) = sync_channel(1);
-        super::locked(&self.0).entry(id.clone()).or_default().push(Pending { streams, sender });
-        receiver
+    pub fn add(&self, id: &ContainerId, streams: AttachStreams) -> Ahead {
+        let ((sender, receiver), waits) = (sync_channel(1), Arc::new(()));
+        let mut all = super::locked(&self.0);
+        // What clients that have left have left behind.
+        all.retain(|_, pending| {
+            pending.retain(|one| one.waits.strong_count() > 0);
+            !pending.is_empty()
+        });
+        all.entry(id.clone()).or_default().push(Pending { streams, sender, waits: Arc::downgrade(&waits) });
+        Ahead { receiver, waits }
     }
 
     /// Those of a container, which is about to be started or is gone.
     pub fn take(&self, id: &ContainerId) -> Vec<Pending> {
-        super::locked(&self.0).remove(id).unwrap_or_default()
+        let mut pending = super::locked(&self.0).remove(id).unwrap_or_default();
+        pending.retain(|one| one.waits.strong_count() > 0);
+        pending
+    }
+
+    /// Takes one back. False: a start has it.
+    fn withdraw(&self, id: &ContainerId, ahead: &Ahead) -> bool {
+        let mut all = super::locked(&self.0);
+        let Some(pending) = all.get_mut(id) else { return false };
+        let before = pending.len();
+        pending.retain(|one| !std::ptr::eq(one.waits.as_ptr(), Arc::as_ptr(&ahead.waits)));
+        pending.len() < before
     }
 }
 
-/// Until the container is started; None: the start failed, or the client has left.
-pub fn await_start(receiver: &Receiver<Client>, stream: &UnixStream) -> Option<Client> {
+/// What has become of a container that is not started by this server.
+pub enum Fate {
+    Waits,
+    Runs,
+    Gone,
+}
+
+/// Until the container is started; None: the start failed, the container is removed, or the client has left. `fate` looks what
+/// others do with it: one that they have started is attached to by `late`.
+pub fn await_start(
+    waiting: &Waiting,
+    id: &ContainerId,
+    ahead: &Ahead,
+    stream: &UnixStream,
+    fate: impl Fn() -> Fate,
+    late: impl Fn() -> Option<Client>,
+) -> Option<Client> {
     loop {
-        match receiver.recv_timeout(LOOK) {
+        match ahead.receiver.recv_timeout(LOOK) {
             Ok(client) => return Some(client),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if has_left(stream) => return None,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if has_left(stream) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        match fate() {
+            Fate::Waits => {}
+            Fate::Gone => return None,
+            // A start of this server's takes the pending ones first: then it is that one that was seen, and it will connect.
+            Fate::Runs if waiting.withdraw(id, ahead) => return late(),
+            Fate::Runs => {}
         }
     }
 }
@@ -115,16 +162,20 @@ impl Session {
                 Ok(false) | Err(_) => return End::Over,
             }
             if !self.pending.is_empty() && self.send_input() {
+                // The last of what it typed.
+                drop(self.client.flush());
                 return End::Detached;
             }
             if closing && self.streams.stdin {
                 closing = false;
-                // A monitor that takes no more has told why, which is read next.
-                drop(self.client.close_stdin());
+                self.client.queue_stdin_end();
             }
+            let Ok(taken) = self.client.flush() else { return End::Over };
             let (from_client, from_monitor) = {
-                let wants = if reading { PollFlags::IN } else { PollFlags::empty() };
-                let mut fds = [PollFd::from_borrowed_fd(self.client.fd(), PollFlags::IN), PollFd::new(&self.stream, wants)];
+                // A container that does not read holds its client up, and nothing piles up here.
+                let wants = if reading && taken { PollFlags::IN } else { PollFlags::empty() };
+                let monitor = if taken { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+                let mut fds = [PollFd::from_borrowed_fd(self.client.fd(), monitor), PollFd::new(&self.stream, wants)];
                 match poll(&mut fds, None) {
                     Ok(_) => {}
                     Err(rustix::io::Errno::INTR) => continue,
@@ -160,13 +211,7 @@ impl Session {
         if self.tty {
             (data, detached) = self.keys.feed(&data);
         }
-        for chunk in data.chunks(CHUNK) {
-            if let Err(error) = self.client.write_stdin(chunk) {
-                // What it sent before tells why.
-                tracing::debug!("the monitor takes no input: {error}");
-                break;
-            }
-        }
+        self.client.queue_stdin(&data);
         detached
     }
 
@@ -207,11 +252,18 @@ mod tests {
         let waiting = Waiting::default();
         let id: ContainerId = "a".repeat(64).parse().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let receiver = waiting.add(&id, AttachStreams::default());
+        let wait = |ahead: &Ahead, fate: fn() -> Fate| await_start(&waiting, &id, ahead, &ours, fate, || None).is_none();
+        let ahead = waiting.add(&id, AttachStreams::default());
         assert_eq!(waiting.take(&id).len(), 1);
-        assert!(await_start(&receiver, &ours).is_none(), "the start has dropped it");
-        let receiver = waiting.add(&id, AttachStreams::default());
+        assert!(wait(&ahead, || Fate::Waits), "the start has dropped it");
+        let ahead = waiting.add(&id, AttachStreams::default());
+        assert!(wait(&ahead, || Fate::Gone), "it is removed by others");
+        assert!(wait(&ahead, || Fate::Runs), "it is started by others");
+        assert!(waiting.take(&id).is_empty(), "which no later start has to do with");
         drop(theirs);
-        assert!(await_start(&receiver, &ours).is_none(), "the client has left");
+        let ahead = waiting.add(&id, AttachStreams::default());
+        assert!(wait(&ahead, || Fate::Waits), "the client has left");
+        drop(ahead);
+        assert!(waiting.take(&id).is_empty(), "who has left is not connected");
     }
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 const CHUNK: usize = 32 << 10;
 /// What a pipe that poll(2) calls writable takes without waiting (pipe(7): PIPE_BUF).
 const PIECE: usize = 4096;
-/// Ended ones that can still be asked for; the oldest are forgotten first.
+/// Those that do not run, or not yet, and can still be asked for; the oldest are forgotten first.
 const KEPT: usize = 512;
 
 /// One exec, from its making on.
@@ -51,6 +51,29 @@ struct Known {
     by_id: HashMap<String, Arc<Exec>>,
 }
 
+impl State {
+    fn runs(&self) -> bool {
+        self.started && self.code.is_none()
+    }
+}
+
+/// A start whose client may leave before it is told that its connection is taken over: then nothing was started.
+struct Turn(Option<Arc<Exec>>);
+
+impl Turn {
+    fn begin(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(exec) = self.0.take() {
+            locked(&exec.state).started = false;
+        }
+    }
+}
+
 impl Execs {
     fn add(&self, exec: Exec) -> String {
         let id = random_hex(64);
@@ -59,8 +82,7 @@ impl Execs {
         known.by_id.insert(id.clone(), Arc::new(exec));
         if known.order.len() > KEPT {
             let Known { order, by_id } = &mut *known;
-            let is_over = |id: &String| by_id.get(id).is_none_or(|exec| locked(&exec.state).code.is_some());
-            if let Some(at) = order.iter().position(is_over) {
+            if let Some(at) = order.iter().position(|id| by_id.get(id).is_none_or(|exec| !locked(&exec.state).runs())) {
                 by_id.remove(&order.remove(at));
             }
         }
@@ -110,7 +132,7 @@ pub fn inspect(call: Call, id: &str) -> Answer {
         "privileged": exec.body.privileged, "user": exec.body.user,
     });
     Ok(Reply::ok(json!({
-        "ID": id, "Running": state.started && state.code.is_none(), "ExitCode": state.code, "ProcessConfig": process,
+        "ID": id, "Running": state.runs(), "ExitCode": state.code, "ProcessConfig": process,
         "OpenStdin": exec.body.attach_stdin, "OpenStdout": exec.body.attach_stdout, "OpenStderr": exec.body.attach_stderr,
         "CanRemove": state.code.is_some(), "ContainerID": exec.container.as_str(), "DetachKeys": exec.body.detach_keys, "Pid": state.pid,
     })))
@@ -135,18 +157,21 @@ pub fn start(mut call: Call, id: &str) -> Answer {
     if std::mem::replace(&mut locked(&exec.state).started, true) {
         return Err(Refusal::new(StatusCode::CONFLICT, format!("exec {id} has already run")));
     }
-    let engine = call.own_engine()?;
     let size = given.console_size.or(exec.body.console_size);
     if given.detach {
-        let (apart, io) = begin(&engine, &exec, true, size)?;
+        let (apart, io) = call.engine(|engine| begin(engine, &exec, true, size))?;
         std::thread::spawn(move || finish(&exec, apart, io, None));
         return Ok(Reply::Empty(StatusCode::OK));
     }
     let content_type = content_type(exec.body.tty, call.version);
+    let turn = Turn(Some(Arc::clone(&exec)));
     // Clients expect the connection first; what goes wrong then is told on it.
-    let serve = move |mut stream: UnixStream, read: bytes::Bytes| match begin(&engine, &exec, false, size) {
-        Ok((apart, io)) => finish(&exec, apart, io, Some((stream, read.to_vec()))),
-        Err(refusal) => drop(send(&mut stream, exec.body.tty, 0, format!("{}\r\n", refusal.message).as_bytes())),
+    let serve = move |mut stream: UnixStream, read: bytes::Bytes| {
+        turn.begin();
+        match call.engine(|engine| begin(engine, &exec, false, size)) {
+            Ok((apart, io)) => finish(&exec, apart, io, Some((stream, read.to_vec()))),
+            Err(refusal) => drop(send(&mut stream, exec.body.tty, 0, format!("{}\r\n", refusal.message).as_bytes())),
+        }
     };
     Ok(Reply::Hijack { content_type, serve: Box::new(serve) })
 }

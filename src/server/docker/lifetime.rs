@@ -4,7 +4,6 @@ use super::Call;
 use super::reply::{Answer, Refusal, Reply};
 use crate::base::{ContainerId, Signal};
 use crate::engine::{AttachStreams, Condition, Engine, Status};
-use crate::state::record::Container;
 use hyper::StatusCode;
 use serde_json::json;
 
@@ -36,8 +35,8 @@ fn start_attached(engine: &Engine, id: &ContainerId, pending: Vec<super::attache
         // Set up to its gate, so that there is a monitor to connect to.
         engine.init(id)?;
         for other in rest {
-            let attached = engine.attach(id.as_str(), other.streams)?;
-            other.connect(attached.client);
+            let client = engine.attach_ahead(id, other.streams)?;
+            other.connect(client);
         }
     }
     let attached = engine.start(id, first.streams, (0, 0))?;
@@ -64,7 +63,13 @@ pub fn stop(call: Call, name: &str) -> Answer {
 pub fn restart(call: Call, name: &str) -> Answer {
     let (signal, time) = (signal(&call)?, call.query.number("t")?);
     call.engine(|engine| {
-        engine.restart(name, signal, time)?;
+        let view = engine.view(name)?;
+        if matches!(view.status, Status::Created | Status::Exited | Status::Dead) {
+            let pending = call.api.waiting.take(&view.record.id);
+            start_attached(engine, &view.record.id, pending)?;
+        } else {
+            engine.restart(view.record.id.as_str(), signal, time)?;
+        }
         Ok(Reply::none())
     })
 }
@@ -98,9 +103,8 @@ pub fn wait(call: Call, name: &str) -> Answer {
         other => return Err(Refusal::invalid(format!("invalid condition: \"{other}\""))),
     };
     let engine = call.own_engine()?;
-    let record: Container = engine.view(name)?.record;
     // What happens from now on is read in the journal, in which also the end of a container that is gone by then stands.
-    let ends = engine.ends_of(&record)?;
+    let ends = engine.ends_of(name)?;
     Ok(Reply::documents(move |sink| {
         let answer = match engine.await_end(ends, condition) {
             Ok(Some(code)) => json!({"StatusCode": code}),

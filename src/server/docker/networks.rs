@@ -115,6 +115,10 @@ fn request(body: &NetworkBody) -> Result<CreateNetwork, Refusal> {
 
 pub fn remove(call: Call, name: &str) -> Answer {
     call.engine(|engine| {
+        let is_default = || engine.find_network(name).is_ok_and(|network| network.is_default());
+        if BUILTIN.iter().any(|(builtin, _)| *builtin == name) || is_default() {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, format!("{name} is a pre-defined network and cannot be removed")));
+        }
         engine.remove_network(name)?;
         Ok(Reply::none())
     })

@@ -1,6 +1,7 @@
 //! What a handler answers: a document, a stream that is made while it is sent, or the bare connection.
 
-use crate::base::{Cancel, ErrorKind};
+use super::UnderWay;
+use crate::base::ErrorKind;
 use crate::engine;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -174,7 +175,7 @@ impl Write for Sink {
 /// The client's end of a stream. Dropped with the connection, which ends what makes the stream.
 struct Stream {
     receiver: mpsc::Receiver<Bytes>,
-    cancel: Cancel,
+    under_way: UnderWay,
 }
 
 impl Body for Stream {
@@ -188,14 +189,14 @@ impl Body for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        self.under_way.cancel.cancel();
     }
 }
 
 /// A body that comes from a thread of its own, and that thread's end of it.
-pub fn stream(cancel: Cancel) -> (Sink, BoxBody<Bytes, Infallible>) {
+pub fn stream(under_way: UnderWay) -> (Sink, BoxBody<Bytes, Infallible>) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Sink { sender }, Stream { receiver, cancel }.boxed())
+    (Sink { sender }, Stream { receiver, under_way }.boxed())
 }
 
 fn whole(data: impl Into<Bytes>) -> BoxBody<Bytes, Infallible> {

@@ -4,7 +4,6 @@ use super::reply::{Answer, Refusal, Reply};
 use super::{Call, OLDEST, VERSION};
 use crate::engine::{CacheUsage, Event, EventQuery, cache_digits};
 use bytes::Bytes;
-use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -70,6 +69,9 @@ pub fn event_document(event: &Event) -> Value {
 
 pub fn usage(call: Call) -> Answer {
     let wanted: Vec<String> = call.query.all("type").map(str::to_owned).collect();
+    if let Some(unknown) = wanted.iter().find(|kind| !matches!(kind.as_str(), "image" | "container" | "volume" | "build-cache")) {
+        return Err(Refusal::invalid(format!("unknown object type: {unknown}")));
+    }
     let wants = |kind: &str| wanted.is_empty() || wanted.iter().any(|one| one == kind);
     call.engine(|engine| {
         let mut document = json!({});
@@ -110,8 +112,8 @@ struct Credentials {
 pub fn auth(mut call: Call) -> Answer {
     let given: Credentials = call.body.json()?;
     let server = if given.serveraddress.is_empty() { "docker.io".to_owned() } else { given.serveraddress };
-    call.engine(|engine| match engine.verify_login(&server, &given.username, &given.password) {
-        Ok(_) => Ok(Reply::ok(json!({"Status": "Login Succeeded", "IdentityToken": ""}))),
-        Err(error) => Err(Refusal { status: StatusCode::UNAUTHORIZED, ..Refusal::from(error) }),
+    call.engine(|engine| {
+        engine.verify_login(&server, &given.username, &given.password)?;
+        Ok(Reply::ok(json!({"Status": "Login Succeeded", "IdentityToken": ""})))
     })
 }
