@@ -1,8 +1,8 @@
 //! What a handler answers: a document, a stream that is made while it is sent, or the bare connection.
 
-use bytes::Bytes;
 use crate::base::{Cancel, ErrorKind};
 use crate::engine;
+use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame};
@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -25,11 +26,22 @@ pub type Serve = Box<dyn FnOnce(UnixStream, Bytes) + Send>;
 pub enum Reply {
     Empty(StatusCode),
     Json(StatusCode, Value),
-    Bytes { content_type: &'static str, headers: Vec<(&'static str, String)>, data: Bytes },
+    Bytes {
+        content_type: &'static str,
+        headers: Vec<(&'static str, String)>,
+        data: Bytes,
+    },
     /// The head is sent at once, the body is what `produce` writes.
-    Stream { content_type: &'static str, headers: Vec<(&'static str, String)>, produce: Produce },
+    Stream {
+        content_type: &'static str,
+        headers: Vec<(&'static str, String)>,
+        produce: Produce,
+    },
     /// The connection itself, for both directions.
-    Hijack { content_type: &'static str, serve: Serve },
+    Hijack {
+        content_type: &'static str,
+        serve: Serve,
+    },
 }
 
 impl Reply {
@@ -139,7 +151,27 @@ impl Sink {
     /// # Errors
     /// The client has gone.
     pub fn send(&mut self, data: Bytes) -> io::Result<()> {
-        self.sender.blocking_send(data).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        wait(self.sender.send(data)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Blocks this thread until `future` is done. What a push or a pull reports comes from within a reactor of its own, on which the
+/// `blocking_send` of tokio panics; nothing else runs there that the client's patience could harm.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    // That reactor's budget for one task is not refilled while we block it.
+    let mut future = std::pin::pin!(tokio::task::unconstrained(future));
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }
 
@@ -217,4 +249,28 @@ pub fn with_headers(mut response: Sent, headers: Vec<(&'static str, String)>) ->
 
 pub fn empty(status: StatusCode) -> Sent {
     response(status, None, whole(Bytes::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_can_be_fed_from_within_a_reactor() {
+        let (mut sink, mut body) = stream(Cancel::default());
+        let reactor = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // More than may wait, and than tokio lets one task send at once.
+        let pieces = 1000;
+        let producer =
+            std::thread::spawn(move || reactor().block_on(async move { (0..pieces).try_for_each(|n| sink.send(Bytes::from(n.to_string()))) }));
+        let read = reactor().block_on(async {
+            let mut read = Vec::new();
+            while let Some(Ok(frame)) = body.frame().await {
+                read.push(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap());
+            }
+            read
+        });
+        producer.join().unwrap().unwrap();
+        assert_eq!(read, (0..pieces).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
 }
