@@ -53,11 +53,17 @@ impl BodyReader {
         if text.len() as u64 > DOCUMENT_LIMIT {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request's document is larger than {DOCUMENT_LIMIT} bytes")));
         }
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Ok(T::default());
-        }
-        serde_json::from_slice(&text).map_err(|error| Refusal::invalid(format!("invalid JSON: {error}")))
+        document(&text)
     }
+}
+
+/// Nothing and `null` (which a `docker commit` of 20.10 sends) are the default.
+fn document<T: DeserializeOwned + Default>(text: &[u8]) -> Result<T, Refusal> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    let read: Option<T> = serde_json::from_slice(text).map_err(|error| Refusal::invalid(format!("invalid JSON: {error}")))?;
+    Ok(read.unwrap_or_default())
 }
 
 impl Read for BodyReader {
@@ -71,5 +77,17 @@ impl Read for BodyReader {
         let count = self.piece.len().min(buffer.len());
         self.piece.copy_to_slice(&mut buffer[..count]);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents() {
+        let read = |text: &str| document::<std::collections::BTreeMap<String, u8>>(text.as_bytes()).map(|map| map.len());
+        assert_eq!((read("").unwrap(), read("null\n").unwrap(), read(r#"{"a":1}"#).unwrap()), (0, 0, 1));
+        assert!(read("{").unwrap_err().message.starts_with("invalid JSON"));
     }
 }
