@@ -99,6 +99,12 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// `docker run` ends with 126 if it finds these words, which are also what the kernel says of a directory.
+fn searchable(message: String, kind: ErrorKind) -> String {
+    const REFUSED: &str = "permission denied";
+    if kind != ErrorKind::CommandNotExecutable || message.contains(REFUSED) { message } else { format!("{message}: {REFUSED}") }
+}
+
 impl From<engine::Error> for Refusal {
     fn from(error: engine::Error) -> Self {
         let status = match error.kind() {
@@ -112,7 +118,7 @@ impl From<engine::Error> for Refusal {
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Refusal { status, message: describe(&error) + &hint }
+        Refusal { status, message: searchable(describe(&error), error.kind()) + &hint }
     }
 }
 
@@ -254,6 +260,14 @@ pub fn empty(status: StatusCode) -> Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_found_by_its_words() {
+        let say = |message: &str, kind| searchable(message.to_owned(), kind);
+        assert_eq!(say("exec: \"/etc\": is a directory", ErrorKind::CommandNotExecutable), "exec: \"/etc\": is a directory: permission denied");
+        assert_eq!(say("permission denied", ErrorKind::CommandNotExecutable), "permission denied");
+        assert_eq!(say("other", ErrorKind::Internal), "other");
+    }
 
     #[test]
     fn a_stream_can_be_fed_from_within_a_reactor() {
