@@ -36,7 +36,7 @@ lint: ## format and lints; the other house rules are tests/tidy.rs
 	cargo clippy --quiet --target $(TRIPLE) --all-targets --features failpoints -- -D warnings
 
 unit: $(FIXTURES)/busybox.tar ## unit and command-line tests
-	$(SUDO) env "PATH=$$PATH" RCON_TEST_FIXTURES=$(CURDIR)/$(FIXTURES) cargo test --target $(TRIPLE) --features failpoints
+	$(SUDO) env "PATH=$$PATH" RCON_TEST_FIXTURES=$(CURDIR)/$(FIXTURES) tests/perform.sh --target $(TRIPLE) --features failpoints
 
 integration: build fixtures ## real peers, real registry, kill -9, cgroup v2 guest
 	$(SUDO) integration/run.sh $(CURDIR)/$(RCON) $(CURDIR)/$(FIXTURES)

@@ -27,7 +27,7 @@ put 644 "$here/debian/rcon.toml" etc/rcon/rcon.toml
 put 644 "$here/debian/copyright" usr/share/doc/rcon/copyright
 printf 'rcon (%s) stable; urgency=medium\n\n  * What changed for users is in CHANGELOG.md.gz.\n\n -- %s  %s\n' "$version" \
     "$(sed -n 's/^Maintainer: //p' "$here/debian/control")" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n > "$root/usr/share/doc/rcon/changelog.gz"
-for document in CHANGELOG.md:CHANGELOG.md README.md:README.md docs/configuration.md:configuration.md docs/compatibility.md:compatibility.md; do
+for document in CHANGELOG.md:CHANGELOG.md README.md:README.md docs/configuration.md:configuration.md docs/compatibility.md:compatibility.md docs/api.md:api.md; do
     gzip -9n < "$top/${document%%:*}" > "$root/usr/share/doc/rcon/${document#*:}.gz"
 done
 put 644 "$here/debian/lintian-overrides" usr/share/lintian/overrides/rcon

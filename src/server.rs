@@ -25,9 +25,12 @@ pub use listen::{Address, serve};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Makes the document of `info`.
+pub type MakeInfo = dyn Fn(&crate::engine::Engine) -> Result<Value, crate::engine::Error> + Send + Sync;
+
 /// The documents of `version` and `info`, which the command line prints, too.
 #[derive(Clone)]
 pub struct Info {
     pub version: Value,
-    pub info: Arc<dyn Fn(&crate::engine::Engine) -> Result<Value, crate::engine::Error> + Send + Sync>,
+    pub info: Arc<MakeInfo>,
 }

@@ -63,7 +63,7 @@ requests() {
     expect "a version that is too new" 400 "$(raw GET /v1.99/info)"
     expect "an unknown page" 404 "$(raw GET /nothing)"
     expect "a body that is no JSON" 400 "$(raw POST /containers/create '{"Image":')"
-    expect "an unknown container" '404 {"message":"no such container: none"}' "$(raw GET /containers/none/json) $(cat "$work/answer")"
+    expect "an unknown container" '404 {"message":"No such container: none"}' "$(raw GET /containers/none/json) $(cat "$work/answer")"
     expect "create" 201 "$(raw POST '/containers/create?name=raw' '{"Image":"busybox","Cmd":["sleep","100"],"HostConfig":{"NetworkMode":"none"}}')"
     expect "the name again" 409 "$(raw POST '/containers/create?name=raw' '{"Image":"busybox"}')"
     expect "an image that is not here" 404 "$(raw POST /containers/create '{"Image":"none:none"}')"

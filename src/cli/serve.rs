@@ -50,7 +50,8 @@ fn address(text: &str) -> Result<Address, Failure> {
         Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(PathBuf::from(path))),
         Some(("fd", _)) => Ok(Address::Activation),
         Some(("tcp" | "http" | "https", _)) => {
-            let refused = Failure::invalid(format!("--listen: \"{text}\" is not supported: whoever can connect is root on this host")).with_code(USAGE);
+            let refused =
+                Failure::invalid(format!("--listen: \"{text}\" is not supported: whoever can connect is root on this host")).with_code(USAGE);
             Err(refused.with_hint("listen on a Unix socket, and reach it from elsewhere by ssh"))
         }
         _ => Err(Failure::invalid(format!("--listen: \"{text}\" is neither unix:///PATH nor fd://")).with_code(USAGE)),

@@ -5,7 +5,8 @@ use super::failure::{Class, Failure};
 use super::{
     artifact, attach, boot, build, builder, check, clone, commit, completion, copy, create, diff, disk_usage, endpoints, events, exec, exists,
     export, flags, health, history, images, import, info, initialise, inspect, kill, login, logout, logs, manifest, mount, network, pause, pod, port,
-    prune, ps, pull, push, remove, rename, rmi, run, save, search, secret, serve, start, stats, stop, system, tag, top, update, version, volume, wait,
+    prune, ps, pull, push, remove, rename, rmi, run, save, search, secret, serve, start, stats, stop, system, tag, top, update, version, volume,
+    wait,
 };
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -52,9 +52,9 @@ pub(super) use connect::{
     unpublish,
 };
 pub use duplicate::{CloneContainer, Moved};
+pub(super) use etc::{check as check_hosts, follow as follow_in_etc, write_all as write_etc};
 pub use exec::Apart;
 pub(super) use exec::exec_stage;
-pub(super) use etc::{check as check_hosts, follow as follow_in_etc, write_all as write_etc};
 pub use lifecycle::monitor_stage;
 pub(super) use locks::{OperationLock, lock, try_lock, try_lock_at};
 pub(super) use mounts::{merge as merge_mounts, prepare_binds};

@@ -39,11 +39,9 @@ impl Engine {
         let record = self.view(name)?.record;
         match crate::monitor::unreadable_log(&record.spec.host.log) {
             None => Ok(record),
-            Some(reason) => Err(Error::Failed {
-                operation: format!("read the log of container \"{name}\""),
-                kind: ErrorKind::Unsupported,
-                source: reason.into(),
-            }),
+            Some(reason) => {
+                Err(Error::Failed { operation: format!("read the log of container \"{name}\""), kind: ErrorKind::Unsupported, source: reason.into() })
+            }
         }
     }
 

@@ -68,11 +68,8 @@ impl Drop for Listening {
 /// A socket cannot be made, or is another server's.
 pub fn serve(engine: Engine, info: super::Info, addresses: &[Address], group: Option<u32>, ready: &mut dyn FnMut()) -> Result<(), Error> {
     let listening = addresses.iter().map(|address| listen(address, group)).collect::<Result<Vec<_>, _>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(REACTOR_THREADS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(REACTOR_THREADS).max_blocking_threads(BLOCKING_THREADS).enable_all().build()?;
     let api = Arc::new(Api::new(engine, info));
     runtime.block_on(async {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

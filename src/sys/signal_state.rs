@@ -31,8 +31,13 @@ pub fn is_dropped(pid: i32, signal: i32) -> bool {
         if look > 0 {
             std::thread::sleep(BETWEEN);
         }
-        SignalState::of(pid).is_ok_and(|state| state.is_namespace_init && !state.knows(signal))
+        is_dropped_now(pid, signal)
     })
+}
+
+/// [`is_dropped`] by one look: enough for a process of which it was true just before, to see whether it still is.
+pub fn is_dropped_now(pid: i32, signal: i32) -> bool {
+    SignalState::of(pid).is_ok_and(|state| state.is_namespace_init && !state.knows(signal))
 }
 
 impl SignalState {

@@ -92,9 +92,17 @@ pub fn create(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     let request = CreateNetwork {
         name: args.name,
         driver: Some(driver),
-        subnets: args.subnet.iter().map(|text| Subnet::parse(text, true).map_err(|why| usage(format!("--subnet: {why}")))).collect::<Result<_, _>>()?,
+        subnets: args
+            .subnet
+            .iter()
+            .map(|text| Subnet::parse(text, true).map_err(|why| usage(format!("--subnet: {why}"))))
+            .collect::<Result<_, _>>()?,
         gateways: args.gateway.iter().map(|text| address("--gateway", text)).collect::<Result<_, _>>()?,
-        ranges: args.ip_range.iter().map(|text| Subnet::parse(text, false).map_err(|why| usage(format!("--ip-range: {why}")))).collect::<Result<_, _>>()?,
+        ranges: args
+            .ip_range
+            .iter()
+            .map(|text| Subnet::parse(text, false).map_err(|why| usage(format!("--ip-range: {why}"))))
+            .collect::<Result<_, _>>()?,
         auxiliary,
         internal: args.internal,
         no_ipv4: args.ipv4 == Some(false),

@@ -2,8 +2,8 @@
 
 mod apart;
 
-pub(in crate::engine) use apart::stage as exec_stage;
 pub use apart::Apart;
+pub(in crate::engine) use apart::stage as exec_stage;
 
 use super::super::request::{ExecRequest, ExecStdio};
 use super::super::{Engine, Error, ExecEnd, Execution, Result, Status, events};

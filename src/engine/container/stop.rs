@@ -11,7 +11,7 @@ use crate::base::{ContainerId, ErrorKind, Signal};
 use crate::monitor::{self, Client, Live};
 use crate::state::record::{self, Phase, ProcessSpec};
 use crate::sys::proc_stat::ProcDir;
-use crate::sys::signal_state::is_dropped;
+use crate::sys::signal_state::{is_dropped, is_dropped_now};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -188,9 +188,12 @@ fn ends(signal: Signal, process: &ProcessSpec) -> bool {
 /// Sends the stop signal where it has an effect; false: it has none on any process, so that waiting would be for nothing.
 /// `hasty`: nobody named a time to wait. Who names one gets it: the process may be about to end by itself.
 fn ask_to_end(live: &Live, pidfd: &OwnedFd, signal: Signal, hasty: bool, name: &str) -> Result<bool> {
+    // Asked before: one that waits in sigwait(3) has nothing that could be seen from the moment when the signal wakes it until it
+    // runs. And again after it: a program that has just begun may have set its handler meanwhile.
+    let deaf = live.pid.filter(|pid| is_dropped(*pid, signal.number()));
     send(pidfd, signal, name)?;
     let mut waits = true;
-    if let Some(pid) = live.pid.filter(|pid| is_dropped(*pid, signal.number())) {
+    if let Some(pid) = deaf.filter(|pid| is_dropped_now(*pid, signal.number())) {
         let children = children(live, pid);
         for child in &children {
             send(child, signal, name)?;

@@ -17,7 +17,8 @@ fn path(call: &Call) -> Result<String, Refusal> {
 }
 
 fn header(stat: &PathStat) -> (&'static str, String) {
-    let document = json!({"name": stat.name, "size": stat.size, "mode": stat.go_mode(), "mtime": stat.modified.to_string(), "linkTarget": stat.link_target});
+    let document =
+        json!({"name": stat.name, "size": stat.size, "mode": stat.go_mode(), "mtime": stat.modified.to_string(), "linkTarget": stat.link_target});
     (STAT, base64::engine::general_purpose::STANDARD.encode(document.to_string()))
 }
 

@@ -114,7 +114,7 @@ impl Session {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return End::Over,
             }
-            if !self.pending.is_empty() && self.to_container() {
+            if !self.pending.is_empty() && self.send_input() {
                 return End::Detached;
             }
             if closing && self.streams.stdin {
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Sends on what the client typed. True: the detach keys were among it.
-    fn to_container(&mut self) -> bool {
+    fn send_input(&mut self) -> bool {
         let mut data = std::mem::take(&mut self.pending);
         if !self.streams.stdin {
             return false;

@@ -45,7 +45,8 @@ fn request(body: CreateBody) -> Result<CreateContainer, Refusal> {
             }
         }
     }
-    let stop_signal = given(body.stop_signal).map(|text| text.parse().map_err(|_| Refusal::invalid(format!("Invalid signal: {text}")))).transpose()?;
+    let stop_signal =
+        given(body.stop_signal).map(|text| text.parse().map_err(|_| Refusal::invalid(format!("Invalid signal: {text}")))).transpose()?;
     let volumes_from = body.host_config.volumes_from.iter().map(|text| volume::parse_from(text)).collect::<Result<_, _>>()?;
     let log_given = !body.host_config.log_config.r#type.is_empty() || !body.host_config.log_config.config.is_empty();
     let annotations = body.host_config.annotations.clone();
@@ -92,7 +93,9 @@ fn health(check: Healthcheck) -> Result<HealthRequest, Refusal> {
         other => return Err(Refusal::invalid(format!("invalid health check {other:?}: expected NONE, CMD and words, or CMD-SHELL and a text"))),
     }
     let time = |name: &str, value: Option<i64>| match value {
-        Some(value) if value < 0 || (value > 0 && value < 1_000_000) => Err(Refusal::invalid(format!("{name} in Healthcheck cannot be less than 1ms"))),
+        Some(value) if value < 0 || (value > 0 && value < 1_000_000) => {
+            Err(Refusal::invalid(format!("{name} in Healthcheck cannot be less than 1ms")))
+        }
         value => Ok(value.filter(|value| *value != 0)),
     };
     request.interval = time("Interval", check.interval)?;
@@ -138,10 +141,14 @@ fn networks(host: &mut HostSpec, mode: &str, endpoints: Map<String, Value>, mac:
 pub fn long_form(name: &str, settings: Option<EndpointSettings>) -> Result<String, Refusal> {
     let Some(settings) = settings else { return Ok(name.to_owned()) };
     if let Some(address) = settings.ipam_config.link_local.first() {
-        return Err(Refusal::invalid(format!("LinkLocalIPs of \"{name}\": \"{address}\" is not supported: addresses come from the subnets of the network")));
+        return Err(Refusal::invalid(format!(
+            "LinkLocalIPs of \"{name}\": \"{address}\" is not supported: addresses come from the subnets of the network"
+        )));
     }
     if let Some(link) = settings.links.first() {
-        return Err(Refusal::invalid(format!("Links of \"{name}\": \"{link}\" is not supported on a network: containers of it know each other by name")));
+        return Err(Refusal::invalid(format!(
+            "Links of \"{name}\": \"{link}\" is not supported on a network: containers of it know each other by name"
+        )));
     }
     let mut fields = vec![format!("name={name}")];
     let mut add = |key: &str, value: &str| {
@@ -182,7 +189,8 @@ mod tests {
         assert_eq!(request.mounts.len(), 4, "the volume of the image's list is the bind: {:?}", request.mounts);
         assert!(request.mounts.iter().any(|mount| mount.destination.as_os_str() == "/a,b" && mount.read_only));
         assert_eq!(request.host.network, NetworkMode::Named("front".to_owned()));
-        let networks: Vec<String> = request.host.attachments.unwrap().into_iter().map(|one| format!("{} {:?} {:?}", one.network, one.aliases, one.ipv4)).collect();
+        let networks: Vec<String> =
+            request.host.attachments.unwrap().into_iter().map(|one| format!("{} {:?} {:?}", one.network, one.aliases, one.ipv4)).collect();
         assert_eq!(networks, ["front [\"web\"] Some(10.9.0.9)", "back [] None"]);
         assert_eq!((request.host.ports.len(), request.expose, request.log_given), (2, vec!["80/tcp".to_owned()], false));
         assert_eq!((request.health.words, request.health.interval), (Some(vec!["true".to_owned()]), Some(5_000_000_000)));

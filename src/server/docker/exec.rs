@@ -40,36 +40,43 @@ struct State {
     console: Option<OwnedFd>,
 }
 
-/// Those of this server, in the order of their making.
+/// Those of this server.
 #[derive(Default)]
-pub struct Execs(Mutex<(Vec<String>, HashMap<String, Arc<Exec>>)>);
+pub struct Execs(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Ids in the order of their making.
+    order: Vec<String>,
+    by_id: HashMap<String, Arc<Exec>>,
+}
 
 impl Execs {
     fn add(&self, exec: Exec) -> String {
         let id = random_hex(64);
-        let mut all = locked(&self.0);
-        all.0.push(id.clone());
-        all.1.insert(id.clone(), Arc::new(exec));
-        if all.0.len() > KEPT {
-            let over = |id: &String, map: &HashMap<String, Arc<Exec>>| map.get(id).is_none_or(|exec| locked(&exec.state).code.is_some());
-            let (order, map) = &mut *all;
-            if let Some(at) = order.iter().position(|id| over(id, map)) {
-                map.remove(&order.remove(at));
+        let mut known = locked(&self.0);
+        known.order.push(id.clone());
+        known.by_id.insert(id.clone(), Arc::new(exec));
+        if known.order.len() > KEPT {
+            let Known { order, by_id } = &mut *known;
+            let is_over = |id: &String| by_id.get(id).is_none_or(|exec| locked(&exec.state).code.is_some());
+            if let Some(at) = order.iter().position(is_over) {
+                by_id.remove(&order.remove(at));
             }
         }
         id
     }
 
     fn find(&self, id: &str) -> Result<Arc<Exec>, Refusal> {
-        let all = locked(&self.0);
-        let known = || Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}"));
-        if let Some(exec) = all.1.get(id) {
+        let known = locked(&self.0);
+        let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}"));
+        if let Some(exec) = known.by_id.get(id) {
             return Ok(Arc::clone(exec));
         }
-        let mut matching = all.1.iter().filter(|(full, _)| id.len() >= 12 && full.starts_with(id));
+        let mut matching = known.by_id.iter().filter(|(full, _)| id.len() >= 12 && full.starts_with(id));
         match (matching.next(), matching.next()) {
             (Some((_, exec)), None) => Ok(Arc::clone(exec)),
-            _ => Err(known()),
+            _ => Err(missing()),
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::reply::Refusal;
 use super::wire::{DeviceRequest, HostConfig, Limits, RateDevice, RestartPolicy};
 use crate::engine::request::{
-    MountRequest, UpdateRequest, add_host, device, gpus, ids, link, log, mount, namespace, network, port, resources, restart, security, tmpfs, ulimit,
-    volume,
+    MountRequest, UpdateRequest, add_host, device, gpus, ids, link, log, mount, namespace, network, port, resources, restart, security, tmpfs,
+    ulimit, volume,
 };
 use crate::state::record::{self, HostSpec, IpcMode, NetworkMode, Resources};
 use serde_json::Value;

@@ -23,7 +23,8 @@ pub fn summaries(engine: &Engine, views: &[ImageView], sizes: bool) -> Result<Ve
     let usage = if sizes { Some(engine.disk_usage()?) } else { None };
     let row = |view: &ImageView| {
         let image = &view.image;
-        let labels = serde_json::from_slice::<ImageDocument>(&image.config).ok().and_then(|document| document.config).and_then(|config| config.labels);
+        let labels =
+            serde_json::from_slice::<ImageDocument>(&image.config).ok().and_then(|document| document.config).and_then(|config| config.labels);
         let of = usage.as_ref().and_then(|usage| usage.images.iter().find(|one| one.view.image.id == image.id));
         json!({
             "Id": image.id,
@@ -85,7 +86,8 @@ pub fn prune(call: Call) -> Answer {
     let filters = call.query.filters()?;
     call.engine(|engine| {
         let pruned = engine.prune_images(false, &filters)?;
-        let row = |line: &String| json!({if line.starts_with("untagged") || line.starts_with("Untagged") { "Untagged" } else { "Deleted" }: word(line)});
+        let row =
+            |line: &String| json!({if line.starts_with("untagged") || line.starts_with("Untagged") { "Untagged" } else { "Deleted" }: word(line)});
         Ok(Reply::ok(json!({"ImagesDeleted": pruned.deleted.iter().map(row).collect::<Vec<_>>(), "SpaceReclaimed": pruned.reclaimed})))
     })
 }
@@ -96,9 +98,7 @@ pub fn search(call: Call) -> Answer {
     let filters = call.query.filters()?;
     let engine = super::transfer::with_credentials(&call)?;
     let found = engine.search(&term, limit, &filters)?;
-    let row = |one: &crate::image::Found| {
-        json!({"name": one.name, "description": one.description, "star_count": one.star_count, "is_official": one.is_official, "is_automated": false})
-    };
+    let row = |one: &crate::image::Found| json!({"name": one.name, "description": one.description, "star_count": one.star_count, "is_official": one.is_official, "is_automated": false});
     Ok(Reply::ok(found.iter().map(row).collect::<Vec<_>>()))
 }
 

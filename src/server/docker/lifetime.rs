@@ -1,7 +1,7 @@
 //! Start, stop, kill, pause and wait.
 
-use super::reply::{Answer, Refusal, Reply};
 use super::Call;
+use super::reply::{Answer, Refusal, Reply};
 use crate::base::{ContainerId, Signal};
 use crate::engine::{AttachStreams, Condition, Engine, Status};
 use crate::state::record::Container;

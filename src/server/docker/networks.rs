@@ -67,7 +67,9 @@ fn request(body: &NetworkBody) -> Result<CreateNetwork, Refusal> {
         "" | "default" | "bridge" => Driver::Bridge,
         "macvlan" => Driver::Macvlan,
         "ipvlan" => Driver::Ipvlan,
-        "host" | "none" | "null" => return Err(Refusal::new(StatusCode::FORBIDDEN, format!("only one instance of \"{}\" network is allowed", body.driver))),
+        "host" | "none" | "null" => {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, format!("only one instance of \"{}\" network is allowed", body.driver)));
+        }
         other => return Err(Refusal::invalid(format!("network driver \"{other}\" is not supported; bridge, macvlan and ipvlan are"))),
     };
     for (given, field) in [(body.ingress, "Ingress"), (body.config_only, "ConfigOnly"), (!matches!(body.scope.as_str(), "" | "local"), "Scope")] {
@@ -92,7 +94,8 @@ fn request(body: &NetworkBody) -> Result<CreateNetwork, Refusal> {
         options: body.options.clone().into_iter().collect(),
         ..CreateNetwork::default()
     };
-    let address = |field: &str, text: &str| text.parse::<IpAddr>().map_err(|_| Refusal::invalid(format!("invalid {field} \"{text}\": not an IP address")));
+    let address =
+        |field: &str, text: &str| text.parse::<IpAddr>().map_err(|_| Refusal::invalid(format!("invalid {field} \"{text}\": not an IP address")));
     for pool in &body.ipam.config {
         if !pool.subnet.is_empty() {
             request.subnets.push(Subnet::parse(&pool.subnet, true).map_err(|why| Refusal::invalid(format!("Subnet: {why}")))?);

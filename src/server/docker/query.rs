@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = Query::parse("all=1&t=a%20b+c&empty=&size=0&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%2C%22status%22%3A%7B%22up%22%3Atrue%2C%22no%22%3Afalse%7D%7D");
+        let query = Query::parse(
+            "all=1&t=a%20b+c&empty=&size=0&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%2C%22status%22%3A%7B%22up%22%3Atrue%2C%22no%22%3Afalse%7D%7D",
+        );
         assert!(query.flag("all") && !query.flag("size") && !query.flag("empty") && !query.flag("nothing"));
         assert_eq!(query.text("t"), Some("a b c"));
         assert_eq!(query.filters().unwrap(), [("label".to_owned(), "a=b".to_owned()), ("status".to_owned(), "up".to_owned())]);

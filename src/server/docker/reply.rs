@@ -117,8 +117,14 @@ impl From<engine::Error> for Refusal {
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        let message = match &error {
+            // Clients look for these words.
+            engine::Error::NoSuch { what: "network", name, .. } => format!("network {name} not found"),
+            engine::Error::NoSuch { what, name, .. } => format!("No such {what}: {name}"),
+            _ => describe(&error),
+        };
         let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Refusal { status, message: searchable(describe(&error), error.kind()) + &hint }
+        Refusal { status, message: searchable(message, error.kind()) + &hint }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::query::decode;
 use super::reply::{Answer, Refusal, Reply};
-use super::{Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes};
+use super::{
+    Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes,
+};
 use hyper::{Method, StatusCode};
 
 /// The parts of a path behind its version, decoded, and the version.
@@ -96,7 +98,7 @@ fn image(call: Call, method: &Method, parts: &[&str]) -> Answer {
         (&Method::GET, [name @ .., "history"]) => images::history(call, &name.join("/")),
         (&Method::POST, [name @ .., "tag"]) => images::tag(call, &name.join("/")),
         (&Method::POST, [name @ .., "push"]) => transfer::push(call, &name.join("/")),
-        (&Method::DELETE, [name @ ..]) if !name.is_empty() => images::remove(call, &name.join("/")),
+        (&Method::DELETE, name) if !name.is_empty() => images::remove(call, &name.join("/")),
         _ => unknown(&call, &[&["images"], parts].concat()),
     }
 }

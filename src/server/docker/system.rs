@@ -9,7 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub fn ping(call: &Call) -> Answer {
-    let headers = [("cache-control", "no-cache, no-store, must-revalidate"), ("pragma", "no-cache"), ("builder-version", "1"), ("swarm", "inactive"), ("docker-experimental", "false")];
+    let headers = [
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("pragma", "no-cache"),
+        ("builder-version", "1"),
+        ("swarm", "inactive"),
+        ("docker-experimental", "false"),
+    ];
     let data = if call.method == hyper::Method::HEAD { Bytes::new() } else { Bytes::from_static(b"OK") };
     let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     Ok(Reply::Bytes { content_type: "text/plain; charset=utf-8", headers, data })
