@@ -85,7 +85,7 @@ fuzz: ## the readers of hostile bytes (tar, tar records, manifests, name queries
 	@packaging/install-packages.sh fuzz
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" unshare --mount --propagation private fuzz/run.sh
 
-fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/blog.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server ## every fixture image
+fixtures: $(FIXTURES)/busybox.tar $(FIXTURES)/debian.tar $(FIXTURES)/mysql.tar $(FIXTURES)/blog.tar $(FIXTURES)/kernel/vmlinuz $(FIXTURES)/guest.ext4 $(FIXTURES)/moto/bin/moto_server $(FIXTURES)/docker-py/complete ## every fixture image
 
 $(FIXTURES)/probe: rootfs-fixtures/probe.rs
 	@mkdir -p $(FIXTURES)
@@ -123,6 +123,10 @@ $(FIXTURES)/guest.ext4: $(FIXTURES)/kernel/vmlinuz rootfs-fixtures/guest.sh
 $(FIXTURES)/moto/bin/moto_server: rootfs-fixtures/moto.sh
 	@packaging/install-packages.sh test
 	rootfs-fixtures/moto.sh $(CURDIR)/$(FIXTURES)/moto
+
+$(FIXTURES)/docker-py/complete: rootfs-fixtures/docker-py.sh
+	@packaging/install-packages.sh test
+	rootfs-fixtures/docker-py.sh $(CURDIR)/$(FIXTURES)/docker-py
 
 # What `rcon version` shows of a release.
 deb install: export RCON_COMMIT := $(shell git rev-parse --short HEAD 2> /dev/null || echo unknown)

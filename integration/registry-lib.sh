@@ -1,8 +1,9 @@
 # Sourced: a real registry (Debian's docker-registry) on loopback, and a server of tokens.
+registry_lib=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 listens() { wait_for 60 bash -c "exec 3<> /dev/tcp/127.0.0.1/$1"; } # PORT
 
 start_tokens() { # PORT
-    python3 "$(dirname "$0")/token-server.py" "$work/token" "$1" > "$work/token.log" 2>&1 &
+    python3 "$registry_lib/token-server.py" "$work/token" "$1" > "$work/token.log" 2>&1 &
     registry_pids="${registry_pids:-} $!"
     # Its certificate is there some time before it answers.
     listens "$1" || { echo "the server of tokens does not start:"; cat "$work/token.log"; exit 1; }

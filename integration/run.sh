@@ -75,7 +75,7 @@ times=$times twice=$twice setsid unshare --net bash -c 'ip link set lo up; guest
 emulated=$!
 trap 'pkill -s "$emulated"; rm -f "$times" "$twice" "$beside" "$log" "$RCON_TALLY"' EXIT
 scripts tutorial application registry registry-faults registry-auth trust push ports networks cni kill-nine parallel logs store power-loss archives unpack nested \
-    build build-outputs peers/podman peers/docker peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance
+    build build-outputs peers/podman peers/docker peers/docker-cli peers/containerd peers/registry peers/documents peers/rows peers/beside package scale conformance
 perform build-corpus 900 "$here/build-corpus.py" --rcon "$RCON" --image "$FIXTURES/busybox.tar" || status=1
 perform security 3600 bash "$here/security/run.sh" "$RCON" "$FIXTURES" || status=1
 wait "$emulated" || status=1

@@ -75,6 +75,15 @@ impl Error {
         }
     }
 
+    /// The process of a `RUN` that failed, and its code.
+    pub fn process(&self) -> Option<(&str, i32)> {
+        match self {
+            Error::Process { command, code, .. } => Some((command, *code)),
+            Error::Located { source, .. } => source.process(),
+            _ => None,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Dockerfile(_) | Error::Invalid { .. } => ErrorKind::Invalid,

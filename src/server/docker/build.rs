@@ -98,13 +98,21 @@ pub fn build(mut call: Call) -> Answer {
             }
             Ok(None) => {}
             Err(error) => {
-                let place = error.excerpt().map(|excerpt| format!("{}\n", excerpt.trim_end())).unwrap_or_default();
-                let message = place + &describe(&error);
-                say(&json!({"errorDetail": {"code": 1, "message": message}, "error": message}));
+                let (code, message) = failure(&error);
+                say(&json!({"errorDetail": {"code": code, "message": message}, "error": message}));
             }
         }
         Ok(())
     }))
+}
+
+/// With what code the client ends, and what it says: of a process that failed, in the words that clients look for.
+fn failure(error: &build::Error) -> (i32, String) {
+    let place = error.excerpt().map(|excerpt| format!("{}\n", excerpt.trim_end())).unwrap_or_default();
+    match error.process() {
+        Some((command, code)) => (code, format!("{place}The command '{command}' returned a non-zero code: {code}")),
+        None => (1, place + &describe(error)),
+    }
 }
 
 /// What a client prints of an event.

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -99,6 +100,12 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// `docker run` ends with 126 if it finds these words, which are also what the kernel says of a directory.
+fn searchable(message: String, kind: ErrorKind) -> String {
+    const REFUSED: &str = "permission denied";
+    if kind != ErrorKind::CommandNotExecutable || message.contains(REFUSED) { message } else { format!("{message}: {REFUSED}") }
+}
+
 impl From<engine::Error> for Refusal {
     fn from(error: engine::Error) -> Self {
         let status = match error.kind() {
@@ -118,7 +125,7 @@ impl From<engine::Error> for Refusal {
             _ => describe(&error),
         };
         let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Refusal { status, message: message + &hint }
+        Refusal { status, message: searchable(message, error.kind()) + &hint }
     }
 }
 
@@ -157,7 +164,27 @@ impl Sink {
     /// # Errors
     /// The client has gone.
     pub fn send(&mut self, data: Bytes) -> io::Result<()> {
-        self.sender.blocking_send(data).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        wait(self.sender.send(data)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Blocks this thread until `future` is done. What a push or a pull reports comes from within a reactor of its own, on which the
+/// `blocking_send` of tokio panics; nothing else runs there that the client's patience could harm.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    // That reactor's budget for one task is not refilled while we block it.
+    let mut future = std::pin::pin!(tokio::task::unconstrained(future));
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }
 
@@ -235,4 +262,36 @@ pub fn with_headers(mut response: Sent, headers: Vec<(&'static str, String)>) ->
 
 pub fn empty(status: StatusCode) -> Sent {
     response(status, None, whole(Bytes::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_found_by_its_words() {
+        let say = |message: &str, kind| searchable(message.to_owned(), kind);
+        assert_eq!(say("exec: \"/etc\": is a directory", ErrorKind::CommandNotExecutable), "exec: \"/etc\": is a directory: permission denied");
+        assert_eq!(say("permission denied", ErrorKind::CommandNotExecutable), "permission denied");
+        assert_eq!(say("other", ErrorKind::Internal), "other");
+    }
+
+    #[test]
+    fn a_stream_can_be_fed_from_within_a_reactor() {
+        let (mut sink, mut body) = stream(Cancel::default());
+        let reactor = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // More than may wait, and than tokio lets one task send at once.
+        let pieces = 1000;
+        let producer =
+            std::thread::spawn(move || reactor().block_on(async move { (0..pieces).try_for_each(|n| sink.send(Bytes::from(n.to_string()))) }));
+        let read = reactor().block_on(async {
+            let mut read = Vec::new();
+            while let Some(Ok(frame)) = body.frame().await {
+                read.push(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap());
+            }
+            read
+        });
+        producer.join().unwrap().unwrap();
+        assert_eq!(read, (0..pieces).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
 }
