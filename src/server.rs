@@ -34,5 +34,3 @@ pub struct Info {
     pub version: Value,
     pub info: Arc<MakeInfo>,
 }
-
-pub type MakeInfo = dyn Fn(&crate::engine::Engine) -> Result<Value, crate::engine::Error> + Send + Sync;

@@ -202,7 +202,7 @@ fn finish(answer: Answer, under_way: UnderWay, upgrade: Option<OnUpgrade>) -> Se
         Ok(Reply::Json(status, value)) => reply::json_response(status, &value),
         Ok(Reply::Bytes { content_type, headers, data }) => reply::bytes_response(content_type, headers, data),
         Ok(Reply::Stream { content_type, headers, produce }) => {
-            let (mut sink, body) = reply::stream(under_way);
+            let (mut sink, body) = reply::stream(under_way.cancel.clone(), under_way);
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = produce(&mut sink) {
                     // The head is sent: whoever reads sees a stream that ends early.
@@ -251,7 +251,7 @@ fn bare(upgraded: Upgraded) -> std::io::Result<(UnixStream, Bytes)> {
 /// For clients that ask for no upgrade: what would be written to the connection is the body of the answer.
 fn one_way(under_way: UnderWay, content_type: &'static str, serve: Serve) -> Sent {
     let cancel = under_way.cancel.clone();
-    let (mut sink, body) = reply::stream(under_way);
+    let (mut sink, body) = reply::stream(under_way.cancel.clone(), under_way);
     let run = move || -> std::io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         // It sends nothing more: for a process that reads, its input ends.

@@ -179,9 +179,9 @@ mod tests {
     fn a_client_of_docker_asks() {
         let request = of(r#"{"Image":"busybox","Cmd":["sh"],"Env":null,"Tty":true,"ExposedPorts":{"80/tcp":{}},"Volumes":{"/data":{}},"Entrypoint":[""],
             "Healthcheck":{"Test":["CMD","true"],"Interval":5000000000},
-            "HostConfig":{"Binds":["/a:/b:ro","v:/data"],"NetworkMode":"front","PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"8080"},{"HostPort":""}]},
+            "HostConfig":{"Binds":["/a:/b:ro","vv:/data"],"NetworkMode":"front","PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"8080"},{"HostPort":""}]},
             "RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"Memory":1048576000,"NanoCpus":500000000,"CapAdd":["NET_ADMIN"],"PidsLimit":null,
-            "Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":4096}},{"Type":"volume","Source":"w","Target":"/a,b","ReadOnly":true}],
+            "Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":4096}},{"Type":"volume","Source":"ww","Target":"/a,b","ReadOnly":true}],
             "SecurityOpt":["no-new-privileges","seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"],"LogConfig":{"Type":"","Config":{}}},
             "NetworkingConfig":{"EndpointsConfig":{"back":{},"front":{"Aliases":["web"],"IPAMConfig":{"IPv4Address":"10.9.0.9"}}}}}"#)
         .unwrap();

@@ -1,7 +1,6 @@
 //! What a handler answers: a document, a stream that is made while it is sent, or the bare connection.
 
-use super::UnderWay;
-use crate::base::ErrorKind;
+use crate::base::{Cancel, ErrorKind};
 use crate::engine;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -200,12 +199,13 @@ impl Write for Sink {
 }
 
 /// The client's end of a stream. Dropped with the connection, which ends what makes the stream.
-struct Stream {
+struct Stream<T> {
     receiver: mpsc::Receiver<Bytes>,
-    under_way: UnderWay,
+    cancel: Cancel,
+    _under_way: T,
 }
 
-impl Body for Stream {
+impl<T: Unpin> Body for Stream<T> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -214,16 +214,17 @@ impl Body for Stream {
     }
 }
 
-impl Drop for Stream {
+impl<T> Drop for Stream<T> {
     fn drop(&mut self) {
-        self.under_way.cancel.cancel();
+        self.cancel.cancel();
     }
 }
 
-/// A body that comes from a thread of its own, and that thread's end of it.
-pub fn stream(under_way: UnderWay) -> (Sink, BoxBody<Bytes, Infallible>) {
+/// A body that comes from a thread of its own, and that thread's end of it. Both
+/// last as long as the client listens.
+pub fn stream<T: Unpin + Send + Sync + 'static>(cancel: Cancel, under_way: T) -> (Sink, BoxBody<Bytes, Infallible>) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Sink { sender }, Stream { receiver, under_way }.boxed())
+    (Sink { sender }, Stream { receiver, cancel, _under_way: under_way }.boxed())
 }
 
 fn whole(data: impl Into<Bytes>) -> BoxBody<Bytes, Infallible> {
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_stream_can_be_fed_from_within_a_reactor() {
-        let (mut sink, mut body) = stream(Cancel::default());
+        let (mut sink, mut body) = stream(Cancel::default(), ());
         let reactor = || tokio::runtime::Builder::new_current_thread().build().unwrap();
         // More than may wait, and than tokio lets one task send at once.
         let pieces = 1000;
