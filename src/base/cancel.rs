@@ -112,8 +112,7 @@ impl Cancel {
     /// # Errors
     /// No descriptor is left.
     pub fn reader(&self, file: File) -> io::Result<Reader> {
-        let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok(Reader { file, ended, _watch: self.watch(move || drop(end)) })
+        Ok(Reader { file, ended: self.ended()? })
     }
 
     /// Writes to a file that may take nothing for long (a pipe that nobody reads); fails once it is cancelled. Its description may be
@@ -122,10 +121,9 @@ impl Cancel {
     /// # Errors
     /// No descriptor is left.
     pub fn writer(&self, file: File) -> io::Result<Writer> {
-        let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
         let kind = file.metadata()?.file_type();
         let piece = if kind.is_fifo() || kind.is_socket() || kind.is_char_device() { PIECE } else { usize::MAX };
-        Ok(Writer { file, piece, ended, _watch: self.watch(move || drop(end)) })
+        Ok(Writer { file, piece, ended: self.ended()? })
     }
 
     /// Opens a named pipe for writing, once somebody reads it, or another node.
@@ -157,6 +155,7 @@ impl Cancel {
 /// See [`Cancel::ended`].
 #[derive(Debug)]
 pub struct Ended {
+    /// Its other end is closed then.
     ended: OwnedFd,
     _watch: Watch,
 }
@@ -187,9 +186,7 @@ impl Drop for Watch {
 /// See [`Cancel::reader`].
 pub struct Reader {
     file: File,
-    /// Its other end is closed when it is cancelled.
-    ended: OwnedFd,
-    _watch: Watch,
+    ended: Ended,
 }
 
 impl Read for Reader {
@@ -199,7 +196,7 @@ impl Read for Reader {
 }
 
 /// Waits until the file can be read or written; false: it was cancelled before.
-fn ready(file: &File, way: PollFlags, ended: &OwnedFd) -> io::Result<bool> {
+fn ready(file: &File, way: PollFlags, ended: &Ended) -> io::Result<bool> {
     loop {
         let mut fds = [PollFd::new(file, way), PollFd::new(ended, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -220,9 +217,7 @@ pub struct Writer {
     file: File,
     /// Bytes that are written at once.
     piece: usize,
-    /// Its other end is closed when it is cancelled.
-    ended: OwnedFd,
-    _watch: Watch,
+    ended: Ended,
 }
 
 impl Write for Writer {

@@ -186,7 +186,8 @@ pub async fn handle(api: Arc<Api>, mut request: Request<Incoming>) -> Sent {
     let answered = tokio::task::spawn_blocking(move || (route::answer(call), under_way));
     let mut sent = match answered.await {
         Ok((answer, under_way)) => finish(answer, under_way, upgrade),
-        Err(_) => reply::refusal(&Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request's handler panicked: this is a fault of rcon")),
+        // Its thread never began: the reactor takes no more work.
+        Err(_) => reply::refusal(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending")),
     };
     let headers = sent.headers_mut();
     headers.insert("api-version", HeaderValue::from_static(VERSION));

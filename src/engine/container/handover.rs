@@ -4,12 +4,14 @@ use super::super::{Error, Result};
 use crate::base::ErrorKind;
 use crate::runtime;
 use crate::sys::rights;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg, send, socketpair,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most bytes of a document: a command line and an environment are limited to about 6 MiB (execve(2)).
 const LIMIT: u64 = 16 << 20;
@@ -121,8 +123,6 @@ impl From<&runtime::Error> for Refused {
 /// # Errors
 /// It cannot be started.
 pub(super) fn start(name: &str) -> Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    use std::os::fd::AsFd;
     let failed = |operation: &str, source: Box<dyn std::error::Error + Send + Sync>| Error::Failed {
         operation: operation.to_owned(),
         kind: ErrorKind::Internal,

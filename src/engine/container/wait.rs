@@ -96,7 +96,7 @@ impl Engine {
         let view = self.view(name)?;
         // The end of a run that is on may stand in the journal already, and in the record not yet: with --rm it never will.
         let since = match view.status {
-            Status::Running | Status::Paused | Status::Removing => view.record.started.max(before.before(LATE)),
+            Status::Running | Status::Paused | Status::Removing => view.started.max(before.before(LATE)),
             _ => before,
         };
         let journal = Reader::open(&self.privilege.roots, since)?;

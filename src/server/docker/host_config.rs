@@ -190,8 +190,23 @@ fn limits(limits: &Limits) -> Result<Resources, Refusal> {
 }
 
 /// # Errors
-/// A limit out of its range.
+/// A limit out of its range, or one that is for a new container only.
 pub fn update(limits: &Limits) -> Result<UpdateRequest, Refusal> {
+    for (given, field) in [
+        (limits.memory_swappiness.is_some_and(|value| value != -1), "MemorySwappiness"),
+        (limits.oom_kill_disable, "OomKillDisable"),
+        (limits.cpu_realtime_period != 0, "CpuRealtimePeriod"),
+        (limits.cpu_realtime_runtime != 0, "CpuRealtimeRuntime"),
+        (!limits.blkio_weight_device.is_empty(), "BlkioWeightDevice"),
+        (!limits.blkio_device_read_bps.is_empty(), "BlkioDeviceReadBps"),
+        (!limits.blkio_device_write_bps.is_empty(), "BlkioDeviceWriteBps"),
+        (!limits.blkio_device_read_iops.is_empty(), "BlkioDeviceReadIOps"),
+        (!limits.blkio_device_write_iops.is_empty(), "BlkioDeviceWriteIOps"),
+    ] {
+        if given {
+            return Err(Refusal::invalid(format!("{field} of a container cannot be updated: it is set when the container is created")));
+        }
+    }
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     Ok(UpdateRequest {
         memory: some("Memory", limits.memory)?,
@@ -279,4 +294,22 @@ fn mount_text(document: &Value) -> Result<String, Refusal> {
         return Err(Refusal::invalid("TmpfsOptions.Options of a mount are not supported: use Tmpfs for them"));
     }
     Ok(fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_does_what_it_says_or_names_what_it_cannot() {
+        let of = |text: &str| update(&serde_json::from_str(text).unwrap());
+        // As Docker's client sends what was not typed.
+        let request = of(r#"{"Memory":104857600,"MemorySwappiness":null,"OomKillDisable":null,"BlkioWeightDevice":null,"CpuRealtimePeriod":0}"#);
+        assert_eq!(request.unwrap().memory, Some(104_857_600));
+        for (text, word) in
+            [(r#"{"MemorySwappiness":5}"#, "MemorySwappiness"), (r#"{"BlkioDeviceReadIOps":[{"Path":"/dev/null","Rate":1}]}"#, "BlkioDeviceReadIOps")]
+        {
+            assert!(of(text).unwrap_err().message.contains(word), "{text}");
+        }
+    }
 }

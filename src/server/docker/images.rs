@@ -86,8 +86,7 @@ pub fn prune(call: Call) -> Answer {
     let filters = call.query.filters()?;
     call.engine(|engine| {
         let pruned = engine.prune_images(false, &filters)?;
-        let row =
-            |line: &String| json!({if line.starts_with("untagged") || line.starts_with("Untagged") { "Untagged" } else { "Deleted" }: word(line)});
+        let row = |line: &String| json!({if line.starts_with("untagged: ") { "Untagged" } else { "Deleted" }: word(line)});
         Ok(Reply::ok(json!({"ImagesDeleted": pruned.deleted.iter().map(row).collect::<Vec<_>>(), "SpaceReclaimed": pruned.reclaimed})))
     })
 }

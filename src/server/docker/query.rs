@@ -9,11 +9,7 @@ pub struct Query(Vec<(String, String)>);
 
 impl Query {
     pub fn parse(text: &str) -> Self {
-        let pair = |pair: &str| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key, true), decode(value, true))
-        };
-        Query(text.split('&').filter(|part| !part.is_empty()).map(pair).collect())
+        Query(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// The first value of this key; what is given empty is as if it were not given.
@@ -87,29 +83,6 @@ impl Query {
     }
 }
 
-/// Percent-encoded text; `plus`: a plus sign is a space. What is no encoding stays as it is.
-pub fn decode(text: &str, plus: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = || std::str::from_utf8(bytes.get(at + 1..at + 3)?).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match bytes[at] {
-            b'%' => match hex() {
-                Some(byte) => {
-                    out.push(byte);
-                    at += 2;
-                }
-                None => out.push(b'%'),
-            },
-            b'+' if plus => out.push(b' '),
-            byte => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +96,7 @@ mod tests {
         assert_eq!(query.text("t"), Some("a b c"));
         assert_eq!(query.filters().unwrap(), [("label".to_owned(), "a=b".to_owned()), ("status".to_owned(), "up".to_owned())]);
         assert!(Query::parse("filters=x").filters().is_err() && Query::parse("filters=[1]").filters().is_err());
-        assert_eq!(decode("a%2Fb%zz%2", false), "a/b%zz%2");
+        assert_eq!(Query::parse("&a=%zz%2&&b").0, [("a".to_owned(), "%zz%2".to_owned()), ("b".to_owned(), String::new())]);
         assert!(query.number::<u32>("t").is_err() && query.number::<u32>("all").unwrap() == Some(1));
     }
 }

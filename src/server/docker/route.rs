@@ -1,18 +1,19 @@
 //! From a path to its handler.
 
-use super::query::decode;
 use super::reply::{Answer, Refusal, Reply};
 use super::{
     Call, OLDEST, VERSION, archive, attach, build, containers, create, exec, images, lifetime, logs, networks, stats, system, transfer, volumes,
 };
 use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 
 /// The parts of a path behind its version, decoded, and the version.
 ///
 /// # Errors
 /// A version that is not spoken.
 pub fn split(path: &str) -> Result<(Vec<String>, (u32, u32)), Refusal> {
-    let mut parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect();
+    let decode = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let mut parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let newest = number(VERSION).expect("invariant: a constant");
     let version = parts.first().and_then(|part| part.strip_prefix('v')).filter(|text| text.starts_with(|c: char| c.is_ascii_digit()));
     let Some(text) = version else { return Ok((parts, newest)) };
@@ -169,6 +170,7 @@ mod tests {
         assert_eq!(parts("/v1.45/containers/a%2Fb/json").unwrap(), ("containers|a/b|json".to_owned(), (1, 45)));
         assert_eq!(parts("/_ping").unwrap(), ("_ping".to_owned(), (1, 51)));
         assert_eq!(parts("//volumes/").unwrap().0, "volumes");
+        assert_eq!(parts("/volumes/a%zz+b%2").unwrap().0, "volumes|a%zz+b%2", "what is no encoding stays, and a plus sign is one");
         assert!(parts("/v1.99/info").unwrap_err().message.contains("too new"));
         assert!(parts("/v1.10/info").unwrap_err().message.contains("too old"));
     }

@@ -54,7 +54,7 @@ fn document(engine: &Engine, sample: &StatsView, before: Option<(Value, Value)>)
     let host = engine.host();
     let stats = &sample.stats;
     let usage = |total: u64, kernel: u64, user: u64| json!({"total_usage": total, "usage_in_kernelmode": kernel, "usage_in_usermode": user});
-    let throttled = |periods: u64| json!({"periods": 0, "throttled_periods": periods, "throttled_time": 0});
+    let throttled = |periods: u64| json!({"throttled_periods": periods});
     // The time of all processors, idle or not, which is what clients divide by.
     let system = crate::sys::proc_stat::uptime()?.as_nanos() * host.cpus as u128;
     let cpu = json!({
@@ -79,6 +79,6 @@ fn document(engine: &Engine, sample: &StatsView, before: Option<(Value, Value)>)
         "cpu_stats": cpu,
         "precpu_stats": precpu,
         "memory_stats": {"usage": stats.memory_usage, "limit": stats.memory_limit, "stats": {}},
-        "networks": {"eth0": {"rx_bytes": sample.rx, "tx_bytes": sample.tx, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0}},
+        "networks": {"eth0": {"rx_bytes": sample.rx, "tx_bytes": sample.tx}},
     }))
 }
